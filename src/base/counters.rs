@@ -1,0 +1,194 @@
+//! What a worker counts.
+//!
+//! Owns one plain block of numbers per shard, written by its worker alone and read by copying it.
+//! Never shared while it is written: whoever wants to know asks the worker by mail.
+
+use std::fmt;
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum CloseReason {
+    /// The client said BYE or `/quit`.
+    Bye,
+    /// The peer closed its side.
+    PeerClosed,
+    /// The kernel reported an error on the socket.
+    SocketError,
+    /// The bytes were not what the dialect allows.
+    Malformed,
+    /// A frame or line was longer than the limit.
+    TooLarge,
+    /// Silent beyond the heartbeat timeout.
+    HeartbeatTimeout,
+    /// The hello did not come in time.
+    HandshakeTimeout,
+    /// A text client did not write for too long.
+    TextIdle,
+    /// The reader is too slow: its outbound queue was full.
+    SlowReader,
+    /// The server is draining.
+    Draining,
+    /// The dialect is not served here.
+    UnservedDialect,
+    /// The request was refused in a way that ends the connection.
+    Refused,
+}
+
+impl CloseReason {
+    /// Every reason, in the order of their counters.
+    pub const ALL: [CloseReason; 12] = [
+        CloseReason::Bye,
+        CloseReason::PeerClosed,
+        CloseReason::SocketError,
+        CloseReason::Malformed,
+        CloseReason::TooLarge,
+        CloseReason::HeartbeatTimeout,
+        CloseReason::HandshakeTimeout,
+        CloseReason::TextIdle,
+        CloseReason::SlowReader,
+        CloseReason::Draining,
+        CloseReason::UnservedDialect,
+        CloseReason::Refused,
+    ];
+
+    /// The reason's name in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            CloseReason::Bye => "bye",
+            CloseReason::PeerClosed => "peer_closed",
+            CloseReason::SocketError => "socket_error",
+            CloseReason::Malformed => "malformed",
+            CloseReason::TooLarge => "too_large",
+            CloseReason::HeartbeatTimeout => "heartbeat_timeout",
+            CloseReason::HandshakeTimeout => "handshake_timeout",
+            CloseReason::TextIdle => "text_idle",
+            CloseReason::SlowReader => "slow_reader",
+            CloseReason::Draining => "draining",
+            CloseReason::UnservedDialect => "unserved_dialect",
+            CloseReason::Refused => "refused",
+        }
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The numbers of one shard since its start.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Connections closed, by [`CloseReason`].
+            pub closed: [u64; CloseReason::ALL.len()],
+        }
+
+        impl Counters {
+            /// Adds the numbers of another shard.
+            pub fn add(&mut self, other: &Counters) {
+                $(self.$name += other.$name;)*
+                for (mine, theirs) in self.closed.iter_mut().zip(other.closed) {
+                    *mine += theirs;
+                }
+            }
+        }
+
+        impl fmt::Display for Counters {
+            /// Every number that is not zero, as `name=value`, in the order of declaration.
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let mut space = "";
+                $(if self.$name != 0 {
+                    write!(f, "{space}{}={}", stringify!($name), self.$name)?;
+                    space = " ";
+                })*
+                for reason in CloseReason::ALL {
+                    let count = self.closed[reason as usize];
+                    if count != 0 {
+                        write!(f, "{space}closed_{}={count}", reason.name())?;
+                        space = " ";
+                    }
+                }
+                if space.is_empty() { f.write_str("nothing counted") } else { Ok(()) }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections opened.
+    opened,
+    /// Hellos answered: native WELCOMEs and text greetings.
+    welcomed,
+    /// Bytes received.
+    bytes_in,
+    /// Bytes that the kernel took.
+    bytes_out,
+    /// Complete inbound frames and lines.
+    messages_in,
+    /// PUBLISH requests accepted.
+    published,
+    /// Repeated requests answered as duplicates.
+    duplicates,
+    /// Copies of room messages put into outboxes.
+    delivered,
+    /// Direct messages put into outboxes.
+    directs,
+    /// Requests refused with an ERROR that left the connection alive.
+    refused,
+    /// PINGs sent on time, at the heartbeat interval.
+    pings,
+    /// Further PINGs, sent because the first was not answered.
+    probes,
+    /// PONGs received.
+    pongs,
+    /// PINGs of clients answered.
+    pings_answered,
+    /// Sum of the round-trip times told by PONGs, in milliseconds.
+    round_trip_ms,
+    /// Times that silence was forgiven because the server itself had been suspended or starved.
+    amnesties,
+    /// Mail posted to other shards.
+    mail_out,
+    /// Mail taken from other shards.
+    mail_in,
+    /// Room messages shed because a mailbox or a room's queue was full; their members saw a GAP.
+    shed,
+    /// Single presence events that were folded into totals.
+    presence_folded,
+    /// Timer entries that had lost their meaning when they fired.
+    stale_timers,
+}
+
+impl Counters {
+    /// Counts one closed connection.
+    pub fn count_close(&mut self, reason: CloseReason) {
+        self.closed[reason as usize] += 1;
+    }
+
+    /// How many connections ended for `reason`.
+    pub fn closed_for(&self, reason: CloseReason) -> u64 {
+        self.closed[reason as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_index_their_own_counter() {
+        for (index, reason) in CloseReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+        }
+    }
+
+    #[test]
+    fn what_is_zero_is_not_printed() {
+        let mut counters = Counters::default();
+        assert_eq!(counters.to_string(), "nothing counted");
+        counters.pings = 3;
+        counters.count_close(CloseReason::Bye);
+        assert_eq!(counters.to_string(), "pings=3 closed_bye=1");
+        let copy = counters;
+        counters.add(&copy);
+        assert_eq!(counters.closed_for(CloseReason::Bye), 2);
+    }
+}

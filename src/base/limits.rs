@@ -1,0 +1,121 @@
+//! Every bound of the server, by name, in one place.
+//!
+//! Owns two kinds: constants, which the contract or the data layout fixes, and [`Limits`], which an
+//! operator sets (each field is an option of `corebeat serve`). Const assertions state how they
+//! relate. Never enforces a bound; whoever holds the bounded thing does.
+
+/// Longest name of a user or a room, in bytes (wire contract).
+pub const NAME_MAX: usize = 64;
+/// Most names in one ROSTER frame (wire contract).
+pub const ROSTER_MAX: usize = 1_000;
+/// How many of a session's last non-zero refs are remembered against repetition (wire contract).
+pub const REF_WINDOW: usize = 1_024;
+
+/// Bytes of a native frame before its payload: magic, type, flags, length.
+pub const FRAME_HEADER: usize = 8;
+/// Bytes of the checksum behind a payload.
+pub const FRAME_CRC: usize = 4;
+
+/// Smallest and largest frame payload that an operator may configure.
+pub const MAX_FRAME_RANGE: (usize, usize) = (1 << 10, 16 << 20);
+/// Bytes that one read may take from a socket: the scratch buffer of a worker. A connection is read
+/// once a turn and continued next turn, so this is also the read budget of a connection.
+pub const READ_CHUNK: usize = 64 << 10;
+/// Slices handed to one vectored write. Linux takes 1,024; beyond some dozens nothing is gained.
+pub const WRITE_SLICES: usize = 64;
+
+/// Mail taken from the mailbox in one turn.
+pub const MAIL_BUDGET: usize = 4_096;
+/// Places in a worker's mailbox.
+pub const MAILBOX_CAPACITY: usize = 4_096;
+/// Mail staged for one full mailbox before deliveries are shed and requests refused. What must not
+/// be lost (joins, leaves, answers) is staged beyond it, and is bounded by the connections.
+pub const MAIL_STAGED_MAX: usize = 8_192;
+
+/// Copies of a message put into outboxes in one turn.
+pub const FAN_OUT_BUDGET: usize = 8_192;
+/// Members that a worker steps over in one turn while it looks for those who want presence.
+pub const PRESENCE_SCAN_BUDGET: usize = 32_768;
+/// Batches that may wait for fan-out in one room of one shard before further ones are shed.
+pub const ROOM_QUEUE_MAX: usize = 256;
+/// Bytes of one batch of messages, above which it is closed and the next one begun.
+pub const BATCH_BYTES: usize = 64 << 10;
+
+/// Timers handled in one turn.
+pub const TIMER_BUDGET: usize = 8_192;
+/// Connections written to in one turn.
+pub const WRITE_BUDGET: usize = 8_192;
+/// Sockets with unread bytes served in one turn.
+pub const READ_BUDGET: usize = 2_048;
+/// Connections accepted in one turn.
+pub const ACCEPT_BUDGET: usize = 256;
+/// Kernel events taken in one turn.
+pub const EVENTS_PER_TURN: usize = 1_024;
+
+/// How long a connection that is being closed may take to read its last bytes and hang up.
+pub const LINGER_MS: u64 = 2_000;
+/// A timer late by more than this shows that the server itself was suspended or starved; silence
+/// measured across such a gap is not held against anybody.
+pub const STARVED_MS: u64 = 1_000;
+/// Rooms without members are forgotten after this long without a message.
+pub const ROOM_IDLE_MS: u64 = 60_000;
+/// How often a crowded room tells its new total at most (wire contract).
+pub const PRESENCE_PERIOD_MS: u64 = 1_000;
+
+/// Outboxes kept for reuse by a worker; more are allocated when more connections have bytes waiting.
+pub const OUTBOXES_KEPT: usize = 2_048;
+/// Message batches kept for reuse by a worker.
+pub const BATCHES_KEPT: usize = 64;
+/// Largest buffer that is kept for reuse; larger ones are given back to the allocator.
+pub const BUFFER_KEPT_BYTES: usize = 4 << 10;
+
+const _: () = assert!(READ_CHUNK >= FRAME_HEADER + FRAME_CRC);
+const _: () = assert!(MAIL_BUDGET >= MAILBOX_CAPACITY, "a turn empties a mailbox");
+const _: () = assert!(MAIL_STAGED_MAX > MAILBOX_CAPACITY);
+const _: () = assert!(FAN_OUT_BUDGET <= PRESENCE_SCAN_BUDGET);
+const _: () = assert!(MAX_FRAME_RANGE.0 > 2 * (NAME_MAX + 1) + 64, "every fixed frame fits");
+const _: () = assert!(LINGER_MS >= 10 * super::time::TICK_MS);
+
+/// Bounds that an operator sets. Every field is an option of `corebeat serve`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest payload of a native frame, and longest text line, in bytes (`--max-frame`).
+    pub max_frame: usize,
+    /// Bytes that may wait for one connection before it is closed with 431 (`--max-outbound`).
+    pub max_outbound: usize,
+    /// Rooms that one connection may be in (`--max-rooms-per-connection`).
+    pub max_rooms_per_connection: usize,
+    /// Rooms that one worker keeps the order of (`--max-rooms`).
+    pub max_rooms: usize,
+    /// Members of a room above which presence is told as totals only (`--presence-max`).
+    pub presence_max: usize,
+    /// Connections that one worker holds (`--max-connections`, divided by the workers).
+    pub max_connections: usize,
+    /// Time to complete the hello (`--handshake-timeout`).
+    pub handshake_timeout_ms: u64,
+    /// A text client is closed after this long without a line (`--text-idle-timeout`).
+    pub text_idle_timeout_ms: u64,
+}
+
+impl Limits {
+    /// Above this many waiting bytes a connection's own requests are no longer read, so that a
+    /// client that asks faster than it reads is slowed down before it is closed.
+    pub fn pause_reading_above(&self) -> usize {
+        self.max_outbound / 2
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            max_frame: 64 << 10,
+            max_outbound: 1 << 20,
+            max_rooms_per_connection: 128,
+            max_rooms: 1 << 20,
+            presence_max: 256,
+            max_connections: super::ids::SLOTS_PER_SHARD,
+            handshake_timeout_ms: 10_000,
+            text_idle_timeout_ms: 300_000,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The hashed timing wheel of one worker.

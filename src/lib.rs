@@ -1,0 +1,5 @@
+//! corebeat keeps very many long-lived connections alive and carries messages between them.
+
+pub mod base;
+pub mod chat;
+pub mod wire;
