@@ -24,6 +24,9 @@ impl Clock {
     /// A wall clock set before 1970 reads as 1970: it is only ever shown, never counted with.
     pub fn now(&self) -> Now {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { mono: Mono(self.origin.elapsed().as_millis() as u64), wall_ms: wall.as_millis() as u64 }
+        Now {
+            mono: Mono(self.origin.elapsed().as_millis() as u64),
+            wall_ms: wall.as_millis() as u64,
+        }
     }
 }

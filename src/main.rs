@@ -1,0 +1,3 @@
+//! The `corebeat` program.
+
+fn main() {}
