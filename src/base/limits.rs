@@ -28,25 +28,10 @@ pub const WRITE_SLICES: usize = 64;
 pub const MAIL_BUDGET: usize = 4_096;
 /// Places in a worker's mailbox.
 pub const MAILBOX_CAPACITY: usize = 4_096;
-/// Mail staged for one full mailbox before deliveries are shed and requests refused. What must not
-/// be lost (joins, leaves, answers) is staged beyond it, and is bounded by the connections.
-pub const MAIL_STAGED_MAX: usize = 8_192;
-
-/// Copies of a message put into outboxes in one turn.
-pub const FAN_OUT_BUDGET: usize = 8_192;
-/// Members that a worker steps over in one turn while it looks for those who want presence.
-pub const PRESENCE_SCAN_BUDGET: usize = 32_768;
-/// Batches that may wait for fan-out in one room of one shard before further ones are shed.
-pub const ROOM_QUEUE_MAX: usize = 256;
 /// Bytes of one batch of messages, above which it is closed and the next one begun.
 pub const BATCH_BYTES: usize = 64 << 10;
-
-/// Timers handled in one turn.
-pub const TIMER_BUDGET: usize = 8_192;
-/// Connections written to in one turn.
-pub const WRITE_BUDGET: usize = 8_192;
-/// Sockets with unread bytes served in one turn.
-pub const READ_BUDGET: usize = 2_048;
+/// Members served in one visit of the fan-out to a room, before the next room has its turn.
+pub const FAN_OUT_SLICE: usize = 1_024;
 /// Connections accepted in one turn.
 pub const ACCEPT_BUDGET: usize = 256;
 /// Kernel events taken in one turn.
@@ -66,13 +51,16 @@ pub const PRESENCE_PERIOD_MS: u64 = 1_000;
 pub const OUTBOXES_KEPT: usize = 2_048;
 /// Message batches kept for reuse by a worker.
 pub const BATCHES_KEPT: usize = 64;
+/// How long a draining server goes on delivering what it had accepted before it hangs up.
+pub const DRAIN_SETTLE_MS: u64 = 300;
+/// Earliest and latest time that GOAWAY asks clients to wait before they come back.
+pub const RECONNECT_AFTER_MS: (u32, u32) = (500, 5_000);
+
 /// Largest buffer that is kept for reuse; larger ones are given back to the allocator.
 pub const BUFFER_KEPT_BYTES: usize = 4 << 10;
 
 const _: () = assert!(READ_CHUNK >= FRAME_HEADER + FRAME_CRC);
 const _: () = assert!(MAIL_BUDGET >= MAILBOX_CAPACITY, "a turn empties a mailbox");
-const _: () = assert!(MAIL_STAGED_MAX > MAILBOX_CAPACITY);
-const _: () = assert!(FAN_OUT_BUDGET <= PRESENCE_SCAN_BUDGET);
 const _: () = assert!(MAX_FRAME_RANGE.0 > 2 * (NAME_MAX + 1) + 64, "every fixed frame fits");
 const _: () = assert!(LINGER_MS >= 10 * super::time::TICK_MS);
 
@@ -95,6 +83,21 @@ pub struct Limits {
     pub handshake_timeout_ms: u64,
     /// A text client is closed after this long without a line (`--text-idle-timeout`).
     pub text_idle_timeout_ms: u64,
+    /// Sockets with unread bytes served in one turn (`--read-budget`).
+    pub read_budget: usize,
+    /// Members to whom one turn hands a batch of messages (`--fan-out-budget`).
+    pub fan_out_budget: usize,
+    /// Connections written to in one turn (`--write-budget`).
+    pub write_budget: usize,
+    /// Timers handled in one turn (`--timer-budget`).
+    pub timer_budget: usize,
+    /// Mail staged for one full mailbox before deliveries are shed and requests refused
+    /// (`--max-mail-staged`). What must not be lost (joins, leaves, answers) is staged beyond it, and
+    /// is bounded by the connections.
+    pub max_mail_staged: usize,
+    /// Batches that may wait for fan-out in one room of one worker before further ones are shed
+    /// (`--max-room-queue`).
+    pub max_room_queue: usize,
 }
 
 impl Limits {
@@ -116,6 +119,12 @@ impl Default for Limits {
             max_connections: super::ids::SLOTS_PER_SHARD,
             handshake_timeout_ms: 10_000,
             text_idle_timeout_ms: 300_000,
+            read_budget: 2_048,
+            fan_out_budget: 8_192,
+            write_budget: 8_192,
+            timer_budget: 8_192,
+            max_mail_staged: 8_192,
+            max_room_queue: 256,
         }
     }
 }
