@@ -161,8 +161,7 @@ impl Bench {
             }
         });
         self.beat.measure(|| {
-            let mut dice = dice.iter();
-            while let Some(dice) = dice.next() {
+            for dice in dice.iter() {
                 let (tick, conn) = next(wheel, now);
                 let to = tick + INTERVAL;
                 black_box(wheel.arm_levelled(conn, Tick(to.0 - INTERVAL / 8), to, *dice));
