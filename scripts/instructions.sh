@@ -33,7 +33,8 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
 # The bench profile inherits release: fat LTO, one codegen unit, symbols kept.
-cargo bench --quiet --locked --bench instructions --no-run --message-format=json >"$scratch/build.json"
+cargo bench --quiet --locked --bench instructions --no-run \
+    --message-format=json >"$scratch/build.json"
 program=$(python3 - "$scratch/build.json" <<'PYTHON'
 import json, sys
 built = (json.loads(line) for line in open(sys.argv[1]))

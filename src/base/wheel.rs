@@ -133,8 +133,8 @@ impl Wheel {
         self.cursor = now;
     }
 
-    /// The next entry due at or before `now`, with the tick it was armed for; `None` when nothing is
-    /// due.
+    /// The next entry due at or before `now`, with the tick it was armed for; `None` when there is
+    /// none.
     ///
     /// Ticks come in order; the order within a tick is not defined. Popping may stop at any entry
     /// and go on at a later `now`. Every entry is popped once: armed again meanwhile, it comes at a
