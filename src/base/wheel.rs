@@ -133,8 +133,8 @@ impl Wheel {
         self.cursor = now;
     }
 
-    /// The next entry due at or before `now`, with the tick it was armed for; `None` when nothing is
-    /// due.
+    /// The next entry due at or before `now`, with the tick it was armed for; `None` when there is
+    /// none.
     ///
     /// Ticks come in order; the order within a tick is not defined. Popping may stop at any entry
     /// and go on at a later `now`. Every entry is popped once: armed again meanwhile, it comes at a
@@ -441,7 +441,7 @@ mod tests {
 
     #[test]
     fn arms_pops_and_jumps_agree_with_a_sorted_map() {
-        for seed in 0..200 {
+        for seed in 0..100 {
             compare_with_the_model(seed);
         }
     }
@@ -545,7 +545,7 @@ mod tests {
     fn drained_chunks_serve_again_and_the_pool_stays_at_its_peak() {
         let mut wheel = Wheel::new(Mono(0));
         let mut peak = 0;
-        for round in 0..50 {
+        for round in 0..10 {
             let now = Tick(round * 300);
             for number in 0..20_000 {
                 let _ = wheel.arm(conn(number), now + 1 + number as u32 % 300);
@@ -569,7 +569,7 @@ mod tests {
     #[test]
     fn simultaneous_connects_are_levelled_over_the_window() {
         for window in [50, 150, 300] {
-            for seed in 0..20 {
+            for seed in 0..5 {
                 let mut dice = Dice(seed);
                 let mut wheel = Wheel::new(Mono(1_000_000));
                 let from = Mono(1_000_000).tick() + 1;
@@ -588,7 +588,7 @@ mod tests {
     #[test]
     fn heartbeats_stay_levelled_over_many_rounds() {
         for interval in [50, 150, 300] {
-            for seed in 0..5 {
+            for seed in 0..2 {
                 let mut dice = Dice(seed);
                 let mut wheel = Wheel::new(Mono(0));
                 for number in 0..10_000 {
