@@ -96,6 +96,11 @@ impl Address {
         Address(conn.0 | u64::from(shard.0) << (SLOT_BITS + GENERATION_BITS))
     }
 
+    /// All of it in one word.
+    pub fn to_bits(self) -> u64 {
+        self.0
+    }
+
     /// The shard that holds the connection.
     pub fn shard(self) -> ShardId {
         ShardId((self.0 >> (SLOT_BITS + GENERATION_BITS)) as u16)

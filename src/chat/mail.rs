@@ -1,8 +1,328 @@
-//! What one shard tells another.
+//! What one shard tells another, and the letters that wait to be posted.
+//!
+//! Owns [`Mail`] and the [`Postbag`]. Never sends: the worker takes letters out and puts them into
+//! the other worker's mailbox, and brings back those that found it full. What a shard has to tell
+//! itself never becomes a letter.
 
-/// A letter between shards. `Send`; about 64 bytes.
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::base::ids::{Address, ConnId, Epoch, Ref, Seq, ShardId};
+use crate::base::name::Name;
+use crate::wire::message::{Code, PresenceKind};
+
+use super::batch::Batch;
+use super::session::Stay;
+
+/// A letter. Between two shards letters arrive in the order in which they were posted; everything
+/// that is said of join seams rests on that.
 #[derive(Debug)]
 pub enum Mail {
-    /// Placeholder while the heart is being written.
-    Nothing,
+    /// To a room's home: this connection joins, or (`again`) asks to be told the head once more.
+    Join {
+        /// The room.
+        room: Name,
+        /// The member's user.
+        user: Name,
+        /// The member.
+        member: Address,
+        /// The request's number.
+        reference: Ref,
+        /// The stay that begins.
+        stay: Stay,
+        /// It is a member already; nothing begins.
+        again: bool,
+    },
+    /// To a room's home: a connection of the sending shard left.
+    Leave {
+        /// The room.
+        room: Name,
+        /// The user that it had.
+        user: Name,
+    },
+    /// To a room's home: a member changed its name.
+    Rename {
+        /// The room.
+        room: Name,
+        /// The old name.
+        from: Name,
+        /// The new one.
+        to: Name,
+    },
+    /// To a room's home: a message.
+    Publish {
+        /// The room.
+        room: Name,
+        /// The sender's user.
+        from: Name,
+        /// The sender.
+        origin: Address,
+        /// The request's number.
+        reference: Ref,
+        /// The sender wants it too.
+        echo: bool,
+        /// What is said.
+        body: Box<[u8]>,
+    },
+    /// To a room's home: who is there?
+    Who {
+        /// The room.
+        room: Name,
+        /// Who asks.
+        origin: Address,
+        /// The request's number.
+        reference: Ref,
+    },
+    /// To a user's home: a session began.
+    Online {
+        /// The user.
+        user: Name,
+        /// The session's connection.
+        session: Address,
+    },
+    /// To a user's home: a session ended.
+    Offline {
+        /// The user.
+        user: Name,
+        /// The session's connection.
+        session: Address,
+    },
+    /// To a user's home: a message for that user.
+    Direct {
+        /// To whom.
+        user: Name,
+        /// From whom.
+        from: Name,
+        /// The sender.
+        origin: Address,
+        /// What is said.
+        body: Box<[u8]>,
+    },
+    /// From a room's home: the join is done; live messages follow `seq`.
+    Joined {
+        /// The room.
+        room: Name,
+        /// The member.
+        conn: ConnId,
+        /// The request's number.
+        reference: Ref,
+        /// The stay that is meant.
+        stay: Stay,
+        /// The room's epoch.
+        epoch: Epoch,
+        /// The room's last message before the stay.
+        seq: Seq,
+        /// Members of the room now.
+        total: u32,
+    },
+    /// From a room's home: the message has its place.
+    Published {
+        /// The sender.
+        conn: ConnId,
+        /// The request's number.
+        reference: Ref,
+        /// The room's epoch.
+        epoch: Epoch,
+        /// The message's place.
+        seq: Seq,
+    },
+    /// From a room's home: messages for the members of the receiving shard.
+    Deliver(Arc<Batch>),
+    /// From a room's home: these messages were not sent to the receiving shard.
+    Gap {
+        /// The room.
+        room: Name,
+        /// The epoch.
+        epoch: Epoch,
+        /// The first one missing.
+        from: Seq,
+        /// The last one missing.
+        to: Seq,
+    },
+    /// From a room's home: somebody came or went.
+    Presence {
+        /// The room.
+        room: Name,
+        /// What happened.
+        kind: PresenceKind,
+        /// Members of the room now.
+        total: u32,
+        /// Who it was; nobody for [`PresenceKind::Many`].
+        user: Option<Name>,
+    },
+    /// From a room's home: who is there.
+    Roster {
+        /// Who asked.
+        conn: ConnId,
+        /// The room.
+        room: Name,
+        /// The request's number.
+        reference: Ref,
+        /// Members of the room now.
+        total: u32,
+        /// Some or all of their names, encoded as [`Names`](crate::wire::message::Names).
+        names: Box<[u8]>,
+    },
+    /// From a user's home: a message for one of the user's sessions.
+    DirectTo {
+        /// The session's connection.
+        conn: ConnId,
+        /// The message's number.
+        id: u64,
+        /// When the home took it.
+        time_ms: u64,
+        /// From whom.
+        from: Name,
+        /// What is said.
+        body: Arc<[u8]>,
+    },
+    /// From a home: the request cannot be done.
+    Refused {
+        /// Who asked.
+        conn: ConnId,
+        /// The request's number.
+        reference: Ref,
+        /// What was asked.
+        request: Asked,
+        /// Why, as a number.
+        code: Code,
+        /// Why, in words.
+        text: &'static str,
+    },
+}
+
+const _: () = assert!(size_of::<Mail>() <= 64, "mailboxes are sized for small letters");
+
+/// Which kind of request a refusal answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A join, whose stay so never begins.
+    Join {
+        /// The stay.
+        stay: Stay,
+    },
+    /// A message, whose ref may be used again.
+    Publish,
+    /// A question.
+    Who,
+    /// A direct message.
+    Direct,
+}
+
+#[derive(Debug, Default)]
+struct Bag {
+    letters: VecDeque<Mail>,
+    /// The mailbox was full this turn.
+    stalled: bool,
+    /// The bag is on the list of bags to be emptied.
+    listed: bool,
+}
+
+/// Letters that wait to be posted, a queue for each shard.
+#[derive(Debug)]
+pub struct Postbag {
+    bags: Vec<Bag>,
+    waiting: Vec<ShardId>,
+}
+
+impl Postbag {
+    /// Empty bags for `shards` shards.
+    pub fn new(shards: u16) -> Postbag {
+        let bags = std::iter::repeat_with(Bag::default).take(usize::from(shards)).collect();
+        Postbag { bags, waiting: Vec::new() }
+    }
+
+    /// Puts a letter to `to` behind the earlier ones.
+    pub fn push(&mut self, to: ShardId, mail: Mail) {
+        let bag = &mut self.bags[to.index()];
+        bag.letters.push_back(mail);
+        if !bag.listed {
+            bag.listed = true;
+            self.waiting.push(to);
+        }
+    }
+
+    /// How many letters to `to` wait.
+    pub fn waiting_for(&self, to: ShardId) -> usize {
+        self.bags[to.index()].letters.len()
+    }
+
+    /// Whether any letter waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// The next letter to post.
+    pub fn pop(&mut self) -> Option<(ShardId, Mail)> {
+        let mut index = 0;
+        while let Some(&to) = self.waiting.get(index) {
+            let bag = &mut self.bags[to.index()];
+            if bag.stalled {
+                index += 1;
+                continue;
+            }
+            match bag.letters.pop_front() {
+                Some(mail) => return Some((to, mail)),
+                None => {
+                    bag.listed = false;
+                    self.waiting.swap_remove(index);
+                }
+            }
+        }
+        None
+    }
+
+    /// Takes back a letter that found the mailbox of `to` full.
+    pub fn put_back(&mut self, to: ShardId, mail: Mail) {
+        let bag = &mut self.bags[to.index()];
+        bag.letters.push_front(mail);
+        bag.stalled = true;
+    }
+
+    /// A new turn begins: full mailboxes may have room again.
+    pub fn retry(&mut self) {
+        for to in &self.waiting {
+            self.bags[to.index()].stalled = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter(seq: u64) -> Mail {
+        let conn = ConnId::new(0, 0);
+        Mail::Published { conn, reference: Ref(1), epoch: Epoch(1), seq: Seq(seq) }
+    }
+
+    fn seq(mail: &Mail) -> u64 {
+        match mail {
+            Mail::Published { seq, .. } => seq.0,
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_full_mailbox_delays_its_own_letters_only_and_keeps_their_order() {
+        let mut bag = Postbag::new(3);
+        for number in 0..3 {
+            bag.push(ShardId(1), letter(number));
+            bag.push(ShardId(2), letter(10 + number));
+        }
+        let mut seen = Vec::new();
+        while let Some((to, mail)) = bag.pop() {
+            if to == ShardId(1) {
+                bag.put_back(to, mail);
+            } else {
+                seen.push(seq(&mail));
+            }
+        }
+        assert_eq!(seen, [10, 11, 12]);
+        assert_eq!(bag.waiting_for(ShardId(1)), 3);
+        bag.retry();
+        let rest: Vec<u64> = std::iter::from_fn(|| bag.pop()).map(|(_, mail)| seq(&mail)).collect();
+        assert_eq!(rest, [0, 1, 2]);
+        assert!(bag.is_empty());
+    }
 }

@@ -1,4 +1,42 @@
-//! The heart: sessions, rooms, heartbeats, limits and queues, as plain data and functions.
+//! The heart: all that decides, as plain data and functions.
+//!
+//! Owns sessions, rooms, heartbeats, limits and queues. Never sees a socket, a clock, a thread, a
+//! channel, a file, a log or a source of randomness: bytes, mail and the time come in through the
+//! seam of [`shard::Shard`], and bytes, mail and verdicts go out through it. The worker calls it,
+//! and so do the simulation, the fuzz targets and the instruction counts.
+//!
+//! One shard's work, by file:
+//!
+//! | file | what it does |
+//! | --- | --- |
+//! | [`shard`] | the seam: what goes in, what comes out |
+//! | [`intake`] | received bytes to requests, in any dialect |
+//! | [`requests`] | what a client may ask, and the refusals |
+//! | [`text`] | the commands of a text client |
+//! | [`homes`] | the rooms and users whose home this shard is: order, presence, rosters |
+//! | [`letters`] | mail from other shards |
+//! | [`fan_out`] | news to the members of this shard |
+//! | [`timers`] | heartbeats, time-outs, the drain |
+//!
+//! and the nouns they work on: [`session`], [`room`], [`home`], [`directory`], [`batch`],
+//! [`outbox`], [`refs`], [`mail`], [`heartbeat`], [`hash`], [`config`].
 
+pub mod batch;
+pub mod config;
+pub mod directory;
+pub mod fan_out;
+pub mod hash;
+pub mod heartbeat;
+pub mod home;
+pub mod homes;
+pub mod intake;
+pub mod letters;
 pub mod mail;
+pub mod outbox;
+pub mod refs;
+pub mod requests;
+pub mod room;
+pub mod session;
 pub mod shard;
+pub mod text;
+pub mod timers;

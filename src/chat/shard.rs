@@ -1,134 +1,518 @@
 //! The seam between the heart and its shells.
-#![allow(missing_docs, unused_variables)]
+//!
+//! Owns all of one worker's sessions and rooms. Never blocks, never fails: a peer's mistake becomes
+//! a close with a reason, a full mailbox becomes letters that wait. A shell calls it one mutation at
+//! a time and then takes out what came of it:
+//!
+//! ```text
+//!  in   open · receive · end_of_input · closed · mail · expire · fan_out · drain
+//!  out  poll_mail · poll_dirty → gather → sent / blocked … writable · poll_verdict
+//! ```
+//!
+//! Calls that name a connection which is gone do nothing, so a shell may be late with them.
+
+use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use super::mail::Mail;
 use crate::base::counters::{CloseReason, Counters};
-use crate::base::ids::{ConnId, NodeId, ShardId};
-use crate::base::limits::Limits;
-use crate::base::time::{Mono, Now};
+use crate::base::ids::{Address, ConnId, NodeId, Ref, ShardId};
+use crate::base::limits::{BATCHES_KEPT, BUFFER_KEPT_BYTES, LINGER_MS, Limits, OUTBOXES_KEPT};
+use crate::base::name::EVERYONE;
+use crate::base::time::{Mono, Now, Tick};
+use crate::base::wheel::Wheel;
+use crate::wire::message::{Code, Event};
 
-/// How a shard is set up. Plain data; the shell fills it.
-#[derive(Clone, Debug)]
-pub struct ShardConfig {
-    pub shard: ShardId,
-    pub shards: u16,
-    pub node: NodeId,
-    pub limits: Limits,
-    pub heartbeat: HeartbeatPolicy,
-    /// Seeds every pseudo-random choice of the shard (jitter, levelling); a different one per shard.
-    pub seed: u64,
-    /// Secret of the process, the same in every shard: table hashing, homes, resume keys.
-    pub secret: [u64; 2],
-    /// Whether clients may publish to the room `*`.
-    pub publish_everyone: bool,
-}
+use super::batch::ChunkPool;
+use super::config::ShardConfig;
+use super::directory::Directory;
+use super::hash::{self, NameHasher};
+use super::heartbeat::HeartbeatPolicy;
+use super::home::{HomeKey, HomeTable};
+use super::mail::{Mail, Postbag};
+use super::outbox::{Outbox, OutboxPool};
+use super::room::{Audience, RoomTable};
+use super::session::{Marks, RoomKey, SessionTable, State, Stay};
+use super::timers::{Agenda, Drain};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeartbeatPolicy {
-    /// A connection silent for so long is pinged (whole seconds, 1..=65535).
-    pub interval_s: u16,
-    /// A connection silent for so long is closed.
-    pub timeout_s: u16,
-    /// Shortest interval that a client may wish for.
-    pub shortest_s: u16,
-    /// Longest interval that a client may wish for.
-    pub longest_s: u16,
-}
-
-/// Whether a budgeted phase has work left for the next turn (which then must not sleep).
+/// Whether a budgeted phase has work left for the next turn, which then must not sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Progress {
+    /// All of it was done.
     Done,
+    /// The budget ended first.
     More,
 }
 
-/// What the heart wants done to a connection, at the end of the turn.
+/// What the heart wants done to a connection at the end of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// All bytes are out: half-close (shutdown write); keep reading (the heart discards) until the
-    /// peer hangs up or the heart says `Close`.
+    /// All bytes are out: half-close, and read on (the heart discards) until the peer hangs up or
+    /// the heart says [`Verdict::Close`]. A reset would take the last bytes away from the peer.
     Shutdown(ConnId),
-    /// Drop the socket now. The heart has forgotten the connection: do not call `closed` for it.
+    /// Drop the socket. The heart has forgotten the connection.
     Close(ConnId, CloseReason),
-    /// Read from it again: the heart had asked to pause (`wants_input` was false) and is ready now.
+    /// Read from it again: [`Shard::wants_input`] had become false, and is true again.
     Resume(ConnId),
 }
 
+/// How a letter to one connection takes its place in the outbox.
+#[derive(Clone, Copy)]
+enum Haste {
+    InOrder,
+    Urgent,
+}
+
+/// All of one worker's sessions and rooms. See the [module](self).
 pub struct Shard {
-    counters: Counters,
+    pub(super) id: ShardId,
+    pub(super) shards: u16,
+    pub(super) node: NodeId,
+    pub(super) limits: Limits,
+    pub(super) policy: HeartbeatPolicy,
+    pub(super) publish_everyone: bool,
+    pub(super) hasher: NameHasher,
+    pub(super) dice: fastrand::Rng,
+
+    pub(super) sessions: SessionTable,
+    pub(super) rooms: RoomTable,
+    pub(super) homes: HomeTable,
+    pub(super) directory: Directory,
+    pub(super) wheel: Wheel,
+    pub(super) outboxes: OutboxPool,
+    pub(super) chunks: ChunkPool,
+
+    pub(super) postbag: Postbag,
+    pub(super) dirty: VecDeque<ConnId>,
+    pub(super) verdicts: VecDeque<Verdict>,
+    pub(super) resuming: Vec<ConnId>,
+    /// Connections whose outboxes grew beyond their bound in the fan-out.
+    pub(super) overflowed: Vec<ConnId>,
+    /// Rooms with queued news.
+    pub(super) active: VecDeque<RoomKey>,
+    /// Homes with messages of this turn.
+    pub(super) open_homes: Vec<HomeKey>,
+    /// Homes with shards that lost messages and were not told yet.
+    pub(super) lossy_homes: Vec<HomeKey>,
+    pub(super) agenda: Agenda,
+    pub(super) drain: Option<Drain>,
+
+    /// Silence before this instant is forgiven.
+    pub(super) amnesty_at: Mono,
+    pub(super) last_stay: Stay,
+    pub(super) guests: u64,
+    pub(super) pings: u32,
+    pub(super) counters: Counters,
 }
 
 impl Shard {
+    /// A shard without connections.
     pub fn new(config: ShardConfig, now: Now) -> Shard {
-        Shard { counters: Counters::default() }
+        let hasher = NameHasher::new(config.secret);
+        let mut rooms = RoomTable::new(hasher);
+        let everyone_hash = hasher.hash(EVERYONE);
+        let everyone_home = hash::home(everyone_hash, config.shards);
+        rooms.find_or_add(EVERYONE, everyone_hash, everyone_home, Audience::Everyone);
+        let mut shard = Shard {
+            id: config.shard,
+            shards: config.shards,
+            node: config.node,
+            limits: config.limits,
+            policy: config.heartbeat,
+            publish_everyone: config.publish_everyone,
+            hasher,
+            dice: fastrand::Rng::with_seed(config.seed),
+            sessions: SessionTable::with_capacity(config.limits.max_connections),
+            rooms,
+            homes: HomeTable::new(hasher),
+            directory: Directory::new(hasher, now.wall_ms << 16),
+            wheel: Wheel::new(now.mono),
+            outboxes: OutboxPool::new(OUTBOXES_KEPT, BUFFER_KEPT_BYTES),
+            chunks: ChunkPool::new(BATCHES_KEPT, BUFFER_KEPT_BYTES),
+            postbag: Postbag::new(config.shards),
+            dirty: VecDeque::new(),
+            verdicts: VecDeque::new(),
+            resuming: Vec::new(),
+            overflowed: Vec::new(),
+            active: VecDeque::new(),
+            open_homes: Vec::new(),
+            lossy_homes: Vec::new(),
+            agenda: Agenda::default(),
+            drain: None,
+            amnesty_at: Mono(0),
+            last_stay: Stay::default(),
+            guests: 0,
+            pings: 0,
+            counters: Counters::default(),
+        };
+        if everyone_home == shard.id {
+            shard.add_everyone(now);
+        }
+        shard
     }
 
     /// A new socket. `conn.slot()` is the shell's slab key.
-    pub fn open(&mut self, conn: ConnId, now: Now) {}
-    /// Bytes arrived. Calls for connections that are gone are ignored (also everywhere below).
-    pub fn receive(&mut self, conn: ConnId, bytes: &[u8], now: Now) {}
-    /// The peer will send no more (read returned 0). The heart answers with a verdict in time.
-    pub fn end_of_input(&mut self, conn: ConnId, now: Now) {}
-    /// The socket failed (RST, write error). The shell drops it by itself afterwards.
-    pub fn closed(&mut self, conn: ConnId, reason: CloseReason, now: Now) {}
-    /// Mail from another shard.
-    pub fn mail(&mut self, from: ShardId, mail: Mail, now: Now) {}
-    /// Fires due timers, at most TIMER_BUDGET of them.
-    pub fn expire(&mut self, now: Now) -> Progress {
-        Progress::Done
+    pub fn open(&mut self, conn: ConnId, now: Now) {
+        self.sessions.insert(conn, now.mono);
+        self.counters.opened += 1;
+        self.arm_at(conn, now, now.mono + self.limits.handshake_timeout_ms);
     }
-    /// Seals this turn's batches and delivers, at most FAN_OUT_BUDGET copies.
-    pub fn fan_out(&mut self, now: Now) -> Progress {
-        Progress::Done
-    }
-    /// Starts draining: no hello is accepted any more, every connection gets GOAWAY and is closed
-    /// when its bytes are out. Budgeted like a timer phase: continued by `expire`.
-    pub fn drain(&mut self, reason: &str, now: Now) {}
 
-    /// Next letter to post. Post phase: call until None.
+    /// The peer will send no more: read returned 0.
+    ///
+    /// What it asked for is still answered; then the connection is closed.
+    pub fn end_of_input(&mut self, conn: ConnId, now: Now) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        session.marks.set(Marks::ENDED);
+        match session.state {
+            State::Closing(reason) if session.outbox.is_none() => self.forget(conn, reason),
+            State::Closing(_) => {}
+            State::Live(_) if session.awaits_answers() => {
+                self.arm_at(conn, now, now.mono + LINGER_MS);
+            }
+            _ => self.close(conn, CloseReason::PeerClosed, None, now),
+        }
+    }
+
+    /// The socket failed. The shell drops it by itself.
+    pub fn closed(&mut self, conn: ConnId, reason: CloseReason, now: Now) {
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
+        if !matches!(session.state, State::Closing(_)) {
+            self.depart(conn, now);
+            self.counters.count_close(reason);
+        }
+        self.remove(conn);
+    }
+
+    /// The next letter to post. Call until `None`.
     pub fn poll_mail(&mut self) -> Option<(ShardId, Mail)> {
-        None
+        self.postbag.pop()
     }
-    /// The mailbox of `to` is full: the letter goes back to the head of the queue, and `poll_mail`
-    /// gives none for `to` until `retry_mail`.
-    pub fn mail_refused(&mut self, to: ShardId, mail: Mail) {}
-    /// A new turn: try full mailboxes again. More when letters wait (the turn must not sleep long).
+
+    /// The mailbox of `to` was full: the letter waits, and so do those behind it, until
+    /// [`Shard::retry_mail`].
+    pub fn mail_refused(&mut self, to: ShardId, mail: Mail) {
+        self.postbag.put_back(to, mail);
+    }
+
+    /// A new turn: full mailboxes may have room again. [`Progress::More`] while letters wait.
     pub fn retry_mail(&mut self) -> Progress {
-        Progress::Done
+        self.postbag.retry();
+        self.post_gaps();
+        if self.postbag.is_empty() { Progress::Done } else { Progress::More }
     }
-    /// A connection with bytes to send, each at most once until more is queued for it.
+
+    /// A connection with bytes to send; each comes once until more is queued for it.
     pub fn poll_dirty(&mut self) -> Option<ConnId> {
+        while let Some(conn) = self.dirty.pop_front() {
+            if let Some(session) = self.sessions.get_mut(conn) {
+                session.marks.clear(Marks::DIRTY);
+                if session.outbox.is_some() && !session.marks.has(Marks::BLOCKED) {
+                    return Some(conn);
+                }
+            }
+        }
         None
     }
-    /// Its slices for one vectored write; returns how many were filled in.
+
+    /// The connection's bytes, for one vectored write; returns how many slices were filled.
     pub fn gather<'a>(&'a self, conn: ConnId, slices: &mut [IoSlice<'a>]) -> usize {
-        0
+        match self.sessions.get(conn).and_then(|session| session.outbox.as_ref()) {
+            Some(outbox) => outbox.gather(slices),
+            None => 0,
+        }
     }
-    /// The kernel took `bytes`. Bytes that remain make it dirty again.
-    pub fn sent(&mut self, conn: ConnId, bytes: usize, now: Now) {}
-    /// The kernel took nothing (WouldBlock): not dirty again before `writable`.
-    pub fn blocked(&mut self, conn: ConnId) {}
-    /// The kernel has room again (edge).
-    pub fn writable(&mut self, conn: ConnId) {}
-    /// Close phase, the last of a turn: call until None.
+
+    /// The kernel took `bytes`. If more wait, the connection is dirty again.
+    pub fn sent(&mut self, conn: ConnId, bytes: usize, now: Now) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        let Some(outbox) = session.outbox.as_mut() else {
+            return;
+        };
+        self.counters.bytes_out += bytes as u64;
+        outbox.sent(bytes, &mut self.outboxes, &mut self.chunks);
+        let waiting = outbox.waiting();
+        if session.marks.has(Marks::PAUSED) {
+            // Its PONGs lie unread behind its requests: that it reads is its sign of life.
+            session.heard(now.mono);
+            if waiting < self.limits.pause_reading_above() / 2 {
+                session.marks.clear(Marks::PAUSED);
+                session.marks.set(Marks::RESUMING);
+                self.resuming.push(conn);
+            }
+        }
+        if waiting > 0 {
+            return self.mark_dirty(conn);
+        }
+        self.recycle_outbox(conn);
+        self.all_sent(conn);
+    }
+
+    /// The kernel took nothing more: the connection is not dirty before [`Shard::writable`].
+    pub fn blocked(&mut self, conn: ConnId) {
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.marks.set(Marks::BLOCKED);
+        }
+    }
+
+    /// The kernel has room again.
+    pub fn writable(&mut self, conn: ConnId) {
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.marks.clear(Marks::BLOCKED);
+            if session.outbox.is_some() {
+                self.mark_dirty(conn);
+            }
+        }
+    }
+
+    /// What to do to connections, in the last phase of a turn. Call until `None`.
     pub fn poll_verdict(&mut self) -> Option<Verdict> {
-        None
+        self.verdicts.pop_front()
     }
-    /// False while the connection's own requests should stay in the kernel (its outbox is filling).
+
+    /// Whether the connection is to be read. False while it asks faster than it reads the answers.
     pub fn wants_input(&self, conn: ConnId) -> bool {
-        true
+        self.sessions.get(conn).is_some_and(|session| !session.marks.has(Marks::PAUSED))
     }
-    /// When `expire` has something to do at the earliest.
+
+    /// When [`Shard::expire`] has something to do at the earliest. `None`: never, as things stand.
     pub fn next_deadline(&self) -> Option<Mono> {
-        None
+        if !self.resuming.is_empty() {
+            return Some(Mono(0));
+        }
+        let timers = self.wheel.next_due().map(Tick::starts_at);
+        let drain = self.drain.as_ref().and_then(Drain::next_step);
+        [timers, self.agenda.next(), drain].into_iter().flatten().min()
     }
-    /// Connections that the heart knows.
+
+    /// How many connections the heart knows.
     pub fn connections(&self) -> usize {
-        0
+        self.sessions.len()
     }
+
+    /// What was counted.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// What the shard holds, for those who check that nothing is left behind.
+    pub fn holdings(&self) -> Holdings {
+        Holdings {
+            sessions: self.sessions.len(),
+            rooms: self.rooms.len() - 1,
+            home_rooms: self.homes.len() - usize::from(self.everyone_home() == self.id),
+            users: self.directory.len(),
+            letters: (0..self.shards).map(|to| self.postbag.waiting_for(ShardId(to))).sum(),
+            timers: self.wheel.len(),
+        }
+    }
+}
+
+/// How much a shard holds of what comes and goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Connections.
+    pub sessions: usize,
+    /// Rooms with members here, the room `*` not counted.
+    pub rooms: usize,
+    /// Rooms whose home is here, the room `*` not counted.
+    pub home_rooms: usize,
+    /// Sessions of users whose home is here.
+    pub users: usize,
+    /// Letters that wait to be posted.
+    pub letters: usize,
+    /// Entries of the timing wheel, stale ones too.
+    pub timers: usize,
+}
+
+/// What the shard's other files need to do to a connection.
+impl Shard {
+    /// Tells one connection something, behind all that waits for it.
+    pub(super) fn tell(&mut self, conn: ConnId, event: &Event<'_>, now: Now) {
+        self.queue(conn, event, Haste::InOrder);
+        self.bound_outbox(conn, now);
+    }
+
+    /// Tells one connection something ahead of the data that waits for it.
+    pub(super) fn tell_urgently(&mut self, conn: ConnId, event: &Event<'_>, now: Now) {
+        self.queue(conn, event, Haste::Urgent);
+        self.bound_outbox(conn, now);
+    }
+
+    /// Queues bytes that are no event, such as a text notice.
+    pub(super) fn tell_raw(&mut self, conn: ConnId, encode: impl FnOnce(&mut Vec<u8>), now: Now) {
+        if let Some(session) = self.sessions.get_mut(conn)
+            && !matches!(session.state, State::Closing(_))
+        {
+            session.outbox(&mut self.outboxes).push_own(&mut self.outboxes, encode);
+            self.queued(conn);
+            self.bound_outbox(conn, now);
+        }
+    }
+
+    fn queue(&mut self, conn: ConnId, event: &Event<'_>, haste: Haste) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        let Some(dialect) = session.state.dialect() else {
+            return;
+        };
+        let encode = |out: &mut Vec<u8>| dialect.encode(out, event);
+        let outbox: &mut Outbox = session.outbox(&mut self.outboxes);
+        match haste {
+            Haste::InOrder => outbox.push_own(&mut self.outboxes, encode),
+            Haste::Urgent => outbox.push_urgent(&mut self.outboxes, encode),
+        }
+        self.queued(conn);
+    }
+
+    fn queued(&mut self, conn: ConnId) {
+        let empty = self.sessions.get(conn).is_some_and(|session| session.waiting() == 0);
+        if empty { self.recycle_outbox(conn) } else { self.mark_dirty(conn) }
+    }
+
+    fn bound_outbox(&mut self, conn: ConnId, now: Now) {
+        let max = self.limits.max_outbound;
+        if self.sessions.get(conn).is_some_and(|session| session.waiting() > max) {
+            self.close_slow_reader(conn, now);
+        }
+    }
+
+    /// Closes a connection whose outbox is full.
+    pub(super) fn close_slow_reader(&mut self, conn: ConnId, now: Now) {
+        let last = Event::Error {
+            reference: Ref::NONE,
+            code: Code::SlowReader,
+            text: "the outbound queue is full: read faster",
+        };
+        if let Some(outbox) = self.sessions.get_mut(conn).and_then(|s| s.outbox.as_mut()) {
+            outbox.truncate(&mut self.outboxes, &mut self.chunks);
+        }
+        self.close(conn, CloseReason::SlowReader, Some(&last), now);
+    }
+
+    /// Ends a connection: a last word, what is queued, a half-close, and at last the close.
+    ///
+    /// From here on it is a member of nothing, gets nothing more and is not listened to.
+    pub(super) fn close(
+        &mut self,
+        conn: ConnId,
+        reason: CloseReason,
+        last: Option<&Event<'_>>,
+        now: Now,
+    ) {
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
+        if matches!(session.state, State::Closing(_)) {
+            return;
+        }
+        let heard_nothing = session.state == State::Sniffing && session.outbox.is_none();
+        self.counters.count_close(reason);
+        if let Some(event) = last {
+            self.queue(conn, event, Haste::Urgent);
+        }
+        self.depart(conn, now);
+        if heard_nothing {
+            return self.forget(conn, reason);
+        }
+        let session = self.sessions.get_mut(conn).expect("it was just there");
+        session.state = State::Closing(reason);
+        session.marks.clear(Marks::PAUSED);
+        if let Some(input) = session.input.take() {
+            self.outboxes.release_buffer(*input);
+        }
+        let session = self.sessions.get_mut(conn).expect("it was just there");
+        let nothing_waits = session.outbox.is_none();
+        self.arm_at(conn, now, now.mono + LINGER_MS);
+        if nothing_waits {
+            self.all_sent(conn);
+        }
+    }
+
+    /// All that waited for a connection is with the kernel.
+    fn all_sent(&mut self, conn: ConnId) {
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
+        if let State::Closing(reason) = session.state {
+            if session.marks.has(Marks::ENDED) {
+                self.forget(conn, reason);
+            } else {
+                self.verdicts.push_back(Verdict::Shutdown(conn));
+            }
+        }
+    }
+
+    /// Forgets a connection and has its socket dropped.
+    pub(super) fn forget(&mut self, conn: ConnId, reason: CloseReason) {
+        self.remove(conn);
+        self.verdicts.push_back(Verdict::Close(conn, reason));
+    }
+
+    fn remove(&mut self, conn: ConnId) {
+        let Some(mut session) = self.sessions.remove(conn) else {
+            return;
+        };
+        debug_assert!(session.memberships().next().is_none(), "who is removed has departed");
+        if let Some(outbox) = session.outbox.take() {
+            self.outboxes.release_outbox(outbox, &mut self.chunks);
+        }
+        if let Some(input) = session.input.take() {
+            self.outboxes.release_buffer(*input);
+        }
+    }
+
+    /// Puts a connection on the list of those with bytes to send.
+    pub(super) fn mark_dirty(&mut self, conn: ConnId) {
+        if let Some(session) = self.sessions.get_mut(conn)
+            && !session.marks.has(Marks::DIRTY)
+            && !session.marks.has(Marks::BLOCKED)
+        {
+            session.marks.set(Marks::DIRTY);
+            self.dirty.push_back(conn);
+        }
+    }
+
+    fn recycle_outbox(&mut self, conn: ConnId) {
+        if let Some(outbox) = self.sessions.get_mut(conn).and_then(|s| s.outbox.take()) {
+            self.outboxes.release_outbox(outbox, &mut self.chunks);
+        }
+    }
+
+    /// How other shards name a connection of this one.
+    pub(super) fn address(&self, conn: ConnId) -> Address {
+        Address::new(self.id, conn)
+    }
+
+    /// The home of what hashes to `hash`.
+    pub(super) fn home_of(&self, hash: u64) -> ShardId {
+        hash::home(hash, self.shards)
+    }
+
+    /// The home of the room `*`.
+    pub(super) fn everyone_home(&self) -> ShardId {
+        self.home_of(self.hasher.hash(EVERYONE))
+    }
+
+    /// Sends a letter, or takes it at once where it is this shard's own.
+    pub(super) fn send(&mut self, to: ShardId, mail: Mail, now: Now) {
+        if to == self.id {
+            self.take_letter(to, mail, now);
+        } else {
+            self.counters.mail_out += 1;
+            self.postbag.push(to, mail);
+        }
+    }
+
+    /// Whether so much mail waits for `to` that nothing should be added which may be refused.
+    pub(super) fn is_overloaded(&self, to: ShardId) -> bool {
+        self.postbag.waiting_for(to) >= self.limits.max_mail_staged
     }
 }

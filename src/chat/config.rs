@@ -1,0 +1,30 @@
+//! How a shard is set up.
+//!
+//! Owns the plain data that the shell fills in before it makes a [`Shard`](super::shard::Shard).
+
+use crate::base::ids::{NodeId, ShardId};
+use crate::base::limits::Limits;
+
+use super::heartbeat::HeartbeatPolicy;
+
+/// Everything a shard is told at its birth.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// This shard.
+    pub shard: ShardId,
+    /// How many shards the process has.
+    pub shards: u16,
+    /// This process, as clients see it.
+    pub node: NodeId,
+    /// The bounds.
+    pub limits: Limits,
+    /// When to ping and when to give up.
+    pub heartbeat: HeartbeatPolicy,
+    /// Seeds every pseudo-random choice of the shard (jitter, levelling); another one per shard.
+    pub seed: u64,
+    /// Secret of the process, the same in every shard: it keys the hashes of names, which choose
+    /// homes, and the resume keys.
+    pub secret: [u64; 2],
+    /// Whether clients may publish to the room `*`.
+    pub publish_everyone: bool,
+}

@@ -1,0 +1,377 @@
+//! The rooms and users whose home this shard is.
+//!
+//! Owns what a home does with requests: it gives a message its place, a member its seam, a question
+//! its answer, and tells the shards that have members. Called with mail from other shards, or
+//! directly where the requester lives here.
+//!
+//! What a home says of a room leaves in the order in which it happened: whatever is said after a
+//! message closes the batch that holds the message first.
+
+use std::sync::Arc;
+
+use crate::base::ids::{Address, Ref, Seq, ShardId};
+use crate::base::limits::{BATCH_BYTES, FRAME_HEADER, PRESENCE_PERIOD_MS, ROOM_IDLE_MS};
+use crate::base::name::{EVERYONE, Name};
+use crate::base::time::Now;
+use crate::wire::message::{Code, Event, PresenceKind};
+use crate::wire::native;
+
+use super::batch::{Author, Batch};
+use super::home::HomeKey;
+use super::mail::{Asked, Mail};
+use super::room::News;
+use super::session::Stay;
+use super::shard::Shard;
+
+/// Bytes of a ROSTER payload before the names: ref, total, count.
+const ROSTER_HEADER: usize = 4 + 4 + 2;
+
+/// A message on its way to its place.
+pub(super) struct Said<'a> {
+    /// The sender's user.
+    pub from: &'a Name,
+    /// The sender.
+    pub origin: Address,
+    /// The request's number.
+    pub reference: Ref,
+    /// The sender wants it too.
+    pub echo: bool,
+    /// What is said.
+    pub body: &'a [u8],
+}
+
+/// A member that joins.
+pub(super) struct Joiner {
+    /// The member's user.
+    pub user: Name,
+    /// The member.
+    pub member: Address,
+    /// The request's number.
+    pub reference: Ref,
+    /// The stay that begins.
+    pub stay: Stay,
+    /// It is a member already; nothing begins.
+    pub again: bool,
+}
+
+impl Shard {
+    /// Makes the room `*`, which every shard always hears.
+    pub(super) fn add_everyone(&mut self, now: Now) {
+        let hash = self.hasher.hash(EVERYONE);
+        let key = self.homes.add(Name::new(EVERYONE), hash, now.mono, now.wall_ms);
+        for shard in 0..self.shards {
+            self.homes.get_mut(key).link(ShardId(shard)).members = 1;
+        }
+    }
+
+    /// The room, made if there is none. `None` where there are too many.
+    fn home_room(&mut self, room: &str, hash: u64, now: Now) -> Option<HomeKey> {
+        if let Some(key) = self.homes.find(room, hash) {
+            return Some(key);
+        }
+        if self.homes.len() >= self.limits.max_rooms {
+            return None;
+        }
+        Some(self.homes.add(Name::new(room), hash, now.mono, now.wall_ms))
+    }
+
+    /// Gives a message its place and puts it into the room's batch.
+    pub(super) fn home_publish(&mut self, room: &str, hash: u64, said: &Said<'_>, now: Now) {
+        let Some(key) = self.home_room(room, hash, now) else {
+            let request = Asked::Publish;
+            return self.refuse_for_home(said.origin, said.reference, request, now);
+        };
+        let home = self.homes.get_mut(key);
+        home.seq = Seq(home.seq.0 + 1);
+        home.last_active = now.mono;
+        let (epoch, seq) = (home.epoch, home.seq);
+        if home.links.is_empty() {
+            self.list_if_idle(key, now);
+        } else {
+            self.add_to_batch(key, said, now);
+        }
+        if said.reference.wants_answer() {
+            let (conn, reference) = (said.origin.conn(), said.reference);
+            let mail = Mail::Published { conn, reference, epoch, seq };
+            self.send(said.origin.shard(), mail, now);
+        }
+    }
+
+    fn add_to_batch(&mut self, key: HomeKey, said: &Said<'_>, now: Now) {
+        let home = self.homes.get(key);
+        let payload = native::message_payload_len(&home.name, said.from, said.body.len());
+        let full = home
+            .open
+            .as_ref()
+            .is_some_and(|open| open.frames.bytes().len() + FRAME_HEADER + payload > BATCH_BYTES);
+        if full {
+            self.close_batch(key);
+        }
+        let home = self.homes.get_mut(key);
+        if home.open.is_none() {
+            let mut opened = self.chunks.batch(&home.name);
+            let batch = Arc::get_mut(&mut opened).expect("nobody has seen it");
+            batch.epoch = home.epoch;
+            batch.first = home.seq;
+            home.open = Some(opened);
+            self.open_homes.push(key);
+        }
+        let open = home.open.as_mut().expect("it was just opened");
+        let batch = Arc::get_mut(open).expect("an open batch is not shared");
+        if !said.echo {
+            let index = batch.frames.count() as u32;
+            batch.authors.push(Author { index, address: said.origin });
+        }
+        let event = Event::Message {
+            epoch: home.epoch,
+            seq: home.seq,
+            time_ms: now.wall_ms,
+            room: &home.name,
+            from: said.from,
+            body: said.body,
+            replay: false,
+        };
+        batch.frames.push(|out| native::encode_event(out, &event, false));
+    }
+
+    /// Closes the batches of this turn, so that they are delivered.
+    pub(super) fn close_batches(&mut self) {
+        while let Some(key) = self.open_homes.pop() {
+            self.close_batch(key);
+        }
+    }
+
+    /// Closes a room's batch and hands it to the shards that have members.
+    fn close_batch(&mut self, key: HomeKey) {
+        let Some(batch) = self.homes.get_mut(key).open.take() else {
+            return;
+        };
+        for index in 0..self.homes.get(key).links.len() {
+            self.post_batch(key, index, &batch);
+        }
+        self.chunks.release_batch(batch);
+    }
+
+    /// Hands a batch to one shard, or sheds it where that shard's mail is at its bound.
+    fn post_batch(&mut self, key: HomeKey, index: usize, batch: &Arc<Batch>) {
+        let link = &self.homes.get(key).links[index];
+        let to = link.shard;
+        if to == self.id {
+            return self.hear_batch(Arc::clone(batch));
+        }
+        if self.is_overloaded(to) {
+            return self.shed(key, index, batch);
+        }
+        self.post_gap(key, index);
+        self.counters.mail_out += 1;
+        self.postbag.push(to, Mail::Deliver(Arc::clone(batch)));
+    }
+
+    fn shed(&mut self, key: HomeKey, index: usize, batch: &Arc<Batch>) {
+        self.counters.shed += batch.frames.count() as u64;
+        let home = self.homes.get_mut(key);
+        let link = &mut home.links[index];
+        let from = link.lost.map_or(batch.first, |(from, _)| from);
+        link.lost = Some((from, batch.last()));
+        if !home.lossy_listed {
+            home.lossy_listed = true;
+            self.lossy_homes.push(key);
+        }
+    }
+
+    /// Tells shards whose mailboxes have room again what they did not get.
+    pub(super) fn post_gaps(&mut self) {
+        for key in std::mem::take(&mut self.lossy_homes) {
+            for index in 0..self.homes.get(key).links.len() {
+                if !self.is_overloaded(self.homes.get(key).links[index].shard) {
+                    self.post_gap(key, index);
+                }
+            }
+            let home = self.homes.get_mut(key);
+            home.lossy_listed = home.links.iter().any(|link| link.lost.is_some());
+            if home.lossy_listed {
+                self.lossy_homes.push(key);
+            }
+        }
+    }
+
+    fn post_gap(&mut self, key: HomeKey, index: usize) {
+        let home = self.homes.get_mut(key);
+        let link = &mut home.links[index];
+        if let Some((from, to)) = link.lost.take() {
+            let shard = link.shard;
+            let (room, epoch) = (home.name.clone(), home.epoch);
+            self.counters.mail_out += 1;
+            self.postbag.push(shard, Mail::Gap { room, epoch, from, to });
+        }
+    }
+
+    /// Lets a member in: it gets what follows the room's present head.
+    pub(super) fn home_join(&mut self, room: Name, joiner: Joiner, now: Now) {
+        let Joiner { user, member, reference, stay, again } = joiner;
+        let hash = self.hasher.hash(&room);
+        let Some(key) = self.home_room(&room, hash, now) else {
+            return self.refuse_for_home(member, reference, Asked::Join { stay }, now);
+        };
+        self.close_batch(key);
+        let home = self.homes.get_mut(key);
+        let mut newcomer = false;
+        if !again {
+            home.link(member.shard()).members += 1;
+            newcomer = home.roster.enter(user.clone());
+        }
+        let (epoch, seq, total) = (home.epoch, home.seq, home.roster.total());
+        let conn = member.conn();
+        let mail = Mail::Joined { room, conn, reference, stay, epoch, seq, total };
+        self.send(member.shard(), mail, now);
+        if newcomer {
+            self.tell_presence(key, PresenceKind::Joined, user, now);
+        }
+    }
+
+    /// Lets a member of `from` out.
+    pub(super) fn home_leave(&mut self, from: ShardId, room: &Name, user: Name, now: Now) {
+        let key = self.homes.find(room, self.hasher.hash(room)).expect("a member keeps its room");
+        let home = self.homes.get_mut(key);
+        let gone = home.roster.leave(&user);
+        home.last_active = now.mono;
+        if gone {
+            self.tell_presence(key, PresenceKind::Left, user, now);
+        }
+        // The batch of this turn was closed for the presence; without one it is closed here, while
+        // the leaver's shard may still have other members to give it to.
+        self.close_batch(key);
+        self.homes.get_mut(key).unlink(from);
+        self.list_if_idle(key, now);
+    }
+
+    /// A member changed its name.
+    pub(super) fn home_rename(&mut self, room: &Name, from: Name, to: Name, now: Now) {
+        let key = self.homes.find(room, self.hasher.hash(room)).expect("a member keeps its room");
+        let roster = &mut self.homes.get_mut(key).roster;
+        let gone = roster.leave(&from);
+        let newcomer = roster.enter(to.clone());
+        if gone {
+            self.tell_presence(key, PresenceKind::Left, from, now);
+        }
+        if newcomer {
+            self.tell_presence(key, PresenceKind::Joined, to, now);
+        }
+    }
+
+    /// Says who is in a room.
+    pub(super) fn home_who(&mut self, room: Name, origin: Address, reference: Ref, now: Now) {
+        let conn = origin.conn();
+        let Some(key) = self.homes.find(&room, self.hasher.hash(&room)) else {
+            let (code, text) = (Code::NotFound, "there is no such room");
+            let mail = Mail::Refused { conn, reference, request: Asked::Who, code, text };
+            return self.send(origin.shard(), mail, now);
+        };
+        let roster = &self.homes.get(key).roster;
+        let names = roster.names(self.limits.max_frame - ROSTER_HEADER).into_boxed_slice();
+        let total = roster.total();
+        self.send(origin.shard(), Mail::Roster { conn, room, reference, total, names }, now);
+    }
+
+    /// Tells the members' shards of a join or leave, or, in a crowded room, owes them a total.
+    ///
+    /// Told singly, the comings and goings of n members are n² events.
+    fn tell_presence(&mut self, key: HomeKey, kind: PresenceKind, user: Name, now: Now) {
+        let home = self.homes.get_mut(key);
+        let total = home.roster.total();
+        if total as usize > self.limits.presence_max || home.owes_total {
+            self.counters.presence_folded += 1;
+            if !home.owes_total {
+                home.owes_total = true;
+                self.agenda.totals.push_back((now.mono + PRESENCE_PERIOD_MS, key));
+            }
+            return;
+        }
+        self.post_presence(key, kind, total, Some(user));
+    }
+
+    /// Tells the total that a crowded room owes.
+    pub(super) fn tell_total(&mut self, key: HomeKey) {
+        let home = self.homes.get_mut(key);
+        home.owes_total = false;
+        let total = home.roster.total();
+        self.post_presence(key, PresenceKind::Many, total, None);
+    }
+
+    fn post_presence(&mut self, key: HomeKey, kind: PresenceKind, total: u32, user: Option<Name>) {
+        self.close_batch(key);
+        for index in 0..self.homes.get(key).links.len() {
+            let home = self.homes.get(key);
+            let (to, room) = (home.links[index].shard, home.name.clone());
+            if to == self.id {
+                self.hear_presence(&room, News::Presence { kind, total, user: user.clone() });
+            } else if !self.is_overloaded(to) {
+                self.counters.mail_out += 1;
+                self.postbag.push(to, Mail::Presence { room, kind, total, user: user.clone() });
+            }
+        }
+    }
+
+    /// Puts a room without members on the list of those that may be forgotten.
+    fn list_if_idle(&mut self, key: HomeKey, now: Now) {
+        let home = self.homes.get_mut(key);
+        if home.links.is_empty() && !home.idle_listed {
+            home.idle_listed = true;
+            self.agenda.idle_rooms.push_back((now.mono + ROOM_IDLE_MS, key));
+        }
+    }
+
+    /// Forgets a room whose time on that list is over, unless it is in use or was lately.
+    pub(super) fn sweep_idle_room(&mut self, key: HomeKey, now: Now) {
+        let home = self.homes.get_mut(key);
+        home.idle_listed = false;
+        if !home.links.is_empty() {
+            return;
+        }
+        let busy = home.owes_total || home.lossy_listed || home.open.is_some();
+        if busy || now.mono.since_ms(home.last_active) < ROOM_IDLE_MS {
+            return self.list_if_idle(key, now);
+        }
+        self.homes.remove(key);
+    }
+
+    /// Delivers a direct message to every session of its user.
+    pub(super) fn home_direct(
+        &mut self,
+        user: &Name,
+        from: &Name,
+        origin: Address,
+        body: &[u8],
+        now: Now,
+    ) {
+        let sessions: Vec<Address> = self.directory.sessions(user).collect();
+        if sessions.is_empty() {
+            let mail = Mail::Refused {
+                conn: origin.conn(),
+                reference: Ref::NONE,
+                request: Asked::Direct,
+                code: Code::Unavailable,
+                text: "not available: the user is offline",
+            };
+            return self.send(origin.shard(), mail, now);
+        }
+        let id = self.directory.take_direct_id();
+        let body: Arc<[u8]> = Arc::from(body);
+        for session in sessions {
+            let (conn, from, body) = (session.conn(), from.clone(), Arc::clone(&body));
+            let mail = Mail::DirectTo { conn, id, time_ms: now.wall_ms, from, body };
+            self.send(session.shard(), mail, now);
+        }
+    }
+
+    fn refuse_for_home(&mut self, origin: Address, reference: Ref, request: Asked, now: Now) {
+        let mail = Mail::Refused {
+            conn: origin.conn(),
+            reference,
+            request,
+            code: Code::Unavailable,
+            text: "too many rooms on this server",
+        };
+        self.send(origin.shard(), mail, now);
+    }
+}

@@ -1,0 +1,210 @@
+//! Mail from other shards.
+//!
+//! Owns what a letter does when it arrives: requests go on to the home's work
+//! ([`homes`](super::homes)), answers go to the connection that waits for them. Called by the shell
+//! through [`Shard::mail`].
+
+use crate::base::ids::{ConnId, Epoch, Ref, Seq, ShardId};
+use crate::base::name::Name;
+use crate::base::time::Now;
+use crate::wire::message::{Code, Event, Names, OkFlags};
+
+use super::batch::Dialect;
+use super::homes::{Joiner, Said};
+use super::mail::{Asked, Mail};
+use super::room::News;
+use super::session::{Marks, Place, RoomKey, State, Stay};
+use super::shard::Shard;
+
+impl Shard {
+    /// Mail arrived from shard `from`.
+    pub fn mail(&mut self, from: ShardId, mail: Mail, now: Now) {
+        self.counters.mail_in += 1;
+        self.take_letter(from, mail, now);
+    }
+
+    /// Does what a letter says, whether it came from another shard or is this one's own.
+    pub(super) fn take_letter(&mut self, from: ShardId, mail: Mail, now: Now) {
+        match mail {
+            Mail::Join { room, user, member, reference, stay, again } => {
+                let joiner = Joiner { user, member, reference, stay, again };
+                self.home_join(room, joiner, now);
+            }
+            Mail::Leave { room, user } => self.home_leave(from, &room, user, now),
+            Mail::Rename { room, from, to } => self.home_rename(&room, from, to, now),
+            Mail::Publish { room, from, origin, reference, echo, body } => {
+                let said = Said { from: &from, origin, reference, echo, body: &body };
+                self.home_publish(&room, self.hasher.hash(&room), &said, now);
+            }
+            Mail::Who { room, origin, reference } => self.home_who(room, origin, reference, now),
+            Mail::Online { user, session } => self.directory.online(user, session),
+            Mail::Offline { user, session } => self.directory.offline(&user, session),
+            Mail::Direct { user, from, origin, body } => {
+                self.home_direct(&user, &from, origin, &body, now);
+            }
+            Mail::Deliver(batch) => self.hear_batch(batch),
+            Mail::Gap { room, epoch, from, to } => {
+                self.hear_gap(&room, News::Gap { epoch, from, to });
+            }
+            Mail::Presence { room, kind, total, user } => {
+                self.hear_presence(&room, News::Presence { kind, total, user });
+            }
+            answer => self.take_answer(answer, now),
+        }
+    }
+
+    fn take_answer(&mut self, mail: Mail, now: Now) {
+        let conn = match mail {
+            Mail::Joined { room, conn, reference, stay, epoch, seq, total } => {
+                self.joined(conn, &room, stay, (reference, epoch, seq), total, now);
+                conn
+            }
+            Mail::Published { conn, reference, epoch, seq } => {
+                self.published(conn, reference, epoch, seq, now);
+                conn
+            }
+            Mail::Roster { conn, room, reference, total, names } => {
+                self.question_answered(conn);
+                let users = Names::new(&names);
+                self.tell(conn, &Event::Roster { reference, room: &room, total, users }, now);
+                conn
+            }
+            Mail::DirectTo { conn, id, time_ms, from, body } => {
+                self.counters.directs += 1;
+                let event = Event::Direct { id, time_ms, from: &from, body: &body, replay: false };
+                self.tell(conn, &event, now);
+                conn
+            }
+            Mail::Refused { conn, reference, request, code, text } => {
+                self.refused(conn, reference, request, (code, text), now);
+                conn
+            }
+            request => unreachable!("{request:?} is no answer"),
+        };
+        self.close_if_answered(conn, now);
+    }
+
+    /// The home let a member in. Its stay begins: it gets what follows `seq`.
+    fn joined(
+        &mut self,
+        conn: ConnId,
+        room: &Name,
+        stay: Stay,
+        (reference, epoch, seq): (Ref, Epoch, Seq),
+        total: u32,
+        now: Now,
+    ) {
+        let key = self.rooms.find(room, self.hasher.hash(room));
+        let membership = key.and_then(|key| self.sessions.get(conn)?.membership(key).copied());
+        let Some(membership) = membership.filter(|membership| membership.stay() == stay) else {
+            return;
+        };
+        match membership.place.index() {
+            None => self.begin_stay(conn, membership.room),
+            // Asked again: what precedes the head that is told must have been delivered before.
+            Some(place) => {
+                self.finish_deliveries(conn, &membership, now);
+                self.move_behind_news(conn, membership.room, place);
+            }
+        }
+        if reference.wants_answer() {
+            let flags = OkFlags::default();
+            self.tell(conn, &Event::Ok { reference, flags, epoch, seq }, now);
+        }
+        self.tell_text_joined(conn, room, total, now);
+    }
+
+    fn begin_stay(&mut self, conn: ConnId, key: RoomKey) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        let membership = session.membership_mut(key).expect("the caller found it");
+        let room = self.rooms.get_mut(key);
+        membership.place = room.enter(conn.slot(), membership.notify());
+        room.joining -= 1;
+    }
+
+    /// Moves a member, which has been given all queued news, behind the end of it.
+    fn move_behind_news(&mut self, conn: ConnId, key: RoomKey, place: usize) {
+        let is_member = self.sessions.get(conn).is_some_and(|s| s.membership(key).is_some());
+        if !is_member || self.rooms.get(key).queued() == 0 {
+            return;
+        }
+        self.vacate(key, place);
+        let session = self.sessions.get_mut(conn).expect("it was just there");
+        let membership = session.membership_mut(key).expect("it was just there");
+        membership.place = self.rooms.get_mut(key).enter(conn.slot(), membership.notify());
+    }
+
+    /// The home gave a message its place.
+    fn published(&mut self, conn: ConnId, reference: Ref, epoch: Epoch, seq: Seq, now: Now) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        let repetitions = session.extra().refs.complete(reference, epoch, seq);
+        for repetition in 0..=repetitions {
+            let flags = OkFlags { duplicate: repetition > 0, ..OkFlags::default() };
+            self.tell(conn, &Event::Ok { reference, flags, epoch, seq }, now);
+        }
+    }
+
+    /// A home could not do what was asked.
+    fn refused(
+        &mut self,
+        conn: ConnId,
+        reference: Ref,
+        request: Asked,
+        (code, text): (Code, &str),
+        now: Now,
+    ) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        let mut repetitions = 0;
+        match request {
+            Asked::Join { stay } => {
+                let pending = session.memberships().find(|m| m.stay() == stay).copied();
+                if let Some(membership) = pending.filter(|m| m.place == Place::PENDING) {
+                    session.remove_membership(membership.room);
+                    self.rooms.get_mut(membership.room).joining -= 1;
+                    self.rooms.remove_if_unused(membership.room);
+                    self.forget_current_room(conn, membership.room);
+                }
+            }
+            Asked::Publish if reference.wants_answer() => {
+                repetitions = session.extra().refs.forget(reference);
+            }
+            Asked::Who => self.question_answered(conn),
+            Asked::Publish | Asked::Direct => {}
+        }
+        for _ in 0..=repetitions {
+            self.refuse(conn, reference, code, text, now);
+        }
+    }
+
+    fn question_answered(&mut self, conn: ConnId) {
+        if let Some(extra) = self.sessions.get_mut(conn).and_then(|s| s.extra.as_mut()) {
+            extra.questions = extra.questions.saturating_sub(1);
+        }
+    }
+
+    /// Closes a connection that will send no more, once all it asked for is answered.
+    fn close_if_answered(&mut self, conn: ConnId, now: Now) {
+        use crate::base::counters::CloseReason::PeerClosed;
+        if let Some(session) = self.sessions.get(conn)
+            && session.marks.has(Marks::ENDED)
+            && matches!(session.state, State::Live(_))
+            && !session.awaits_answers()
+        {
+            self.close(conn, PeerClosed, None, now);
+        }
+    }
+
+    fn tell_text_joined(&mut self, conn: ConnId, room: &Name, total: u32, now: Now) {
+        let live_text =
+            self.sessions.get(conn).map(|s| s.state) == Some(State::Live(Dialect::Text));
+        if live_text {
+            self.announce_room(conn, room, total, now);
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! What waits to be sent to one connection.
+//!
+//! Owns the queue of pieces, how much of the first one the kernel has taken, and the pool that
+//! outboxes return to. Never decides who gets what, nor when a queue is too long; it counts the
+//! bytes and the shard decides. An idle connection has no outbox at all.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::rc::Rc;
+
+use super::batch::{Chunk, ChunkPool};
+
+/// A run of whole frames or lines.
+#[derive(Debug)]
+enum Piece {
+    /// Part of something that many connections get.
+    Shared { chunk: Rc<Chunk>, start: u32, end: u32 },
+    /// Said to this connection alone.
+    Own(Vec<u8>),
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Piece::Shared { chunk, start, end } => {
+                &chunk.frames().bytes()[*start as usize..*end as usize]
+            }
+            Piece::Own(bytes) => bytes,
+        }
+    }
+}
+
+/// The bytes that wait for one connection, in order.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    pieces: VecDeque<Piece>,
+    /// Bytes of the first piece that the kernel has.
+    sent_of_first: usize,
+    /// Bytes that the kernel does not have.
+    waiting: usize,
+}
+
+impl Outbox {
+    /// Bytes that wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Queues bytes `start..end` of a shared chunk, which are whole frames.
+    pub fn push_shared(&mut self, chunk: &Rc<Chunk>, start: u32, end: u32) {
+        self.waiting += (end - start) as usize;
+        self.pieces.push_back(Piece::Shared { chunk: Rc::clone(chunk), start, end });
+    }
+
+    /// Queues what `encode` writes. It may write nothing.
+    pub fn push_own(&mut self, pool: &mut OutboxPool, encode: impl FnOnce(&mut Vec<u8>)) {
+        if !matches!(self.pieces.back(), Some(Piece::Own(_))) {
+            self.pieces.push_back(Piece::Own(pool.buffer()));
+        }
+        let Some(Piece::Own(bytes)) = self.pieces.back_mut() else {
+            unreachable!("the last piece was just made an own one");
+        };
+        let before = bytes.len();
+        encode(bytes);
+        self.waiting += bytes.len() - before;
+        if bytes.is_empty()
+            && let Some(Piece::Own(bytes)) = self.pieces.pop_back()
+        {
+            pool.release_buffer(bytes);
+        }
+    }
+
+    /// Queues what `encode` writes ahead of all that has not begun to be sent.
+    ///
+    /// Heartbeats and the last word before a close overtake data so. What has begun is finished
+    /// first, for a frame cannot be cut in two.
+    pub fn push_urgent(&mut self, pool: &mut OutboxPool, encode: impl FnOnce(&mut Vec<u8>)) {
+        if self.pieces.len() <= 1 {
+            return self.push_own(pool, encode);
+        }
+        let mut bytes = pool.buffer();
+        encode(&mut bytes);
+        self.waiting += bytes.len();
+        self.pieces.insert(1, Piece::Own(bytes));
+    }
+
+    /// Drops all that has not begun to be sent.
+    pub fn truncate(&mut self, pool: &mut OutboxPool, chunks: &mut ChunkPool) {
+        let begun = usize::from(self.sent_of_first > 0);
+        while self.pieces.len() > begun {
+            let piece = self.pieces.pop_back().expect("there are more than were begun");
+            self.waiting -= piece.bytes().len();
+            release(piece, pool, chunks);
+        }
+    }
+
+    /// Fills `slices` from the front; returns how many it filled.
+    pub fn gather<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut filled = 0;
+        for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+            let skip = if filled == 0 { self.sent_of_first } else { 0 };
+            *slice = IoSlice::new(&piece.bytes()[skip..]);
+            filled += 1;
+        }
+        filled
+    }
+
+    /// The kernel took `bytes` from the front.
+    ///
+    /// # Panics
+    /// If fewer bytes were waiting.
+    pub fn sent(&mut self, bytes: usize, pool: &mut OutboxPool, chunks: &mut ChunkPool) {
+        assert!(bytes <= self.waiting, "more was sent than waited");
+        self.waiting -= bytes;
+        self.sent_of_first += bytes;
+        while let Some(first) = self.pieces.front() {
+            let length = first.bytes().len();
+            if self.sent_of_first < length {
+                break;
+            }
+            self.sent_of_first -= length;
+            let piece = self.pieces.pop_front().expect("its length was just read");
+            release(piece, pool, chunks);
+        }
+    }
+}
+
+fn release(piece: Piece, pool: &mut OutboxPool, chunks: &mut ChunkPool) {
+    match piece {
+        Piece::Shared { chunk, .. } => chunks.release(chunk),
+        Piece::Own(bytes) => pool.release_buffer(bytes),
+    }
+}
+
+/// Outboxes and buffers that nobody uses, kept for the next ones.
+#[derive(Debug)]
+pub struct OutboxPool {
+    // Boxed, because a session holds its outbox by one word.
+    #[expect(clippy::vec_box)]
+    outboxes: Vec<Box<Outbox>>,
+    buffers: Vec<Vec<u8>>,
+    kept_max: usize,
+    bytes_max: usize,
+}
+
+/// Pieces that an outbox in the pool may have room for.
+const PIECES_KEPT: usize = 16;
+
+impl OutboxPool {
+    /// A pool that keeps at most `kept_max` of each kind, no buffer larger than `bytes_max`.
+    pub fn new(kept_max: usize, bytes_max: usize) -> OutboxPool {
+        OutboxPool { outboxes: Vec::new(), buffers: Vec::new(), kept_max, bytes_max }
+    }
+
+    /// An empty outbox.
+    pub fn outbox(&mut self) -> Box<Outbox> {
+        self.outboxes.pop().unwrap_or_default()
+    }
+
+    /// Takes an outbox back, with whatever is in it.
+    pub fn release_outbox(&mut self, mut outbox: Box<Outbox>, chunks: &mut ChunkPool) {
+        outbox.sent_of_first = 0;
+        outbox.waiting = 0;
+        while let Some(piece) = outbox.pieces.pop_front() {
+            release(piece, self, chunks);
+        }
+        if self.outboxes.len() < self.kept_max && outbox.pieces.capacity() <= PIECES_KEPT {
+            self.outboxes.push(outbox);
+        }
+    }
+
+    /// An empty buffer, to hold a half frame or what is said to one connection.
+    pub fn buffer(&mut self) -> Vec<u8> {
+        self.buffers.pop().unwrap_or_default()
+    }
+
+    /// Takes a buffer back.
+    pub fn release_buffer(&mut self, mut buffer: Vec<u8>) {
+        if self.buffers.len() < self.kept_max && buffer.capacity() <= self.bytes_max {
+            buffer.clear();
+            self.buffers.push(buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::Ref;
+    use crate::chat::batch::Dialect;
+    use crate::wire::message::{Code, Event};
+
+    fn pools() -> (OutboxPool, ChunkPool) {
+        (OutboxPool::new(8, 4_096), ChunkPool::new(8, 4_096))
+    }
+
+    fn drain(outbox: &mut Outbox, step: usize, pools: &mut (OutboxPool, ChunkPool)) -> Vec<u8> {
+        let mut taken = Vec::new();
+        while !outbox.is_empty() {
+            let mut slices = [IoSlice::new(&[]); 2];
+            let filled = outbox.gather(&mut slices);
+            let all: Vec<u8> = slices[..filled].iter().flat_map(|s| s.iter().copied()).collect();
+            let step = step.min(all.len());
+            taken.extend_from_slice(&all[..step]);
+            outbox.sent(step, &mut pools.0, &mut pools.1);
+        }
+        assert_eq!(outbox.waiting(), 0);
+        taken
+    }
+
+    #[test]
+    fn bytes_leave_in_order_however_the_kernel_takes_them() {
+        for step in [1, 2, 3, 7, 1_000] {
+            let mut pools = pools();
+            let mut outbox = Outbox::default();
+            let text = Event::Error { reference: Ref::NONE, code: Code::NotFound, text: "no" };
+            let chunk = pools.1.render_event(&text, Dialect::Text);
+            outbox.push_own(&mut pools.0, |out| out.extend_from_slice(b"one"));
+            outbox.push_shared(&chunk, 0, 9);
+            outbox.push_own(&mut pools.0, |out| out.extend_from_slice(b"two"));
+            outbox.push_own(&mut pools.0, |out| out.extend_from_slice(b"three"));
+            pools.1.release(chunk);
+            assert_eq!(drain(&mut outbox, step, &mut pools), b"one! 404 no\ntwothree"[..].to_vec());
+        }
+    }
+
+    #[test]
+    fn the_urgent_overtakes_what_has_not_begun() {
+        let mut pools = pools();
+        let mut outbox = Outbox::default();
+        let event = Event::Error { reference: Ref::NONE, code: Code::NotFound, text: "no" };
+        let chunk = pools.1.render_event(&event, Dialect::Text);
+        outbox.push_shared(&chunk, 0, 9);
+        outbox.push_shared(&chunk, 0, 9);
+        outbox.sent(4, &mut pools.0, &mut pools.1);
+        outbox.push_urgent(&mut pools.0, |out| out.extend_from_slice(b"PING\n"));
+        assert_eq!(drain(&mut outbox, 100, &mut pools), b"4 no\nPING\n! 404 no\n"[..].to_vec());
+    }
+
+    #[test]
+    fn truncation_keeps_the_frame_that_was_begun() {
+        let mut pools = pools();
+        let mut outbox = Outbox::default();
+        let event = Event::Error { reference: Ref::NONE, code: Code::NotFound, text: "no" };
+        let chunk = pools.1.render_event(&event, Dialect::Text);
+        outbox.push_shared(&chunk, 0, 9);
+        outbox.push_shared(&chunk, 0, 9);
+        outbox.sent(1, &mut pools.0, &mut pools.1);
+        outbox.truncate(&mut pools.0, &mut pools.1);
+        assert_eq!(outbox.waiting(), 8);
+        outbox.sent(8, &mut pools.0, &mut pools.1);
+        outbox.push_shared(&chunk, 0, 9);
+        outbox.truncate(&mut pools.0, &mut pools.1);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn saying_nothing_leaves_no_piece() {
+        let mut pools = pools();
+        let mut outbox = Outbox::default();
+        outbox.push_own(&mut pools.0, |_| ());
+        assert!(outbox.is_empty());
+    }
+}

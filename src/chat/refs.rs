@@ -1,0 +1,157 @@
+//! Which requests a session has made lately, so that none is done twice.
+//!
+//! Owns the last [`REF_WINDOW`] non-zero refs of one session and what became of each. Never
+//! answers: the shard does.
+
+use std::collections::VecDeque;
+
+use crate::base::ids::{Epoch, Ref, Seq};
+use crate::base::limits::REF_WINDOW;
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// The home has not answered; this many repetitions wait for the answer too.
+    Pending { repetitions: u32 },
+    /// It was done and took this place.
+    Done { epoch: Epoch, seq: Seq },
+}
+
+/// What a ref means when it arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// It was not seen before: do it.
+    New,
+    /// It is being done: the answer will come, twice.
+    Pending,
+    /// It was done: answer so.
+    Done {
+        /// The epoch of the first one.
+        epoch: Epoch,
+        /// The place of the first one.
+        seq: Seq,
+    },
+}
+
+/// The window over one session's refs.
+#[derive(Debug, Default)]
+pub struct RefWindow {
+    entries: VecDeque<(Ref, Fate)>,
+    highest: u32,
+    pending: usize,
+}
+
+impl RefWindow {
+    /// Notes that `reference` arrived.
+    ///
+    /// A ref above all earlier ones is new without a search, which is how clients count.
+    pub fn arrive(&mut self, reference: Ref) -> Arrival {
+        debug_assert!(reference.wants_answer(), "ref 0 is not remembered");
+        if reference.0 <= self.highest
+            && let Some(fate) = self.find(reference)
+        {
+            return match fate {
+                Fate::Pending { repetitions } => {
+                    *repetitions += 1;
+                    Arrival::Pending
+                }
+                Fate::Done { epoch, seq } => Arrival::Done { epoch: *epoch, seq: *seq },
+            };
+        }
+        if self.entries.len() == REF_WINDOW
+            && let Some((_, Fate::Pending { .. })) = self.entries.pop_front()
+        {
+            self.pending -= 1;
+        }
+        self.entries.push_back((reference, Fate::Pending { repetitions: 0 }));
+        self.highest = self.highest.max(reference.0);
+        self.pending += 1;
+        Arrival::New
+    }
+
+    /// Notes the answer to `reference`; returns how many repetitions wait for it besides.
+    pub fn complete(&mut self, reference: Ref, epoch: Epoch, seq: Seq) -> u32 {
+        let Some(fate) = self.find(reference) else {
+            return 0;
+        };
+        let Fate::Pending { repetitions } = *fate else {
+            return 0;
+        };
+        *fate = Fate::Done { epoch, seq };
+        self.pending -= 1;
+        repetitions
+    }
+
+    /// Forgets `reference`, which was refused and may be tried again; returns how many repetitions
+    /// wait for an answer besides.
+    pub fn forget(&mut self, reference: Ref) -> u32 {
+        let Some(index) = self.entries.iter().rposition(|(known, _)| *known == reference) else {
+            return 0;
+        };
+        match self.entries.remove(index) {
+            Some((_, Fate::Pending { repetitions })) => {
+                self.pending -= 1;
+                repetitions
+            }
+            _ => 0,
+        }
+    }
+
+    /// How many requests are still being done.
+    pub fn pending(&self) -> usize {
+        self.pending
+    }
+
+    fn find(&mut self, reference: Ref) -> Option<&mut Fate> {
+        self.entries.iter_mut().rev().find(|(known, _)| *known == reference).map(|(_, fate)| fate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repetition_is_told_what_became_of_the_first() {
+        let mut window = RefWindow::default();
+        assert_eq!(window.arrive(Ref(5)), Arrival::New);
+        assert_eq!(window.arrive(Ref(5)), Arrival::Pending);
+        assert_eq!(window.pending(), 1);
+        assert_eq!(window.complete(Ref(5), Epoch(7), Seq(41)), 1);
+        assert_eq!(window.pending(), 0);
+        assert_eq!(window.arrive(Ref(5)), Arrival::Done { epoch: Epoch(7), seq: Seq(41) });
+        assert_eq!(window.arrive(Ref(3)), Arrival::New, "a lower ref may come later");
+    }
+
+    #[test]
+    fn a_refused_request_may_be_made_again() {
+        let mut window = RefWindow::default();
+        assert_eq!(window.arrive(Ref(5)), Arrival::New);
+        assert_eq!(window.arrive(Ref(5)), Arrival::Pending);
+        assert_eq!(window.forget(Ref(5)), 1);
+        assert_eq!(window.arrive(Ref(5)), Arrival::New);
+    }
+
+    #[test]
+    fn the_window_holds_the_last_1024() {
+        let mut window = RefWindow::default();
+        for reference in 1..=REF_WINDOW as u32 + 1 {
+            assert_eq!(window.arrive(Ref(reference)), Arrival::New);
+            window.complete(Ref(reference), Epoch(1), Seq(u64::from(reference)));
+        }
+        assert!(matches!(window.arrive(Ref(2)), Arrival::Done { .. }));
+        assert_eq!(window.arrive(Ref(1)), Arrival::New);
+        assert_eq!(window.entries.len(), REF_WINDOW);
+    }
+
+    #[test]
+    fn pending_requests_that_slide_out_are_no_longer_counted() {
+        let mut window = RefWindow::default();
+        for reference in 1..=REF_WINDOW as u32 + 10 {
+            window.arrive(Ref(reference));
+        }
+        assert_eq!(window.pending(), REF_WINDOW);
+        assert_eq!(window.complete(Ref(1), Epoch(1), Seq(1)), 0);
+        assert_eq!(window.pending(), REF_WINDOW);
+    }
+}

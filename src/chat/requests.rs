@@ -1,0 +1,341 @@
+//! What a client may ask, and how it is refused.
+//!
+//! Owns the greeting of a session and the requests that all dialects share: join, leave, publish,
+//! who. Never parses bytes ([`intake`](super::intake) does) and never orders a room
+//! ([`homes`](super::homes) does); between the two it checks names and bounds.
+
+use crate::base::counters::CloseReason;
+use crate::base::ids::{ConnId, Epoch, Ref, Seq};
+use crate::base::name::{self, EVERYONE, Name, NameError};
+use crate::base::time::Now;
+use crate::wire::message::{Code, Event, Heartbeat, Hello, OkFlags, Request, Welcome};
+use crate::wire::native;
+
+use super::batch::Dialect;
+use super::heartbeat::Tempo;
+use super::mail::Mail;
+use super::refs::Arrival;
+use super::room::Audience;
+use super::session::{Membership, RoomKey, SessionTable, State};
+use super::shard::Shard;
+
+/// What the parts of the contract that keep messages are answered with.
+const NOT_AVAILABLE: &str = "not available";
+
+impl Shard {
+    /// A native client said HELLO.
+    pub(super) fn hello(&mut self, conn: ConnId, hello: &Hello<'_>, now: Now) {
+        let dialect = if hello.crc { Dialect::NativeCrc } else { Dialect::Native };
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.state = State::Live(dialect);
+        }
+        let user = match hello.user {
+            "" => self.name_guest(),
+            user => match name::check(user) {
+                Ok(()) => Name::new(user),
+                Err(error) => return self.fail_name(conn, error, now),
+            },
+        };
+        let tempo = self.policy.grant(hello.heartbeat_s);
+        self.admit(conn, user.clone(), dialect, tempo, now);
+        let session = self.hasher.seal(self.address(conn).to_bits() ^ now.wall_ms).max(1);
+        let welcome = Event::Welcome(Welcome {
+            version: native::VERSION,
+            node: self.node,
+            session,
+            resume_key: self.hasher.seal(session),
+            heartbeat_s: tempo.heartbeat_s,
+            timeout_s: tempo.timeout_s,
+            max_frame: self.limits.max_frame as u32,
+            resumed: false,
+            user: &user,
+        });
+        self.tell(conn, &welcome, now);
+        if hello.session != 0 {
+            self.refuse(conn, Ref::NONE, Code::Unavailable, NOT_AVAILABLE, now);
+        }
+    }
+
+    fn fail_name(&mut self, conn: ConnId, error: NameError, now: Now) {
+        let text = format!("the user name {}", error.text());
+        let event = Event::Error { reference: Ref::NONE, code: code_of(error), text: &text };
+        self.close(conn, CloseReason::Refused, Some(&event), now);
+    }
+
+    /// Makes a connection the session of `user`.
+    pub(super) fn admit(
+        &mut self,
+        conn: ConnId,
+        user: Name,
+        dialect: Dialect,
+        tempo: Tempo,
+        now: Now,
+    ) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        session.state = State::Live(dialect);
+        session.tempo = tempo;
+        session.user = Some(user.clone());
+        session.heard(now.mono);
+        self.counters.welcomed += 1;
+        if dialect == Dialect::Text {
+            self.arm_at(conn, now, now.mono + self.limits.text_idle_timeout_ms);
+        } else {
+            self.level_first_ping(conn, now);
+        }
+        let home = self.home_of(self.hasher.hash(&user));
+        let session = self.address(conn);
+        self.send(home, Mail::Online { user, session }, now);
+    }
+
+    /// A name for a user who gave none. Shards count in steps, so that no two give the same.
+    pub(super) fn name_guest(&mut self) -> Name {
+        let number = self.guests * u64::from(self.shards) + u64::from(self.id.0) + 1;
+        self.guests += 1;
+        Name::new(&format!("guest-{number}"))
+    }
+
+    /// A greeted native client asks for something.
+    pub(super) fn request(&mut self, conn: ConnId, request: &Request<'_>, now: Now) {
+        match *request {
+            Request::Hello(_) => unreachable!("the intake handles HELLO"),
+            Request::Ping(ping) => self.pong(conn, &ping, now),
+            Request::Pong(pong) => self.take_pong(&pong, now),
+            Request::Bye { .. } => self.close(conn, CloseReason::Bye, None, now),
+            Request::Echo(bytes) => self.tell(conn, &Event::Echo(bytes), now),
+            Request::Join { reference, since, room, notify, .. } => {
+                if since != Seq(0) {
+                    return self.refuse(conn, reference, Code::Unavailable, NOT_AVAILABLE, now);
+                }
+                self.join(conn, reference, room, notify, now);
+            }
+            Request::Leave { reference, room } => self.leave(conn, reference, room, now),
+            Request::Publish { reference, room, body, echo } => {
+                self.publish(conn, reference, room, body, echo, now);
+            }
+            Request::Who { reference, room } => self.who(conn, reference, room, now),
+            Request::Direct { reference, .. } | Request::History { reference, .. } => {
+                self.refuse(conn, reference, Code::Unavailable, NOT_AVAILABLE, now);
+            }
+            // Direct messages are not kept once they are delivered, so there is nothing to strike.
+            Request::Ack { .. } => {}
+        }
+    }
+
+    fn pong(&mut self, conn: ConnId, ping: &Heartbeat, now: Now) {
+        self.counters.pings_answered += 1;
+        let pong = Heartbeat { node: self.node, status: self.status(), ..*ping };
+        self.tell_urgently(conn, &Event::Pong(pong), now);
+    }
+
+    fn take_pong(&mut self, pong: &Heartbeat, now: Now) {
+        self.counters.pongs += 1;
+        // A clock set back in between, or a peer that makes times up, tells no round trip.
+        if let Some(round_trip_ms) = now.wall_ms.checked_sub(pong.time_ms)
+            && round_trip_ms < u64::from(u16::MAX) * 1_000
+        {
+            self.counters.round_trip_ms += round_trip_ms;
+        }
+    }
+
+    /// How the server feels, for its heartbeats: 1 while work is left over from turn to turn.
+    pub(super) fn status(&self) -> u8 {
+        u8::from(!self.active.is_empty() || !self.postbag.is_empty())
+    }
+
+    /// Makes a session a member of a room, or tells a member the room's head again.
+    pub(super) fn join(
+        &mut self,
+        conn: ConnId,
+        reference: Ref,
+        room: &str,
+        notify: bool,
+        now: Now,
+    ) {
+        if !self.room_is_valid(conn, reference, room, now) {
+            return;
+        }
+        let hash = self.hasher.hash(room);
+        let home = self.home_of(hash);
+        if self.is_overloaded(home) {
+            return self.refuse(conn, reference, Code::Unavailable, "overloaded", now);
+        }
+        let known = self.rooms.find(room, hash);
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
+        let user = session.user.clone().expect("a live session has a user");
+        let again = known.is_some_and(|key| session.membership(key).is_some());
+        if !again && session.memberships().count() >= self.limits.max_rooms_per_connection {
+            let text = "too many rooms: leave one first";
+            return self.refuse(conn, reference, Code::TooMany, text, now);
+        }
+        let key = self.rooms.find_or_add(room, hash, home, Audience::Members);
+        let session = self.sessions.get_mut(conn).expect("it was just there");
+        if again {
+            let membership = session.membership_mut(key).expect("it was just found");
+            membership.set_notify(notify);
+            let place = membership.place.index();
+            if let Some(place) = place {
+                self.rooms.get_mut(key).set_notify(place, notify);
+            }
+        } else {
+            self.last_stay = self.last_stay.next();
+            session.add_membership(Membership::pending(key, self.last_stay, notify));
+            self.rooms.get_mut(key).joining += 1;
+        }
+        let membership = session_membership(&self.sessions, conn, key);
+        let stay = membership.stay();
+        let (room, member) = (self.rooms.get(key).name.clone(), self.address(conn));
+        self.send(home, Mail::Join { room, user, member, reference, stay, again }, now);
+    }
+
+    /// Ends a session's membership of a room at its own wish.
+    pub(super) fn leave(&mut self, conn: ConnId, reference: Ref, room: &str, now: Now) {
+        let key = self.rooms.find(room, self.hasher.hash(room));
+        let membership = key.and_then(|key| self.sessions.get(conn)?.membership(key).copied());
+        let Some(membership) = membership else {
+            return self.refuse(conn, reference, Code::NotFound, "not in that room", now);
+        };
+        self.finish_deliveries(conn, &membership, now);
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        if session.remove_membership(membership.room).is_none() {
+            // The last of the news was too much for its outbox, and it was closed.
+            return;
+        }
+        let user = session.user.clone().expect("a live session has a user");
+        self.leave_room(&membership, user, now);
+        if reference.wants_answer() {
+            let flags = OkFlags::default();
+            let event = Event::Ok { reference, flags, epoch: Epoch(0), seq: Seq(0) };
+            self.tell(conn, &event, now);
+        }
+    }
+
+    /// Says something in a room.
+    pub(super) fn publish(
+        &mut self,
+        conn: ConnId,
+        reference: Ref,
+        room: &str,
+        body: &[u8],
+        echo: bool,
+        now: Now,
+    ) {
+        let to_everyone = room == EVERYONE;
+        if to_everyone && !self.publish_everyone {
+            let text = "publishing to * is not allowed";
+            return self.refuse(conn, reference, Code::Forbidden, text, now);
+        }
+        if !to_everyone && !self.room_is_valid(conn, reference, room, now) {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        let user = session.user.clone().expect("a live session has a user");
+        if native::message_payload_len(room, &user, body.len()) > self.limits.max_frame {
+            let text = "the message would be longer than max_frame";
+            return self.refuse(conn, reference, Code::TooLarge, text, now);
+        }
+        let hash = self.hasher.hash(room);
+        let home = self.home_of(hash);
+        if self.is_overloaded(home) {
+            return self.refuse(conn, reference, Code::Unavailable, "overloaded", now);
+        }
+        if reference.wants_answer() && !self.is_new(conn, reference, now) {
+            return;
+        }
+        self.counters.published += 1;
+        let origin = self.address(conn);
+        if home == self.id {
+            let said = super::homes::Said { from: &user, origin, reference, echo, body };
+            self.home_publish(room, hash, &said, now);
+        } else {
+            let (room, body) = (Name::new(room), Box::from(body));
+            let mail = Mail::Publish { room, from: user, origin, reference, echo, body };
+            self.send(home, mail, now);
+        }
+    }
+
+    /// Whether `reference` was not seen lately; answers the repetition of one that was done.
+    fn is_new(&mut self, conn: ConnId, reference: Ref, now: Now) -> bool {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return false;
+        };
+        match session.extra().refs.arrive(reference) {
+            Arrival::New => true,
+            Arrival::Pending => {
+                self.counters.duplicates += 1;
+                false
+            }
+            Arrival::Done { epoch, seq } => {
+                self.counters.duplicates += 1;
+                let flags = OkFlags { duplicate: true, ..OkFlags::default() };
+                self.tell(conn, &Event::Ok { reference, flags, epoch, seq }, now);
+                false
+            }
+        }
+    }
+
+    /// Asks a room's home who is there.
+    pub(super) fn who(&mut self, conn: ConnId, reference: Ref, room: &str, now: Now) {
+        if !self.room_is_valid(conn, reference, room, now) {
+            return;
+        }
+        let home = self.home_of(self.hasher.hash(room));
+        if self.is_overloaded(home) {
+            return self.refuse(conn, reference, Code::Unavailable, "overloaded", now);
+        }
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        session.extra().questions += 1;
+        let mail = Mail::Who { room: Name::new(room), origin: self.address(conn), reference };
+        self.send(home, mail, now);
+    }
+
+    /// Whether `room` names a room that one can be in; refuses the request if not.
+    fn room_is_valid(&mut self, conn: ConnId, reference: Ref, room: &str, now: Now) -> bool {
+        if room == EVERYONE {
+            let text = "* is every connection: it can only be published to";
+            self.refuse(conn, reference, Code::Forbidden, text, now);
+            return false;
+        }
+        if let Err(error) = name::check(room) {
+            let text = format!("the room name {}", error.text());
+            self.refuse(conn, reference, code_of(error), &text, now);
+            return false;
+        }
+        true
+    }
+
+    /// Answers a request that is not done. The connection lives.
+    pub(super) fn refuse(
+        &mut self,
+        conn: ConnId,
+        reference: Ref,
+        code: Code,
+        text: &str,
+        now: Now,
+    ) {
+        self.counters.refused += 1;
+        self.tell(conn, &Event::Error { reference, code, text }, now);
+    }
+}
+
+/// The code with which a name is refused.
+pub(super) fn code_of(error: NameError) -> Code {
+    match error {
+        NameError::Reserved => Code::Forbidden,
+        NameError::Empty | NameError::TooLong | NameError::BadCharacter => Code::Malformed,
+    }
+}
+
+fn session_membership(sessions: &SessionTable, conn: ConnId, key: RoomKey) -> &Membership {
+    let session = sessions.get(conn).expect("the caller has it");
+    session.membership(key).expect("the caller has it")
+}

@@ -1,0 +1,381 @@
+//! A room as one shard sees it: the members it holds there, and what is being delivered to them.
+//!
+//! Owns the members' places and the queue of news. Never orders messages: the room's home does
+//! ([`home`](super::home)), and news arrives here in that order. The shard's fan-out
+//! ([`fan_out`](super::fan_out)) walks the members with a budget; a news item that is not finished
+//! remembers how far it came.
+//!
+//! Places do not move while news is queued. A member that leaves then leaves a hole, and holes are
+//! closed when the queue is empty; one that joins comes behind the end of every queued item. So an
+//! item reaches exactly those who were members when it arrived, each once.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use slab::Slab;
+
+use crate::base::ids::{Epoch, Seq, ShardId};
+use crate::base::name::Name;
+use crate::wire::message::{Event, PresenceKind};
+
+use super::batch::{Batch, Chunk, ChunkPool, DIALECTS, Dialect};
+use super::hash::NameHasher;
+use super::session::{Place, RoomKey};
+
+/// Something that all members, or those who asked for presence, are told.
+#[derive(Debug)]
+pub enum News {
+    /// Messages.
+    Messages(Arc<Batch>),
+    /// Somebody came or went.
+    Presence {
+        /// What happened.
+        kind: PresenceKind,
+        /// Members of the room now.
+        total: u32,
+        /// Who it was; that user is not told.
+        user: Option<Name>,
+    },
+    /// Messages that this shard did not get.
+    Gap {
+        /// The epoch.
+        epoch: Epoch,
+        /// The first one missing.
+        from: Seq,
+        /// The last one missing.
+        to: Seq,
+    },
+}
+
+/// A news item on its way to the members of this shard.
+#[derive(Debug)]
+pub struct Delivery {
+    /// What is told.
+    pub news: News,
+    /// Its renderings, made when the first member of a dialect is reached.
+    chunks: [Option<Rc<Chunk>>; DIALECTS],
+    /// The next place to serve.
+    pub next: usize,
+    /// One beyond the last place to serve.
+    pub end: usize,
+    /// Places of members who wrote some of the messages themselves, in rising order.
+    pub authors: Vec<usize>,
+}
+
+impl Delivery {
+    /// Delivery of `news` to the places below `end`.
+    pub fn new(news: News, end: usize, authors: Vec<usize>) -> Delivery {
+        Delivery { news, chunks: Default::default(), next: 0, end, authors }
+    }
+
+    /// The rendering for `dialect`.
+    pub fn chunk(&mut self, room: &str, dialect: Dialect, pool: &mut ChunkPool) -> &Rc<Chunk> {
+        let news = &self.news;
+        self.chunks[dialect as usize].get_or_insert_with(|| match news {
+            News::Messages(batch) => pool.render_batch(batch, dialect),
+            News::Presence { kind, total, user } => {
+                let user = user.as_deref().unwrap_or_default();
+                let event = Event::Presence { kind: *kind, total: *total, room, user };
+                pool.render_event(&event, dialect)
+            }
+            News::Gap { epoch, from, to } => {
+                let event = Event::Gap { epoch: *epoch, from: *from, to: *to, room };
+                pool.render_event(&event, dialect)
+            }
+        })
+    }
+
+    /// Gives back what it holds.
+    pub fn release(self, pool: &mut ChunkPool) {
+        pool.release_places(self.authors);
+        for chunk in self.chunks.into_iter().flatten() {
+            pool.release(chunk);
+        }
+        if let News::Messages(batch) = self.news {
+            pool.release_batch(batch);
+        }
+    }
+}
+
+/// A member in its place: its slab slot, and whether it wants presence. Four bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member(u32);
+
+impl Member {
+    /// A place that somebody left while news was queued.
+    pub const HOLE: Member = Member(u32::MAX);
+
+    /// The member in `slot`.
+    pub fn new(slot: usize, notify: bool) -> Member {
+        Member((slot as u32) << 1 | u32::from(notify))
+    }
+
+    /// The member's slab slot, unless the place is a hole.
+    pub fn slot(self) -> Option<usize> {
+        (self != Member::HOLE).then_some((self.0 >> 1) as usize)
+    }
+
+    /// Whether it wants to be told of joins and leaves.
+    pub fn notify(self) -> bool {
+        self != Member::HOLE && self.0 & 1 == 1
+    }
+}
+
+/// Who hears a room's messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Its members.
+    Members,
+    /// Every live session of the shard; a place is a slab slot.
+    Everyone,
+}
+
+/// One room on one shard.
+#[derive(Debug)]
+pub struct Room {
+    /// Its name.
+    pub name: Name,
+    /// The shard that orders it.
+    pub home: ShardId,
+    /// Who hears it.
+    pub audience: Audience,
+    /// Members whose joins the home has not acknowledged.
+    pub joining: u32,
+    /// Whether the fan-out has it on its list.
+    pub listed: bool,
+    members: Vec<Member>,
+    holes: Vec<usize>,
+    watchers: usize,
+    queue: VecDeque<Delivery>,
+}
+
+impl Room {
+    fn new(name: Name, home: ShardId, audience: Audience) -> Room {
+        Room {
+            name,
+            home,
+            audience,
+            joining: 0,
+            listed: false,
+            members: Vec::new(),
+            holes: Vec::new(),
+            watchers: 0,
+            queue: VecDeque::new(),
+        }
+    }
+
+    /// The members in their places.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// How many members want presence.
+    pub fn watchers(&self) -> usize {
+        self.watchers
+    }
+
+    /// Adds a member behind all others.
+    pub fn enter(&mut self, slot: usize, notify: bool) -> Place {
+        self.members.push(Member::new(slot, notify));
+        self.watchers += usize::from(notify);
+        Place::new(self.members.len() - 1)
+    }
+
+    /// Says whether the member at `place` wants presence.
+    pub fn set_notify(&mut self, place: usize, notify: bool) {
+        let slot = self.members[place].slot().expect("a member stands in its place");
+        self.watchers -= usize::from(self.members[place].notify());
+        self.watchers += usize::from(notify);
+        self.members[place] = Member::new(slot, notify);
+    }
+
+    /// Takes the member at `place` out. Returns the slot of the member that stands there now, if
+    /// one was moved.
+    pub fn vacate(&mut self, place: usize) -> Option<usize> {
+        self.watchers -= usize::from(self.members[place].notify());
+        if self.queue.is_empty() {
+            return self.remove(place);
+        }
+        self.members[place] = Member::HOLE;
+        self.holes.push(place);
+        None
+    }
+
+    fn remove(&mut self, place: usize) -> Option<usize> {
+        self.members.swap_remove(place);
+        self.members.get(place).map(|moved| moved.slot().expect("holes are closed from the end"))
+    }
+
+    /// Closes the next hole, from the end; returns the place and the slot of the member that was
+    /// moved there. Call until [`Room::has_holes`] is false, and only while no news is queued.
+    pub fn close_hole(&mut self) -> Option<(usize, usize)> {
+        debug_assert!(self.queue.is_empty(), "places do not move while news is queued");
+        self.holes.sort_unstable();
+        let place = self.holes.pop()?;
+        self.remove(place).map(|slot| (place, slot))
+    }
+
+    /// Whether members left holes.
+    pub fn has_holes(&self) -> bool {
+        !self.holes.is_empty()
+    }
+
+    /// The news in its order.
+    pub fn queue(&mut self) -> &mut VecDeque<Delivery> {
+        &mut self.queue
+    }
+
+    /// News items that are not finished.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether nobody here has anything to do with the room.
+    pub fn is_unused(&self) -> bool {
+        self.members.is_empty()
+            && self.joining == 0
+            && self.queue.is_empty()
+            && self.audience == Audience::Members
+    }
+}
+
+/// The rooms that have members on one shard.
+#[derive(Debug)]
+pub struct RoomTable {
+    hasher: NameHasher,
+    rooms: Slab<Room>,
+    index: HashTable<RoomKey>,
+}
+
+impl RoomTable {
+    /// An empty table.
+    pub fn new(hasher: NameHasher) -> RoomTable {
+        RoomTable { hasher, rooms: Slab::new(), index: HashTable::new() }
+    }
+
+    /// The room called `name`, whose hash is `hash`.
+    pub fn find(&self, name: &str, hash: u64) -> Option<RoomKey> {
+        self.index.find(hash, |key| &*self.rooms[key.index()].name == name).copied()
+    }
+
+    /// The room called `name`, made if there is none.
+    pub fn find_or_add(
+        &mut self,
+        name: &str,
+        hash: u64,
+        home: ShardId,
+        audience: Audience,
+    ) -> RoomKey {
+        if let Some(key) = self.find(name, hash) {
+            return key;
+        }
+        let key = RoomKey::new(self.rooms.insert(Room::new(Name::new(name), home, audience)));
+        let (rooms, hasher) = (&self.rooms, self.hasher);
+        self.index.insert_unique(hash, key, |key| hasher.hash(&rooms[key.index()].name));
+        key
+    }
+
+    /// The room of `key`.
+    ///
+    /// # Panics
+    /// If it is gone: a membership or a queued item keeps its room.
+    pub fn get(&self, key: RoomKey) -> &Room {
+        &self.rooms[key.index()]
+    }
+
+    /// The room of `key`, to be changed.
+    ///
+    /// # Panics
+    /// If it is gone.
+    pub fn get_mut(&mut self, key: RoomKey) -> &mut Room {
+        &mut self.rooms[key.index()]
+    }
+
+    /// Forgets the room if nobody here has anything to do with it.
+    pub fn remove_if_unused(&mut self, key: RoomKey) {
+        let room = &self.rooms[key.index()];
+        if !room.is_unused() || room.listed {
+            return;
+        }
+        let hash = self.hasher.hash(&room.name);
+        let entry = self.index.find_entry(hash, |other| *other == key).expect("rooms are indexed");
+        entry.remove();
+        self.rooms.remove(key.index());
+    }
+
+    /// How many rooms there are.
+    pub fn len(&self) -> usize {
+        self.rooms.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.rooms.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room() -> Room {
+        Room::new(Name::new("tea"), ShardId(0), Audience::Members)
+    }
+
+    fn news() -> Delivery {
+        let gap = News::Gap { epoch: Epoch(1), from: Seq(1), to: Seq(2) };
+        Delivery::new(gap, 0, Vec::new())
+    }
+
+    #[test]
+    fn places_hold_still_while_news_is_queued() {
+        let mut room = room();
+        for slot in 10..14 {
+            room.enter(slot, slot % 2 == 0);
+        }
+        room.queue().push_back(news());
+        assert_eq!(room.vacate(0), None);
+        assert_eq!(room.vacate(3), None);
+        assert_eq!(room.members()[1].slot(), Some(11));
+        assert_eq!(room.watchers(), 1);
+        room.queue().pop_front();
+        let mut moved = Vec::new();
+        while room.has_holes() {
+            moved.extend(room.close_hole());
+        }
+        assert_eq!(moved, [(0, 12)]);
+        let slots: Vec<_> = room.members().iter().map(|member| member.slot()).collect();
+        assert_eq!(slots, [Some(12), Some(11)]);
+    }
+
+    #[test]
+    fn without_news_a_place_is_filled_at_once() {
+        let mut room = room();
+        for slot in 10..13 {
+            room.enter(slot, true);
+        }
+        assert_eq!(room.vacate(0), Some(12));
+        assert_eq!(room.vacate(1), None);
+        assert_eq!(room.watchers(), 1);
+        room.set_notify(0, false);
+        assert_eq!(room.watchers(), 0);
+    }
+
+    #[test]
+    fn a_room_is_found_by_name_until_nobody_needs_it() {
+        let hasher = NameHasher::new([1, 2]);
+        let mut table = RoomTable::new(hasher);
+        let hash = hasher.hash("tea");
+        let key = table.find_or_add("tea", hash, ShardId(0), Audience::Members);
+        assert_eq!(table.find_or_add("tea", hash, ShardId(0), Audience::Members), key);
+        table.get_mut(key).joining = 1;
+        table.remove_if_unused(key);
+        assert_eq!(table.find("tea", hash), Some(key));
+        table.get_mut(key).joining = 0;
+        table.remove_if_unused(key);
+        assert_eq!(table.find("tea", hash), None);
+        assert!(table.is_empty());
+    }
+}

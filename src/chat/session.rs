@@ -1,0 +1,420 @@
+//! One connection as the heart knows it, and the table of all of a worker's.
+//!
+//! Owns a session's state, its place in rooms, its half-read input and its outbox. Never decides:
+//! the shard's files do. A session is one cache line; what only some sessions need is in [`Extra`],
+//! allocated when it is first needed.
+
+use std::num::NonZeroU32;
+
+use crate::base::counters::CloseReason;
+use crate::base::ids::ConnId;
+use crate::base::name::Name;
+use crate::base::time::{Mono, Tick};
+
+use super::batch::Dialect;
+use super::heartbeat::Tempo;
+use super::outbox::{Outbox, OutboxPool};
+use super::refs::RefWindow;
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Its first bytes have not told the dialect.
+    Sniffing,
+    /// It speaks native frames and has not said HELLO.
+    AwaitingHello,
+    /// It speaks text and has not completed its first line.
+    AwaitingLine,
+    /// It has a user and takes part.
+    Live(Dialect),
+    /// It takes part no more: its last bytes are being sent, and its input is discarded.
+    Closing(CloseReason),
+}
+
+impl State {
+    /// What it can be told things in, as soon as that is known.
+    pub fn dialect(self) -> Option<Dialect> {
+        match self {
+            State::AwaitingHello => Some(Dialect::Native),
+            State::AwaitingLine => Some(Dialect::Text),
+            State::Live(dialect) => Some(dialect),
+            State::Sniffing | State::Closing(_) => None,
+        }
+    }
+}
+
+/// One-bit facts about a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks(u8);
+
+impl Marks {
+    /// It is on the list of connections with bytes to send.
+    pub const DIRTY: Marks = Marks(1);
+    /// The kernel took no more; it is not written to before the kernel says that it may be.
+    pub const BLOCKED: Marks = Marks(2);
+    /// Its requests are not read until it has read more of the answers.
+    pub const PAUSED: Marks = Marks(4);
+    /// Its first ping, at a levelled instant, is still to come.
+    pub const LEVELLING: Marks = Marks(8);
+    /// The peer will send no more.
+    pub const ENDED: Marks = Marks(16);
+    /// It is on the list of those that were paused and may go on.
+    pub const RESUMING: Marks = Marks(32);
+
+    /// Whether `mark` is set.
+    pub fn has(self, mark: Marks) -> bool {
+        self.0 & mark.0 != 0
+    }
+
+    /// Sets `mark`.
+    pub fn set(&mut self, mark: Marks) {
+        self.0 |= mark.0;
+    }
+
+    /// Clears `mark`.
+    pub fn clear(&mut self, mark: Marks) {
+        self.0 &= !mark.0;
+    }
+}
+
+/// A room in this shard's table of rooms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RoomKey(NonZeroU32);
+
+impl RoomKey {
+    /// The room at `index`.
+    pub fn new(index: usize) -> RoomKey {
+        let number = u32::try_from(index + 1).expect("a shard has far fewer than 2^32 rooms");
+        RoomKey(NonZeroU32::new(number).expect("an index plus one is not zero"))
+    }
+
+    /// Index into the table of rooms.
+    pub fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
+/// Which stay of a session in rooms this is: another one after every leave.
+///
+/// The home repeats it when it acknowledges a join, so that the acknowledgement of an earlier stay
+/// opens no later one: a member who left and joined again would see what came before and after the
+/// leave, and miss what came between.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stay(u32);
+
+const NOTIFY_BIT: u32 = 1 << 31;
+
+impl Stay {
+    /// The stay that follows this one. Repeats itself after 2^31 joins of a shard.
+    #[must_use]
+    pub fn next(self) -> Stay {
+        Stay((self.0 + 1) & !NOTIFY_BIT)
+    }
+}
+
+/// Where a member stands in its room's list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(u32);
+
+impl Place {
+    /// Nowhere: the home has not acknowledged the join.
+    pub const PENDING: Place = Place(u32::MAX);
+
+    /// The place at `index`.
+    pub fn new(index: usize) -> Place {
+        let place = Place(u32::try_from(index).expect("a room's members are counted by slots"));
+        assert!(place != Place::PENDING);
+        place
+    }
+
+    /// Index into the room's list, where there is one.
+    pub fn index(self) -> Option<usize> {
+        (self != Place::PENDING).then_some(self.0 as usize)
+    }
+}
+
+/// A session's part in one room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// The room.
+    pub room: RoomKey,
+    /// Where it stands in the room's list.
+    pub place: Place,
+    /// The stay, and in its highest bit whether presence is wanted: twelve bytes in all.
+    stay_and_notify: u32,
+}
+
+impl Membership {
+    /// A part in `room` that the home has yet to acknowledge.
+    pub fn pending(room: RoomKey, stay: Stay, notify: bool) -> Membership {
+        let mut membership = Membership { room, place: Place::PENDING, stay_and_notify: stay.0 };
+        membership.set_notify(notify);
+        membership
+    }
+
+    /// Which stay this is.
+    pub fn stay(&self) -> Stay {
+        Stay(self.stay_and_notify & !NOTIFY_BIT)
+    }
+
+    /// Whether the member wants to be told of joins and leaves.
+    pub fn notify(&self) -> bool {
+        self.stay_and_notify & NOTIFY_BIT != 0
+    }
+
+    /// Says whether the member wants to be told of joins and leaves.
+    pub fn set_notify(&mut self, notify: bool) {
+        self.stay_and_notify = self.stay().0 | if notify { NOTIFY_BIT } else { 0 };
+    }
+}
+
+/// What only some sessions need.
+#[derive(Debug, Default)]
+pub struct Extra {
+    /// Further rooms, beyond the first.
+    pub memberships: Vec<Membership>,
+    /// What it asked for lately.
+    pub refs: RefWindow,
+    /// Questions to other shards whose answers are on their way.
+    pub questions: u32,
+    /// The room to which a text client's lines go.
+    pub current_room: Option<RoomKey>,
+}
+
+/// One connection, from its accept to its close.
+#[derive(Debug)]
+#[repr(align(64))]
+pub struct Session {
+    /// Which of the slot's connections this is.
+    pub generation: u32,
+    /// When it was last heard, as [`Mono::low`].
+    pub last_heard: u32,
+    /// The tick of its one live entry in the wheel; entries of other ticks are stale.
+    pub armed: Tick,
+    /// Its heartbeat.
+    pub tempo: Tempo,
+    /// How far it has come.
+    pub state: State,
+    /// One-bit facts.
+    pub marks: Marks,
+    /// Pings sent since it was last heard.
+    pub probes: u8,
+    first_membership: Option<Membership>,
+    /// Its user, once it is live.
+    pub user: Option<Name>,
+    /// Bytes of a frame or line whose end has not come. Boxed, because most sessions have none.
+    pub input: Option<Box<Vec<u8>>>,
+    /// What waits to be sent. Absent while nothing does.
+    pub outbox: Option<Box<Outbox>>,
+    /// What only some sessions need.
+    pub extra: Option<Box<Extra>>,
+}
+
+const _: () = assert!(size_of::<Option<Session>>() == 64, "a session is one cache line");
+
+impl Session {
+    fn new(generation: u32, now: Mono) -> Session {
+        Session {
+            generation,
+            last_heard: now.low(),
+            armed: Tick(0),
+            tempo: Tempo::default(),
+            state: State::Sniffing,
+            marks: Marks::default(),
+            probes: 0,
+            first_membership: None,
+            user: None,
+            input: None,
+            outbox: None,
+            extra: None,
+        }
+    }
+
+    /// Notes a sign of life: all there is to do, so that life costs one store to a line that is
+    /// being worked on anyway.
+    pub fn heard(&mut self, now: Mono) {
+        self.last_heard = now.low();
+        self.probes = 0;
+    }
+
+    /// What is allocated when it is first needed.
+    pub fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// Bytes that wait for it.
+    pub fn waiting(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.waiting())
+    }
+
+    /// Its outbox, made if there is none.
+    pub fn outbox<'a>(&'a mut self, pool: &mut OutboxPool) -> &'a mut Outbox {
+        self.outbox.get_or_insert_with(|| pool.outbox())
+    }
+
+    /// All its rooms.
+    pub fn memberships(&self) -> impl Iterator<Item = &Membership> {
+        let more = self.extra.as_ref().map_or(&[][..], |extra| &extra.memberships);
+        self.first_membership.iter().chain(more)
+    }
+
+    /// Its part in `room`.
+    pub fn membership(&self, room: RoomKey) -> Option<&Membership> {
+        self.memberships().find(|membership| membership.room == room)
+    }
+
+    /// Its part in `room`, to be changed.
+    pub fn membership_mut(&mut self, room: RoomKey) -> Option<&mut Membership> {
+        let more = self.extra.as_mut().map_or(&mut [][..], |extra| &mut extra.memberships);
+        self.first_membership.iter_mut().chain(more).find(|membership| membership.room == room)
+    }
+
+    /// Adds a room in which it is not yet.
+    pub fn add_membership(&mut self, membership: Membership) {
+        debug_assert!(self.membership(membership.room).is_none());
+        if self.first_membership.is_none() {
+            self.first_membership = Some(membership);
+        } else {
+            self.extra().memberships.push(membership);
+        }
+    }
+
+    /// Takes a room away; returns what its part was.
+    pub fn remove_membership(&mut self, room: RoomKey) -> Option<Membership> {
+        if self.first_membership.is_some_and(|first| first.room == room) {
+            let next = self.extra.as_mut().and_then(|extra| extra.memberships.pop());
+            return std::mem::replace(&mut self.first_membership, next);
+        }
+        let more = &mut self.extra.as_mut()?.memberships;
+        let index = more.iter().position(|membership| membership.room == room)?;
+        Some(more.swap_remove(index))
+    }
+
+    /// Takes any one room away, until there is none.
+    pub fn pop_membership(&mut self) -> Option<Membership> {
+        let room = self.first_membership?.room;
+        self.remove_membership(room)
+    }
+
+    /// Whether answers to what it asked are still on their way from other shards.
+    pub fn awaits_answers(&self) -> bool {
+        let pending_join = self.memberships().any(|membership| membership.place == Place::PENDING);
+        pending_join || self.extra.as_ref().is_some_and(|e| e.refs.pending() > 0 || e.questions > 0)
+    }
+}
+
+/// All sessions of one worker, by slab slot.
+#[derive(Debug, Default)]
+pub struct SessionTable {
+    slots: Vec<Option<Session>>,
+    count: usize,
+}
+
+impl SessionTable {
+    /// A table with room for `capacity` sessions. Memory that is never used is never touched.
+    pub fn with_capacity(capacity: usize) -> SessionTable {
+        SessionTable { slots: Vec::with_capacity(capacity), count: 0 }
+    }
+
+    /// How many sessions there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// One beyond the highest slot that was ever used.
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Adds the session of a new connection.
+    ///
+    /// # Panics
+    /// If the slot is taken: the shell gives a slot again only after its connection was closed.
+    pub fn insert(&mut self, conn: ConnId, now: Mono) -> &mut Session {
+        if conn.slot() >= self.slots.len() {
+            self.slots.resize_with(conn.slot() + 1, || None);
+        }
+        let slot = &mut self.slots[conn.slot()];
+        assert!(slot.is_none(), "{conn:?} opened in a slot that is taken");
+        self.count += 1;
+        slot.insert(Session::new(conn.generation(), now))
+    }
+
+    /// Takes a session out.
+    pub fn remove(&mut self, conn: ConnId) -> Option<Session> {
+        self.get(conn)?;
+        self.count -= 1;
+        self.slots[conn.slot()].take()
+    }
+
+    /// The session of `conn`, unless it is gone; another connection in its slot is not it.
+    pub fn get(&self, conn: ConnId) -> Option<&Session> {
+        self.slots
+            .get(conn.slot())?
+            .as_ref()
+            .filter(|session| session.generation == conn.generation())
+    }
+
+    /// The session of `conn`, to be changed.
+    pub fn get_mut(&mut self, conn: ConnId) -> Option<&mut Session> {
+        self.slots
+            .get_mut(conn.slot())?
+            .as_mut()
+            .filter(|session| session.generation == conn.generation())
+    }
+
+    /// Whoever is in `slot`.
+    pub fn in_slot(&mut self, slot: usize) -> Option<&mut Session> {
+        self.slots.get_mut(slot)?.as_mut()
+    }
+
+    /// The connection that is in `slot`.
+    pub fn conn_in_slot(&self, slot: usize) -> Option<ConnId> {
+        let session = self.slots.get(slot)?.as_ref()?;
+        Some(ConnId::new(slot, session.generation))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn membership(room: usize) -> Membership {
+        Membership::pending(RoomKey::new(room), Stay::default().next(), true)
+    }
+
+    #[test]
+    fn a_stale_connection_meets_nobody() {
+        let mut table = SessionTable::default();
+        let old = ConnId::new(3, 1);
+        table.insert(old, Mono(0));
+        assert!(table.remove(old).is_some());
+        let new = ConnId::new(3, 2);
+        table.insert(new, Mono(0));
+        assert!(table.get(old).is_none());
+        assert!(table.remove(old).is_none());
+        assert!(table.get_mut(new).is_some());
+        assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn rooms_come_and_go_in_any_order() {
+        let mut session = Session::new(0, Mono(0));
+        for room in 0..4 {
+            session.add_membership(membership(room));
+        }
+        assert!(session.remove_membership(RoomKey::new(0)).is_some());
+        assert!(session.remove_membership(RoomKey::new(0)).is_none());
+        assert!(session.remove_membership(RoomKey::new(2)).is_some());
+        let mut left: Vec<_> = session.memberships().map(|m| m.room.index()).collect();
+        left.sort_unstable();
+        assert_eq!(left, [1, 3]);
+        while session.pop_membership().is_some() {}
+        assert_eq!(session.memberships().count(), 0);
+    }
+}

@@ -1,0 +1,219 @@
+//! The commands of a text client.
+//!
+//! Owns what a person at a terminal may type and what is answered in plain words. Never formats
+//! what all dialects say ([`line`](crate::wire::line) does), and never does the work of a request:
+//! it calls the same functions as the native dialect.
+
+use crate::base::counters::CloseReason;
+use crate::base::ids::{ConnId, Ref, ShardId};
+use crate::base::name::{self, LOBBY, Name, NameError};
+use crate::base::time::Now;
+use crate::wire::line::{self, Command};
+use crate::wire::message::{Code, Event, Heartbeat, Welcome};
+use crate::wire::native;
+
+use super::batch::Dialect;
+use super::heartbeat::Tempo;
+use super::mail::Mail;
+use super::requests::code_of;
+use super::session::RoomKey;
+use super::shard::Shard;
+
+impl Shard {
+    /// The first line of a text client: its name or, with a name of the server's, its first words.
+    pub(super) fn greet(&mut self, conn: ConnId, first_line: &str, now: Now) {
+        let command = line::command(first_line);
+        let user = match command {
+            Command::Nick(nick) => match name::check(nick) {
+                Ok(()) => Some(Name::new(nick)),
+                Err(error) => {
+                    self.refuse_user_name(conn, error, now);
+                    None
+                }
+            },
+            _ => None,
+        };
+        let was_named = user.is_some();
+        let user = user.unwrap_or_else(|| self.name_guest());
+        self.admit(conn, user.clone(), Dialect::Text, Tempo::default(), now);
+        let welcome = Event::Welcome(Welcome {
+            version: native::VERSION,
+            node: self.node,
+            session: 0,
+            resume_key: 0,
+            heartbeat_s: 0,
+            timeout_s: 0,
+            max_frame: self.limits.max_frame as u32,
+            resumed: false,
+            user: &user,
+        });
+        self.tell(conn, &welcome, now);
+        self.enter_room(conn, LOBBY, now);
+        if !was_named && !matches!(command, Command::Nick(_)) {
+            self.command(conn, first_line, now);
+        }
+    }
+
+    /// A further line.
+    pub(super) fn command(&mut self, conn: ConnId, text: &str, now: Now) {
+        match line::command(text) {
+            Command::Empty => {}
+            Command::Say(text) => self.say(conn, text, now),
+            Command::Nick(nick) => self.rename(conn, nick, now),
+            Command::Join(room) => self.enter_room(conn, room, now),
+            Command::Leave => self.leave_current_room(conn, now),
+            Command::Msg { user, text } => self.whisper(conn, user, text, now),
+            Command::Who => {
+                if let Some(room) = self.current_room_name(conn, now) {
+                    self.who(conn, Ref::NONE, &room, now);
+                }
+            }
+            Command::History(_) => {
+                self.refuse(conn, Ref::NONE, Code::Unavailable, "not available", now);
+            }
+            Command::Ping => self.tell_urgently(conn, &Event::Pong(Heartbeat::default()), now),
+            Command::Help => self.tell_raw(conn, line::encode_help, now),
+            Command::Quit => {
+                let bye = Event::Bye { code: 0, reason: "" };
+                self.tell(conn, &bye, now);
+                self.close(conn, CloseReason::Bye, None, now);
+            }
+            Command::Usage(usage) => {
+                let text = format!("usage: {usage}");
+                self.refuse(conn, Ref::NONE, Code::Malformed, &text, now);
+            }
+            Command::Unknown(command) => {
+                let text = format!("{command} is no command; /help lists them");
+                self.refuse(conn, Ref::NONE, Code::Malformed, &text, now);
+            }
+        }
+    }
+
+    fn say(&mut self, conn: ConnId, text: &str, now: Now) {
+        if let Some(room) = self.current_room_name(conn, now) {
+            self.publish(conn, Ref::NONE, &room, text.as_bytes(), false, now);
+        }
+    }
+
+    /// Joins a room and makes it the one that lines go to.
+    fn enter_room(&mut self, conn: ConnId, room: &str, now: Now) {
+        self.join(conn, Ref::NONE, room, true, now);
+        let key = self.rooms.find(room, self.hasher.hash(room));
+        if let Some(session) = self.sessions.get_mut(conn)
+            && let Some(key) = key.filter(|key| session.membership(*key).is_some())
+        {
+            session.extra().current_room = Some(key);
+        }
+    }
+
+    /// Says where a text client's lines go, once the home has let it in.
+    pub(super) fn announce_room(&mut self, conn: ConnId, room: &Name, total: u32, now: Now) {
+        let notice = match total {
+            1 => format!("you are in {room}, alone so far"),
+            _ => format!("you are in {room}, {total} members"),
+        };
+        self.tell_raw(conn, |out| line::encode_notice(out, &notice), now);
+    }
+
+    fn leave_current_room(&mut self, conn: ConnId, now: Now) {
+        let Some(room) = self.current_room_name(conn, now) else {
+            return;
+        };
+        let Some(key) = self.current_room(conn) else {
+            return;
+        };
+        self.leave(conn, Ref::NONE, &room, now);
+        self.forget_current_room(conn, key);
+        let next = self.current_room(conn).map(|key| self.rooms.get(key).name.clone());
+        let notice = match next {
+            Some(next) => format!("you left {room}; your lines go to {next}"),
+            None => format!("you left {room}; /join ROOM to enter another"),
+        };
+        self.tell_raw(conn, |out| line::encode_notice(out, &notice), now);
+    }
+
+    /// The room was left: lines go to another one, if there is one.
+    pub(super) fn forget_current_room(&mut self, conn: ConnId, room: RoomKey) {
+        if let Some(session) = self.sessions.get_mut(conn) {
+            let other = session.memberships().next().map(|membership| membership.room);
+            if let Some(extra) = session.extra.as_mut()
+                && extra.current_room == Some(room)
+            {
+                extra.current_room = other;
+            }
+        }
+    }
+
+    fn current_room(&self, conn: ConnId) -> Option<RoomKey> {
+        self.sessions.get(conn)?.extra.as_ref()?.current_room
+    }
+
+    /// The name of the room that lines go to; tells the client if there is none.
+    fn current_room_name(&mut self, conn: ConnId, now: Now) -> Option<Name> {
+        let name = self.current_room(conn).map(|key| self.rooms.get(key).name.clone());
+        if name.is_none() {
+            let text = "you are in no room; /join ROOM to enter one";
+            self.refuse(conn, Ref::NONE, Code::NotFound, text, now);
+        }
+        name
+    }
+
+    fn whisper(&mut self, conn: ConnId, user: &str, text: &str, now: Now) {
+        if let Err(error) = name::check(user) {
+            return self.refuse_user_name(conn, error, now);
+        }
+        let home = self.home_of(self.hasher.hash(user));
+        if self.is_overloaded(home) {
+            return self.refuse(conn, Ref::NONE, Code::Unavailable, "overloaded", now);
+        }
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        let from = session.user.clone().expect("a live session has a user");
+        if native::direct_payload_len(&from, text.len()) > self.limits.max_frame {
+            let text = "the message would be longer than max_frame";
+            return self.refuse(conn, Ref::NONE, Code::TooLarge, text, now);
+        }
+        let (user, origin) = (Name::new(user), self.address(conn));
+        let mail = Mail::Direct { user, from, origin, body: text.as_bytes().into() };
+        self.send(home, mail, now);
+    }
+
+    /// Gives a client that has a name another one.
+    fn rename(&mut self, conn: ConnId, nick: &str, now: Now) {
+        if let Err(error) = name::check(nick) {
+            return self.refuse_user_name(conn, error, now);
+        }
+        if (0..self.shards).any(|shard| self.is_overloaded(ShardId(shard))) {
+            return self.refuse(conn, Ref::NONE, Code::Unavailable, "overloaded", now);
+        }
+        let to = Name::new(nick);
+        let address = self.address(conn);
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        let from = session.user.replace(to.clone()).expect("a live session has a user");
+        let rooms: Vec<(ShardId, Name)> = session
+            .memberships()
+            .map(|membership| self.rooms.get(membership.room))
+            .map(|room| (room.home, room.name.clone()))
+            .collect();
+        if from == to {
+            return;
+        }
+        for (home, room) in rooms {
+            self.send(home, Mail::Rename { room, from: from.clone(), to: to.clone() }, now);
+        }
+        let old_home = self.home_of(self.hasher.hash(&from));
+        self.send(old_home, Mail::Offline { user: from, session: address }, now);
+        let new_home = self.home_of(self.hasher.hash(&to));
+        self.send(new_home, Mail::Online { user: to, session: address }, now);
+        let notice = format!("you are {nick} now");
+        self.tell_raw(conn, |out| line::encode_notice(out, &notice), now);
+    }
+
+    fn refuse_user_name(&mut self, conn: ConnId, error: NameError, now: Now) {
+        let text = format!("the user name {}", error.text());
+        self.refuse(conn, Ref::NONE, code_of(error), &text, now);
+    }
+}

@@ -1,0 +1,290 @@
+//! Heartbeats, time-outs and the drain.
+//!
+//! Owns what happens when a connection's timer fires and what else is due at some time. Never
+//! touches the wheel for a sign of life: that is a store to the session, and the timer finds out.
+
+use std::collections::VecDeque;
+
+use crate::base::counters::CloseReason;
+use crate::base::ids::{ConnId, Ref};
+use crate::base::limits::{DRAIN_SETTLE_MS, RECONNECT_AFTER_MS, STARVED_MS};
+use crate::base::time::{Mono, Now, TICK_MS, Tick};
+use crate::wire::message::{Code, Event, Heartbeat};
+
+use super::batch::Dialect;
+use super::heartbeat::{Beat, Tempo, beat};
+use super::home::HomeKey;
+use super::session::{Marks, State};
+use super::shard::{Progress, Shard, Verdict};
+
+/// What is due at some time and concerns no connection. Each list is in the order of its times,
+/// because what is added to it is due a fixed time later.
+#[derive(Debug, Default)]
+pub struct Agenda {
+    /// Rooms that owe their members a total.
+    pub(super) totals: VecDeque<(Mono, HomeKey)>,
+    /// Rooms without members, and when they may be forgotten.
+    pub(super) idle_rooms: VecDeque<(Mono, HomeKey)>,
+}
+
+impl Agenda {
+    /// When the first item is due.
+    pub fn next(&self) -> Option<Mono> {
+        let total = self.totals.front().map(|(due, _)| *due);
+        let idle = self.idle_rooms.front().map(|(due, _)| *due);
+        [total, idle].into_iter().flatten().min()
+    }
+}
+
+/// How far the drain has come.
+#[derive(Debug)]
+pub struct Drain {
+    reason: String,
+    /// Until then what was accepted is still delivered.
+    settled_at: Mono,
+    /// The next slot to be told GOAWAY.
+    next_goaway: usize,
+    /// The next slot to be closed.
+    next_close: usize,
+    slots: usize,
+}
+
+impl Drain {
+    /// When there is something to do for it.
+    pub fn next_step(&self) -> Option<Mono> {
+        if self.next_goaway < self.slots {
+            Some(Mono(0))
+        } else if self.next_close < self.slots {
+            Some(self.settled_at)
+        } else {
+            None
+        }
+    }
+}
+
+impl Shard {
+    /// Does what is due, as much of it as the budget allows.
+    pub fn expire(&mut self, now: Now) -> Progress {
+        self.resume_paused(now);
+        self.drain_step(now);
+        self.expire_agenda(now);
+        if let Some(due) = self.wheel.next_due()
+            && now.mono.since_ms(due.starts_at()) > STARVED_MS
+        {
+            self.amnesty_at = now.mono;
+            self.counters.amnesties += 1;
+        }
+        for _ in 0..self.limits.timer_budget {
+            let Some((tick, conn)) = self.wheel.pop_due(now.mono.tick()) else {
+                return Progress::Done;
+            };
+            self.fire(conn, tick, now);
+        }
+        match self.wheel.next_due() {
+            Some(due) if due <= now.mono.tick() => Progress::More,
+            _ => Progress::Done,
+        }
+    }
+
+    /// Starts draining: every connection is told GOAWAY now, and closed when what was accepted has
+    /// been delivered. [`Shard::expire`] goes on with it.
+    pub fn drain(&mut self, reason: &str, now: Now) {
+        if self.drain.is_none() {
+            self.drain = Some(Drain {
+                reason: reason.to_owned(),
+                settled_at: now.mono + DRAIN_SETTLE_MS,
+                next_goaway: 0,
+                next_close: 0,
+                slots: self.sessions.slots(),
+            });
+        }
+    }
+
+    fn resume_paused(&mut self, now: Now) {
+        for conn in std::mem::take(&mut self.resuming) {
+            if let Some(session) = self.sessions.get_mut(conn) {
+                session.marks.clear(Marks::RESUMING);
+                self.resume_input(conn, now);
+                if self.wants_input(conn) {
+                    self.verdicts.push_back(Verdict::Resume(conn));
+                }
+            }
+        }
+    }
+
+    fn expire_agenda(&mut self, now: Now) {
+        while let Some((due, key)) = self.agenda.totals.front().copied()
+            && due <= now.mono
+        {
+            self.agenda.totals.pop_front();
+            self.tell_total(key);
+        }
+        while let Some((due, key)) = self.agenda.idle_rooms.front().copied()
+            && due <= now.mono
+        {
+            self.agenda.idle_rooms.pop_front();
+            self.sweep_idle_room(key, now);
+        }
+    }
+
+    /// Arms a connection's timer for `at`. An entry armed before becomes stale.
+    pub(super) fn arm_at(&mut self, conn: ConnId, now: Now, at: Mono) {
+        self.wheel.advance(now.mono.tick());
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.armed = self.wheel.arm(conn, at.tick_at_or_after());
+        }
+    }
+
+    /// Arms a connection's timer for one of the emptier ticks of a window.
+    fn arm_between(&mut self, conn: ConnId, now: Now, from: Mono, to: Mono) {
+        self.wheel.advance(now.mono.tick());
+        if let Some(session) = self.sessions.get_mut(conn) {
+            let (from, to) = (from.tick_at_or_after(), to.tick_at_or_after());
+            session.armed = self.wheel.arm_levelled(conn, from, to.max(from), self.dice.u64(..));
+        }
+    }
+
+    /// Arms the first ping, somewhere within the interval: a herd that came at once is spread.
+    pub(super) fn level_first_ping(&mut self, conn: ConnId, now: Now) {
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.marks.set(Marks::LEVELLING);
+            let interval_ms = session.tempo.interval_ms();
+            self.arm_between(conn, now, now.mono + TICK_MS, now.mono + interval_ms);
+        }
+    }
+
+    /// A connection's timer fired.
+    fn fire(&mut self, conn: ConnId, tick: Tick, now: Now) {
+        let Some(session) = self.sessions.get(conn).filter(|session| session.armed == tick) else {
+            self.counters.stale_timers += 1;
+            return;
+        };
+        let forgiven_ms = now.mono.since_ms(self.amnesty_at);
+        let silent_ms = now.mono.since_low_ms(session.last_heard);
+        let forgiven = forgiven_ms < silent_ms && self.amnesty_at > Mono(0);
+        let silent_ms = if forgiven { forgiven_ms } else { silent_ms };
+        match session.state {
+            State::Closing(reason) => self.forget(conn, reason),
+            State::Sniffing | State::AwaitingHello | State::AwaitingLine => {
+                let timeout_ms = self.limits.handshake_timeout_ms;
+                self.wait_or_close(conn, silent_ms, timeout_ms, CloseReason::HandshakeTimeout, now);
+            }
+            State::Live(_) if session.marks.has(Marks::ENDED) => {
+                self.close(conn, CloseReason::PeerClosed, None, now);
+            }
+            State::Live(Dialect::Text) => {
+                let timeout_ms = self.limits.text_idle_timeout_ms;
+                self.wait_or_close(conn, silent_ms, timeout_ms, CloseReason::TextIdle, now);
+            }
+            State::Live(Dialect::Native | Dialect::NativeCrc) => {
+                self.heartbeat(conn, silent_ms, forgiven, now);
+            }
+        }
+    }
+
+    fn wait_or_close(
+        &mut self,
+        conn: ConnId,
+        silent_ms: u64,
+        timeout_ms: u64,
+        reason: CloseReason,
+        now: Now,
+    ) {
+        match timeout_ms.checked_sub(silent_ms) {
+            None | Some(0) => self.time_out(conn, reason, now),
+            Some(left_ms) => self.arm_at(conn, now, now.mono + left_ms),
+        }
+    }
+
+    fn time_out(&mut self, conn: ConnId, reason: CloseReason, now: Now) {
+        let text = match reason {
+            CloseReason::HandshakeTimeout => "the hello came too late",
+            CloseReason::TextIdle => "nothing was typed for too long",
+            _ => "heartbeat timeout",
+        };
+        let last = Event::Error { reference: Ref::NONE, code: Code::Timeout, text };
+        self.close(conn, reason, Some(&last), now);
+    }
+
+    fn heartbeat(&mut self, conn: ConnId, silent_ms: u64, forgiven: bool, now: Now) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        let tempo = session.tempo;
+        if forgiven && session.probes > 0 {
+            session.probes = 0;
+        }
+        if session.marks.has(Marks::LEVELLING) && silent_ms < tempo.earliest_ping_ms() {
+            session.marks.clear(Marks::LEVELLING);
+            self.ping(conn, now);
+            return self.look_again(conn, silent_ms, tempo, now);
+        }
+        let probes = session.probes;
+        match beat(tempo, silent_ms, probes) {
+            // Whoever is forgiven was due together with many others: spread them anew.
+            Beat::Wait { .. } if forgiven => self.level_first_ping(conn, now),
+            Beat::Wait { .. } => self.look_again(conn, silent_ms, tempo, now),
+            Beat::Ping { again_in_ms } => {
+                session.probes += 1;
+                self.counters.probes += u64::from(probes > 0);
+                self.ping(conn, now);
+                self.arm_at(conn, now, now.mono + again_in_ms);
+            }
+            Beat::Hold { again_in_ms } => self.arm_at(conn, now, now.mono + again_in_ms),
+            Beat::GiveUp if session.marks.has(Marks::PAUSED) => self.close_slow_reader(conn, now),
+            Beat::GiveUp => self.time_out(conn, CloseReason::HeartbeatTimeout, now),
+        }
+    }
+
+    /// Looks at a connection again when it may have been silent for its interval.
+    fn look_again(&mut self, conn: ConnId, silent_ms: u64, tempo: Tempo, now: Now) {
+        let heard_at = now.mono - silent_ms;
+        let from = heard_at + tempo.earliest_ping_ms();
+        self.arm_between(conn, now, from, heard_at + tempo.interval_ms());
+    }
+
+    fn ping(&mut self, conn: ConnId, now: Now) {
+        self.counters.pings += 1;
+        self.pings = self.pings.wrapping_add(1);
+        let (node, status) = (self.node, self.status());
+        let ping = Heartbeat { node, time_ms: now.wall_ms, status, seq: self.pings };
+        self.tell_urgently(conn, &Event::Ping(ping), now);
+    }
+
+    /// Goes on with the drain: GOAWAY to everybody first, and when what was accepted has been
+    /// delivered, the closes.
+    fn drain_step(&mut self, now: Now) {
+        let Some(mut drain) = self.drain.take() else {
+            return;
+        };
+        drain.slots = self.sessions.slots();
+        let budget = self.limits.timer_budget;
+        let until = drain.slots.min(drain.next_goaway + budget);
+        while drain.next_goaway < until {
+            self.go_away(drain.next_goaway, &drain.reason, now);
+            drain.next_goaway += 1;
+        }
+        if drain.next_goaway == drain.slots && now.mono >= drain.settled_at {
+            let until = drain.slots.min(drain.next_close + budget);
+            while drain.next_close < until {
+                if let Some(conn) = self.sessions.conn_in_slot(drain.next_close) {
+                    self.close(conn, CloseReason::Draining, None, now);
+                }
+                drain.next_close += 1;
+            }
+        }
+        self.drain = Some(drain);
+    }
+
+    fn go_away(&mut self, slot: usize, reason: &str, now: Now) {
+        let Some(conn) = self.sessions.conn_in_slot(slot) else {
+            return;
+        };
+        let (earliest, latest) = RECONNECT_AFTER_MS;
+        let reconnect_after_ms = self.dice.u32(earliest..=latest);
+        let event = Event::GoAway { reconnect_after_ms, reason, address: "" };
+        if self.sessions.get(conn).is_some_and(|s| matches!(s.state, State::Live(_))) {
+            self.tell(conn, &event, now);
+        }
+    }
+}
