@@ -31,7 +31,9 @@ impl Shard {
                 self.home_join(room, joiner, now);
             }
             Mail::Leave { room, user } => self.home_leave(from, &room, user, now),
-            Mail::Rename { room, from, to } => self.home_rename(&room, from, to, now),
+            Mail::Rename { room, from, to, member } => {
+                self.home_rename(&room, from, to, member, now);
+            }
             Mail::Publish { room, from, origin, reference, echo, body } => {
                 let said = Said { from: &from, origin, reference, echo, body: &body };
                 self.home_publish(&room, self.hasher.hash(&room), &said, now);
@@ -46,9 +48,7 @@ impl Shard {
             Mail::Gap { room, epoch, from, to } => {
                 self.hear_gap(&room, News::Gap { epoch, from, to });
             }
-            Mail::Presence { room, kind, total, user } => {
-                self.hear_presence(&room, News::Presence { kind, total, user });
-            }
+            Mail::Presence { room, presence } => self.hear_presence(&room, presence),
             answer => self.take_answer(answer, now),
         }
     }
