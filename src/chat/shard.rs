@@ -384,16 +384,22 @@ impl Shard {
         }
     }
 
-    /// Closes a connection whose outbox is full.
+    /// Closes a connection whose outbox is full. It may have been closed for that in this turn.
     pub(super) fn close_slow_reader(&mut self, conn: ConnId, now: Now) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        if matches!(session.state, State::Closing(_)) {
+            return;
+        }
+        if let Some(outbox) = session.outbox.as_mut() {
+            outbox.truncate(&mut self.outboxes, &mut self.chunks);
+        }
         let last = Event::Error {
             reference: Ref::NONE,
             code: Code::SlowReader,
             text: "the outbound queue is full: read faster",
         };
-        if let Some(outbox) = self.sessions.get_mut(conn).and_then(|s| s.outbox.as_mut()) {
-            outbox.truncate(&mut self.outboxes, &mut self.chunks);
-        }
         self.close(conn, CloseReason::SlowReader, Some(&last), now);
     }
 
