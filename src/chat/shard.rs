@@ -276,9 +276,11 @@ impl Shard {
         self.verdicts.pop_front()
     }
 
-    /// Whether the connection is to be read. False while it asks faster than it reads the answers.
+    /// Whether the connection is to be read. False while it asks faster than it reads the answers,
+    /// and until what is held of its input has been used.
     pub fn wants_input(&self, conn: ConnId) -> bool {
-        self.sessions.get(conn).is_some_and(|session| !session.marks.has(Marks::PAUSED))
+        let held_back = |marks: Marks| marks.has(Marks::PAUSED) || marks.has(Marks::RESUMING);
+        self.sessions.get(conn).is_some_and(|session| !held_back(session.marks))
     }
 
     /// When [`Shard::expire`] has something to do at the earliest. `None`: never, as things stand.
