@@ -58,10 +58,14 @@ pub const RECONNECT_AFTER_MS: (u32, u32) = (500, 5_000);
 
 /// Largest buffer that is kept for reuse; larger ones are given back to the allocator.
 pub const BUFFER_KEPT_BYTES: usize = 4 << 10;
+/// Bytes said to one connection alone that are kept in one piece. What is urgent overtakes all but
+/// the first piece, so this is what a heartbeat may have to wait for.
+pub const OWN_PIECE_BYTES: usize = 2 << 10;
 
 const _: () = assert!(READ_CHUNK >= FRAME_HEADER + FRAME_CRC);
 const _: () = assert!(MAIL_BUDGET >= MAILBOX_CAPACITY, "a turn empties a mailbox");
 const _: () = assert!(MAX_FRAME_RANGE.0 > 2 * (NAME_MAX + 1) + 64, "every fixed frame fits");
+const _: () = assert!(OWN_PIECE_BYTES <= BUFFER_KEPT_BYTES, "pieces of small frames are reused");
 const _: () = assert!(LINGER_MS >= 10 * super::time::TICK_MS);
 
 /// Bounds that an operator sets. Every field is an option of `corebeat serve`.

@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::rc::Rc;
 
+use crate::base::limits::OWN_PIECE_BYTES;
+
 use super::batch::{Chunk, ChunkPool};
 
 /// A run of whole frames or lines.
@@ -17,6 +19,8 @@ enum Piece {
     Shared { chunk: Rc<Chunk>, start: u32, end: u32 },
     /// Said to this connection alone.
     Own(Vec<u8>),
+    /// The same, ahead of what waits.
+    Urgent(Vec<u8>),
 }
 
 impl Piece {
@@ -25,7 +29,7 @@ impl Piece {
             Piece::Shared { chunk, start, end } => {
                 &chunk.frames().bytes()[*start as usize..*end as usize]
             }
-            Piece::Own(bytes) => bytes,
+            Piece::Own(bytes) | Piece::Urgent(bytes) => bytes,
         }
     }
 }
@@ -59,34 +63,48 @@ impl Outbox {
 
     /// Queues what `encode` writes. It may write nothing.
     pub fn push_own(&mut self, pool: &mut OutboxPool, encode: impl FnOnce(&mut Vec<u8>)) {
-        if !matches!(self.pieces.back(), Some(Piece::Own(_))) {
+        let has_room =
+            |piece: &Piece| matches!(piece, Piece::Own(bytes) if bytes.len() < OWN_PIECE_BYTES);
+        if !self.pieces.back().is_some_and(has_room) {
             self.pieces.push_back(Piece::Own(pool.buffer()));
         }
-        let Some(Piece::Own(bytes)) = self.pieces.back_mut() else {
-            unreachable!("the last piece was just made an own one");
-        };
-        let before = bytes.len();
-        encode(bytes);
-        self.waiting += bytes.len() - before;
-        if bytes.is_empty()
-            && let Some(Piece::Own(bytes)) = self.pieces.pop_back()
-        {
-            pool.release_buffer(bytes);
-        }
+        self.write_into(self.pieces.len() - 1, pool, encode);
     }
 
     /// Queues what `encode` writes ahead of all that has not begun to be sent.
     ///
-    /// Heartbeats and the last word before a close overtake data so. What has begun is finished
-    /// first, for a frame cannot be cut in two.
+    /// Heartbeats and the last word before a close overtake data so, in the order among themselves
+    /// in which they were queued. The first piece goes before them: a frame that has begun cannot be
+    /// cut in two.
     pub fn push_urgent(&mut self, pool: &mut OutboxPool, encode: impl FnOnce(&mut Vec<u8>)) {
-        if self.pieces.len() <= 1 {
-            return self.push_own(pool, encode);
+        let place = self.pieces.len().min(1);
+        if !matches!(self.pieces.get(place), Some(Piece::Urgent(_))) {
+            self.pieces.insert(place, Piece::Urgent(pool.buffer()));
         }
-        let mut bytes = pool.buffer();
-        encode(&mut bytes);
-        self.waiting += bytes.len();
-        self.pieces.insert(1, Piece::Own(bytes));
+        self.write_into(place, pool, encode);
+    }
+
+    /// Appends what `encode` writes to a piece of this connection alone, which is dropped if it is
+    /// empty even so.
+    fn write_into(
+        &mut self,
+        place: usize,
+        pool: &mut OutboxPool,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let (Piece::Own(bytes) | Piece::Urgent(bytes)) = &mut self.pieces[place] else {
+            unreachable!("shared pieces are not written to");
+        };
+        let before = bytes.len();
+        encode(bytes);
+        self.waiting += bytes.len() - before;
+        if bytes.is_empty() {
+            let piece = self.pieces.remove(place).expect("it was just written to");
+            let (Piece::Own(bytes) | Piece::Urgent(bytes)) = piece else {
+                unreachable!("shared pieces are not written to");
+            };
+            pool.release_buffer(bytes);
+        }
     }
 
     /// Drops all that has not begun to be sent.
@@ -133,7 +151,7 @@ impl Outbox {
 fn release(piece: Piece, pool: &mut OutboxPool, chunks: &mut ChunkPool) {
     match piece {
         Piece::Shared { chunk, .. } => chunks.release(chunk),
-        Piece::Own(bytes) => pool.release_buffer(bytes),
+        Piece::Own(bytes) | Piece::Urgent(bytes) => pool.release_buffer(bytes),
     }
 }
 
@@ -240,6 +258,24 @@ mod tests {
         outbox.sent(4, &mut pools.0, &mut pools.1);
         outbox.push_urgent(&mut pools.0, |out| out.extend_from_slice(b"PING\n"));
         assert_eq!(drain(&mut outbox, 100, &mut pools), b"4 no\nPING\n! 404 no\n"[..].to_vec());
+    }
+
+    #[test]
+    fn the_urgent_waits_for_one_small_piece_and_keeps_its_own_order() {
+        let mut pools = pools();
+        let mut outbox = Outbox::default();
+        let answers = 10 * OWN_PIECE_BYTES / 100;
+        for _ in 0..answers {
+            outbox.push_own(&mut pools.0, |out| out.extend_from_slice(&[b'.'; 100]));
+        }
+        for word in ["PING ", "PONG ", "ERROR"] {
+            outbox.push_urgent(&mut pools.0, |out| out.extend_from_slice(word.as_bytes()));
+        }
+        outbox.push_urgent(&mut pools.0, |_| ());
+        let sent = String::from_utf8(drain(&mut outbox, 1_000, &mut pools)).unwrap();
+        assert_eq!(sent.len(), 100 * answers + 15);
+        let at = sent.find("PING PONG ERROR").expect("in one run");
+        assert!((OWN_PIECE_BYTES..OWN_PIECE_BYTES + 100).contains(&at), "{at}");
     }
 
     #[test]
