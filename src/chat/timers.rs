@@ -155,14 +155,19 @@ impl Shard {
 
     /// A connection's timer fired.
     fn fire(&mut self, conn: ConnId, tick: Tick, now: Now) {
-        let Some(session) = self.sessions.get(conn).filter(|session| session.armed == tick) else {
+        let session = self.sessions.get_mut(conn).filter(|session| session.armed == tick);
+        let Some(session) = session else {
             self.counters.stale_timers += 1;
             return;
         };
-        let forgiven_ms = now.mono.since_ms(self.amnesty_at);
+        let amnesty_ms = now.mono.since_ms(self.amnesty_at);
         let silent_ms = now.mono.since_low_ms(session.last_heard);
-        let forgiven = forgiven_ms < silent_ms && self.amnesty_at > Mono(0);
-        let silent_ms = if forgiven { forgiven_ms } else { silent_ms };
+        let forgiven = amnesty_ms < silent_ms && self.amnesty_at > Mono(0);
+        if forgiven {
+            // Once: from here on its silence counts again, and so do the probes that it ignores.
+            session.heard(self.amnesty_at);
+        }
+        let silent_ms = if forgiven { amnesty_ms } else { silent_ms };
         match session.state {
             State::Closing(reason) => self.forget(conn, reason),
             State::Sniffing | State::AwaitingHello | State::AwaitingLine => {
@@ -211,9 +216,6 @@ impl Shard {
             return;
         };
         let tempo = session.tempo;
-        if forgiven && session.probes > 0 {
-            session.probes = 0;
-        }
         if session.marks.has(Marks::LEVELLING) && silent_ms < tempo.earliest_ping_ms() {
             session.marks.clear(Marks::LEVELLING);
             self.ping(conn, now);
