@@ -216,15 +216,18 @@ impl Shard {
             return;
         };
         let tempo = session.tempo;
-        if session.marks.has(Marks::LEVELLING) && silent_ms < tempo.earliest_ping_ms() {
-            session.marks.clear(Marks::LEVELLING);
-            self.ping(conn, now);
-            return self.look_again(conn, silent_ms, tempo, now);
-        }
+        let levelling = session.marks.has(Marks::LEVELLING);
+        session.marks.clear(Marks::LEVELLING);
         let probes = session.probes;
         match beat(tempo, silent_ms, probes) {
             // Whoever is forgiven was due together with many others: spread them anew.
             Beat::Wait { .. } if forgiven => self.level_first_ping(conn, now),
+            // The next look is at the answer: what follows is spread as the first pings were. Had
+            // it to wait for the end of the first interval, a herd would be pinged together there.
+            Beat::Wait { from_ms, to_ms } if levelling => {
+                self.ping(conn, now);
+                self.arm_at(conn, now, now.mono + (to_ms - from_ms));
+            }
             Beat::Wait { .. } => self.look_again(conn, silent_ms, tempo, now),
             Beat::Ping { again_in_ms } => {
                 session.probes += 1;
