@@ -2,9 +2,11 @@
 //! `Shard` and with neither socket nor clock. Every test is exact and the same in every run.
 
 mod heart {
+    mod backpressure;
     mod everyone;
     mod goodbye;
     mod greeting;
+    mod heartbeats;
     mod malformed;
     mod presence;
     mod refs;

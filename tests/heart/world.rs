@@ -212,6 +212,12 @@ impl World {
         std::mem::take(&mut peer.heard)
     }
 
+    /// What a client heard whole, while half a frame may have come behind it.
+    pub(crate) fn heard_whole(&mut self, client: Client) -> Vec<String> {
+        let heard = std::mem::take(&mut self.peers[client.0].heard);
+        heard.into_iter().map(|(_, words)| words).collect()
+    }
+
     /// Forgets what everybody heard, so that a test can begin.
     pub(crate) fn hush(&mut self) {
         for peer in &mut self.peers {
@@ -245,6 +251,11 @@ impl World {
     /// The client answers pings from now on.
     pub(crate) fn answers_pings(&mut self, client: Client) {
         self.peers[client.0].answers_pings = true;
+    }
+
+    /// The client answers pings no more.
+    pub(crate) fn stops_answering(&mut self, client: Client) {
+        self.peers[client.0].answers_pings = false;
     }
 
     /// The client reads no more.
