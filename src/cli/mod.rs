@@ -37,11 +37,13 @@ the environment as well: --max-frame is COREBEAT_MAX_FRAME. RUST_LOG sets how mu
 (error, warn, info, debug). The first SIGTERM or SIGINT drains connections, a second one stops at
 once; SIGUSR1 logs the counters.";
 
-/// Keeps very many connections alive, and carries messages between them.
-///
-/// One port serves native binary frames and text lines; the first bytes of a connection tell which.
+const ABOUT: &str = "\
+Keeps very many connections alive, and carries messages between them. One port serves native binary
+frames and text lines; the first bytes of a connection tell which.";
+
+/// The whole command line.
 #[derive(Parser, Debug)]
-#[command(name = "corebeat", version, after_help = EXAMPLES)]
+#[command(name = "corebeat", version, about = ABOUT, after_help = EXAMPLES)]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 #[command(max_term_width = 100)]
 struct CommandLine {
@@ -95,7 +97,7 @@ fn one_line(rendered: &str) -> String {
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
         .filter(|line| !line.is_empty())
         .collect();
-    let told = told.join(" ");
+    let told = told.join(" ").replace(" tip: ", "; ");
     format!("{}; see corebeat --help", told.strip_prefix("error: ").unwrap_or(&told))
 }
 
@@ -136,7 +138,8 @@ mod tests {
             ("--workers=0", "invalid value '0' for '--workers <COUNT>'"),
             ("--max-frame=big", "`big` is no size; write it like"),
             ("--heartbeat-profile=x", "[possible values: realtime, standard, mobile, weak]"),
-            ("--listen=here", "invalid value 'here' for '--listen <HOST:PORT>'"),
+            ("--listen=here", "`here` is no address; write it like 0.0.0.0:8080"),
+            ("--wrkers=1", "found; a similar argument exists: '--workers'; see corebeat --help"),
             ("stray", "'stray'"),
         ] {
             let error = CommandLine::try_parse_from(["corebeat", argument]).unwrap_err();

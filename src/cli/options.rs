@@ -3,9 +3,10 @@
 //! Owns each option once: its name, its default, its help, its place in [`ServerConfig`], and what
 //! must hold between two of them. Never prints or starts anything.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 
 use super::units;
@@ -59,137 +60,140 @@ pub enum Switch {
 #[derive(Args, Clone, Debug)]
 pub struct ServeOptions {
     /// Where to listen. Port 0 lets the system choose; [::]:8080 serves IPv4 and IPv6
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
-    #[arg(env = "COREBEAT_LISTEN", help_heading = LISTENING)]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    #[arg(default_value = "127.0.0.1:8080")]
+    #[arg(env = "COREBEAT_LISTEN", hide_env = true, help_heading = LISTENING)]
     pub listen: SocketAddr,
 
     /// Worker threads, each with its own share of the connections [default: one per core]
     #[arg(long, value_name = "COUNT")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=SHARDS_MAX as i64))]
-    #[arg(env = "COREBEAT_WORKERS", help_heading = LISTENING)]
+    #[arg(env = "COREBEAT_WORKERS", hide_env = true, help_heading = LISTENING)]
     pub workers: Option<u16>,
 
     /// Let the system move workers between cores
-    #[arg(long, env = "COREBEAT_NO_PIN", help_heading = LISTENING)]
+    #[arg(long, value_parser = FalseyValueParser::new())]
+    #[arg(env = "COREBEAT_NO_PIN", hide_env = true, help_heading = LISTENING)]
     pub no_pin: bool,
 
     /// The number of this process in WELCOME and in heartbeats
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    #[arg(env = "COREBEAT_NODE", help_heading = LISTENING)]
+    #[arg(env = "COREBEAT_NODE", hide_env = true, help_heading = LISTENING)]
     pub node: u32,
 
     /// Whether clients may publish to the room `*`, which is everybody
-    #[arg(long, value_name = "SWITCH", default_value = "on")]
-    #[arg(env = "COREBEAT_PUBLISH_EVERYONE", help_heading = LISTENING)]
+    #[arg(long, value_name = "on|off", default_value = "on", hide_possible_values = true)]
+    #[arg(env = "COREBEAT_PUBLISH_EVERYONE", hide_env = true, help_heading = LISTENING)]
     pub publish_everyone: Switch,
 
-    /// Heartbeat and timeout together, for a kind of network
-    #[arg(long, value_name = "PROFILE", default_value = "standard")]
-    #[arg(env = "COREBEAT_HEARTBEAT_PROFILE", help_heading = HEARTBEAT)]
+    /// Heartbeat and timeout for a kind of network: realtime 15s/45s, standard 30s/90s, mobile
+    /// 60s/180s (spares the batteries of phones), weak 5s/10s
+    #[arg(long, value_name = "PROFILE", default_value = "standard", hide_possible_values = true)]
+    #[arg(env = "COREBEAT_HEARTBEAT_PROFILE", hide_env = true, help_heading = HEARTBEAT)]
     pub heartbeat_profile: HeartbeatProfile,
 
     /// Ping a connection that was silent for so long [default: by the profile]
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
-    #[arg(env = "COREBEAT_HEARTBEAT", help_heading = HEARTBEAT)]
+    #[arg(env = "COREBEAT_HEARTBEAT", hide_env = true, help_heading = HEARTBEAT)]
     pub heartbeat: Option<Duration>,
 
     /// Close a connection that was silent for so long [default: by the profile]
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
-    #[arg(env = "COREBEAT_TIMEOUT", help_heading = HEARTBEAT)]
+    #[arg(env = "COREBEAT_TIMEOUT", hide_env = true, help_heading = HEARTBEAT)]
     pub timeout: Option<Duration>,
 
     /// Shortest heartbeat that a client may wish for
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "5s")]
-    #[arg(env = "COREBEAT_HEARTBEAT_SHORTEST", help_heading = HEARTBEAT)]
+    #[arg(env = "COREBEAT_HEARTBEAT_SHORTEST", hide_env = true, help_heading = HEARTBEAT)]
     pub heartbeat_shortest: Duration,
 
     /// Longest heartbeat that a client may wish for
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "10m")]
-    #[arg(env = "COREBEAT_HEARTBEAT_LONGEST", help_heading = HEARTBEAT)]
+    #[arg(env = "COREBEAT_HEARTBEAT_LONGEST", hide_env = true, help_heading = HEARTBEAT)]
     pub heartbeat_longest: Duration,
 
     /// Close a connection that has not said hello after so long
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "10s")]
-    #[arg(env = "COREBEAT_HANDSHAKE_TIMEOUT", help_heading = HEARTBEAT)]
+    #[arg(env = "COREBEAT_HANDSHAKE_TIMEOUT", hide_env = true, help_heading = HEARTBEAT)]
     pub handshake_timeout: Duration,
 
     /// Close a text client that has not written a line for so long
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "5m")]
-    #[arg(env = "COREBEAT_TEXT_IDLE_TIMEOUT", help_heading = HEARTBEAT)]
+    #[arg(env = "COREBEAT_TEXT_IDLE_TIMEOUT", hide_env = true, help_heading = HEARTBEAT)]
     pub text_idle_timeout: Duration,
 
     /// Connections in all [default: as many as the limit on open files allows]
     #[arg(long, value_name = "COUNT", value_parser = count)]
-    #[arg(env = "COREBEAT_MAX_CONNECTIONS", help_heading = LIMITS)]
+    #[arg(env = "COREBEAT_MAX_CONNECTIONS", hide_env = true, help_heading = LIMITS)]
     pub max_connections: Option<usize>,
 
     /// Largest payload of a frame, and longest text line
     #[arg(long, value_name = "SIZE", value_parser = units::size, default_value = "64KiB")]
-    #[arg(env = "COREBEAT_MAX_FRAME", help_heading = LIMITS)]
+    #[arg(env = "COREBEAT_MAX_FRAME", hide_env = true, help_heading = LIMITS)]
     pub max_frame: usize,
 
     /// Bytes that may wait for one connection; a reader slower than that is closed
     #[arg(long, value_name = "SIZE", value_parser = units::size, default_value = "1MiB")]
-    #[arg(env = "COREBEAT_MAX_OUTBOUND", help_heading = LIMITS)]
+    #[arg(env = "COREBEAT_MAX_OUTBOUND", hide_env = true, help_heading = LIMITS)]
     pub max_outbound: usize,
 
     /// Rooms that one connection may be in
     #[arg(long, value_name = "COUNT", value_parser = count)]
     #[arg(default_value_t = limits().max_rooms_per_connection)]
-    #[arg(env = "COREBEAT_MAX_ROOMS_PER_CONNECTION", help_heading = LIMITS)]
+    #[arg(env = "COREBEAT_MAX_ROOMS_PER_CONNECTION", hide_env = true, help_heading = LIMITS)]
     pub max_rooms_per_connection: usize,
 
     /// Rooms that one worker keeps the order of
     #[arg(long, value_name = "COUNT", value_parser = count)]
     #[arg(default_value_t = limits().max_rooms)]
-    #[arg(env = "COREBEAT_MAX_ROOMS", help_heading = LIMITS)]
+    #[arg(env = "COREBEAT_MAX_ROOMS", hide_env = true, help_heading = LIMITS)]
     pub max_rooms: usize,
 
     /// Members of a room above which only their number is told, not who came and went
     #[arg(long, value_name = "COUNT", value_parser = count)]
     #[arg(default_value_t = limits().presence_max)]
-    #[arg(env = "COREBEAT_PRESENCE_MAX", help_heading = LIMITS)]
+    #[arg(env = "COREBEAT_PRESENCE_MAX", hide_env = true, help_heading = LIMITS)]
     pub presence_max: usize,
 
     /// Messages that may wait to be delivered in one room of one worker, in batches
     #[arg(long, value_name = "COUNT", value_parser = count)]
     #[arg(default_value_t = limits().max_room_queue)]
-    #[arg(env = "COREBEAT_MAX_ROOM_QUEUE", help_heading = LIMITS)]
+    #[arg(env = "COREBEAT_MAX_ROOM_QUEUE", hide_env = true, help_heading = LIMITS)]
     pub max_room_queue: usize,
 
     /// Letters that may wait for another worker whose mailbox is full
     #[arg(long, value_name = "COUNT", value_parser = count)]
     #[arg(default_value_t = limits().max_mail_staged)]
-    #[arg(env = "COREBEAT_MAX_MAIL_STAGED", help_heading = LIMITS)]
+    #[arg(env = "COREBEAT_MAX_MAIL_STAGED", hide_env = true, help_heading = LIMITS)]
     pub max_mail_staged: usize,
 
     /// Sockets that are read
     #[arg(long, value_name = "COUNT", value_parser = count)]
     #[arg(default_value_t = limits().read_budget)]
-    #[arg(env = "COREBEAT_READ_BUDGET", help_heading = BUDGETS)]
+    #[arg(env = "COREBEAT_READ_BUDGET", hide_env = true, help_heading = BUDGETS)]
     pub read_budget: usize,
 
     /// Members to whom a batch of messages is handed
     #[arg(long, value_name = "COUNT", value_parser = count)]
     #[arg(default_value_t = limits().fan_out_budget)]
-    #[arg(env = "COREBEAT_FAN_OUT_BUDGET", help_heading = BUDGETS)]
+    #[arg(env = "COREBEAT_FAN_OUT_BUDGET", hide_env = true, help_heading = BUDGETS)]
     pub fan_out_budget: usize,
 
     /// Connections that are written to
     #[arg(long, value_name = "COUNT", value_parser = count)]
     #[arg(default_value_t = limits().write_budget)]
-    #[arg(env = "COREBEAT_WRITE_BUDGET", help_heading = BUDGETS)]
+    #[arg(env = "COREBEAT_WRITE_BUDGET", hide_env = true, help_heading = BUDGETS)]
     pub write_budget: usize,
 
     /// Timers that are handled
     #[arg(long, value_name = "COUNT", value_parser = count)]
     #[arg(default_value_t = limits().timer_budget)]
-    #[arg(env = "COREBEAT_TIMER_BUDGET", help_heading = BUDGETS)]
+    #[arg(env = "COREBEAT_TIMER_BUDGET", hide_env = true, help_heading = BUDGETS)]
     pub timer_budget: usize,
 
     /// How long a stop may take before connections are cut
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "10s")]
-    #[arg(env = "COREBEAT_DRAIN", help_heading = STOPPING)]
+    #[arg(env = "COREBEAT_DRAIN", hide_env = true, help_heading = STOPPING)]
     pub drain: Duration,
 }
 
@@ -280,6 +284,12 @@ impl ServeOptions {
 
 fn limits() -> Limits {
     Limits::default()
+}
+
+/// Reads an address, or a host's name, of which the first address counts.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let resolved = text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+    resolved.ok_or_else(|| format!("`{text}` is no address; write it like 0.0.0.0:8080"))
 }
 
 fn count(text: &str) -> Result<usize, String> {

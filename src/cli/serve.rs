@@ -4,6 +4,7 @@
 //! a server works: the engine does.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use log::{error, info};
 
@@ -23,7 +24,7 @@ pub(super) fn serve(config: ServerConfig) -> u8 {
     introduce(&server.facts(), &heartbeat);
     match server.join() {
         Ok(stopped) => {
-            let ran = units::show_duration(stopped.ran);
+            let ran = units::show_duration(Duration::from_secs(stopped.ran.as_secs()));
             info!("stopped after {ran}, {} connections cut: {}", stopped.cut, stopped.counters);
             DONE
         }
