@@ -2,4 +2,7 @@
 
 pub mod base;
 pub mod chat;
+pub mod cli;
+pub mod engine;
+pub mod net;
 pub mod wire;
