@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use super::units;
 use crate::base::ids::{NodeId, SHARDS_MAX};
 use crate::base::limits::{Limits, MAX_FRAME_RANGE};
-use crate::chat::shard::HeartbeatPolicy;
+use crate::chat::heartbeat::HeartbeatPolicy;
 use crate::engine::config::ServerConfig;
 use crate::engine::server::default_workers;
 

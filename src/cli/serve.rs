@@ -9,7 +9,7 @@ use std::time::Duration;
 use log::{error, info};
 
 use super::{BROKEN, DONE, complain, logging, units};
-use crate::chat::shard::HeartbeatPolicy;
+use crate::chat::heartbeat::HeartbeatPolicy;
 use crate::engine::config::{FileTables, ServerConfig};
 use crate::engine::server::{Facts, Server};
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::base::ids::{NodeId, SLOTS_PER_SHARD};
 use crate::base::limits::Limits;
-use crate::chat::shard::HeartbeatPolicy;
+use crate::chat::heartbeat::HeartbeatPolicy;
 
 /// How a server is to be run.
 #[derive(Clone, Debug)]
@@ -44,12 +44,7 @@ impl Default for ServerConfig {
             pin: false,
             limits: Limits::default(),
             max_connections: None,
-            heartbeat: HeartbeatPolicy {
-                interval_s: 30,
-                timeout_s: 90,
-                shortest_s: 5,
-                longest_s: 600,
-            },
+            heartbeat: HeartbeatPolicy::default(),
             drain: Duration::from_secs(10),
             node: NodeId(1),
             publish_everyone: true,

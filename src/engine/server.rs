@@ -23,7 +23,7 @@ use super::worker_thread::WorkerThread;
 use crate::base::clock::Clock;
 use crate::base::ids::{SHARDS_MAX, ShardId};
 use crate::base::limits::MAILBOX_CAPACITY;
-use crate::chat::shard::ShardConfig;
+use crate::chat::config::ShardConfig;
 use crate::net::file_table;
 use crate::net::listener::{self, Reservation};
 use crate::net::mailbox::{Receiver, Sender, mailbox};

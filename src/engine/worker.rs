@@ -26,7 +26,8 @@ use crate::base::counters::{CloseReason, Counters};
 use crate::base::ids::{ConnId, ShardId};
 use crate::base::limits::{ACCEPT_BUDGET, EVENTS_PER_TURN, MAIL_BUDGET, READ_CHUNK, WRITE_SLICES};
 use crate::base::time::{Mono, Now};
-use crate::chat::shard::{Progress, Shard, ShardConfig, Verdict};
+use crate::chat::config::ShardConfig;
+use crate::chat::shard::{Progress, Shard, Verdict};
 use crate::net::listener;
 use crate::net::mailbox::{Receiver, Sender};
 use crate::net::socket::{Arrival, Input};
@@ -379,6 +380,9 @@ impl Worker {
                     if let Some(socket) = self.sockets.of(conn) {
                         socket.shut_down_writing();
                     }
+                    // What was left unread would turn the close into a reset, and a reset takes
+                    // the last words away from the peer.
+                    self.sockets.resume(conn);
                 }
                 Verdict::Close(conn, reason) => {
                     debug!("worker {}: {conn:?} closed: {}", self.id, reason.name());

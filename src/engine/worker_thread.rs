@@ -15,7 +15,7 @@ use super::worker::{Seat, Worker};
 use crate::base::clock::Clock;
 use crate::base::counters::Counters;
 use crate::base::ids::ShardId;
-use crate::chat::shard::ShardConfig;
+use crate::chat::config::ShardConfig;
 use crate::net::file_table;
 use crate::net::mailbox::Sender;
 
