@@ -402,8 +402,8 @@ impl Worker {
         }
     }
 
-    /// Tells the steward. His mailbox has room for all that he can have asked for, and where he is
-    /// gone nobody wants to know.
+    /// Tells the steward, whose mailbox has room for all that it can have asked for. Where it is
+    /// gone, nobody wants to know.
     fn report(&self, news: News) {
         let _ = self.seat.steward.try_send(Report { worker: self.id, news });
     }
