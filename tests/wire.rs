@@ -499,7 +499,7 @@ fn every_flipped_bit_but_the_flag_itself_is_noticed_by_the_checksum() {
             let outcome = native::frame(&flipped, MAX_FRAME);
             let as_expected = match (bit / 8, bit % 8) {
                 (0, _) => outcome == Err(WireError::Magic),
-                // The flag cannot protect itself: without it the checksum is what follows the frame.
+                // The flag cannot protect itself: without it the checksum follows the frame.
                 (3, 0) => {
                     matches!(outcome, Ok(Some((_, length))) if length == sealed.len() - FRAME_CRC)
                 }
