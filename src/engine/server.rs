@@ -1,7 +1,7 @@
 //! A whole server: the order in which it starts, and the handle by which it is stopped.
 //!
 //! Owns the start: file limits, the reserved port, polls and mailboxes, secrets, and the threads
-//! of the workers. Never turns a loop itself: the workers do, and the [`Steward`] waits for them.
+//! of the workers. Never turns a loop itself: the workers do, and the steward waits for them.
 //! The command line runs one with signals, tests run many without.
 
 use std::io;
