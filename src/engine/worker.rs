@@ -43,7 +43,7 @@ const _: () = assert!(usize::BITS == 64, "a mio token holds a connection id");
 /// While letters wait for a full mailbox, a worker sleeps no longer than this.
 const RETRY_MAIL: Duration = Duration::from_millis(1);
 /// What clients are told when the server stops.
-const FAREWELL: &str = "the server is stopping";
+const FAREWELL: &str = "shutting down";
 
 /// What a worker brings into its thread. All of it was opened before file tables became private.
 pub struct Seat {
