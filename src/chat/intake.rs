@@ -43,7 +43,15 @@ impl Shard {
             }
             Some(mut held) => {
                 held.extend_from_slice(bytes);
-                self.consume_held(conn, held, now);
+                let is_text = session.state.dialect() == Some(Dialect::Text);
+                let max_line = self.limits.max_frame;
+                if is_text && held.len() <= max_line && memchr::memchr(b'\n', bytes).is_none() {
+                    // What was held has no end of line either: a line that dribbles in byte by
+                    // byte is searched once, not once for every byte.
+                    session.input = Some(held);
+                } else {
+                    self.consume_held(conn, held, now);
+                }
             }
         }
     }

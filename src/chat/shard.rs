@@ -16,7 +16,9 @@ use std::io::IoSlice;
 
 use crate::base::counters::{CloseReason, Counters};
 use crate::base::ids::{Address, ConnId, NodeId, Ref, ShardId};
-use crate::base::limits::{BATCHES_KEPT, BUFFER_KEPT_BYTES, LINGER_MS, Limits, OUTBOXES_KEPT};
+use crate::base::limits::{
+    BATCHES_KEPT, BUFFER_KEPT_BYTES, CONNECTIONS_RESERVED, LINGER_MS, Limits, OUTBOXES_KEPT,
+};
 use crate::base::name::EVERYONE;
 use crate::base::time::{Mono, Now, Tick};
 use crate::base::wheel::Wheel;
@@ -122,7 +124,9 @@ impl Shard {
             publish_everyone: config.publish_everyone,
             hasher,
             dice: fastrand::Rng::with_seed(config.seed),
-            sessions: SessionTable::with_capacity(config.limits.max_connections),
+            sessions: SessionTable::with_capacity(
+                config.limits.max_connections.min(CONNECTIONS_RESERVED),
+            ),
             rooms,
             homes: HomeTable::new(hasher),
             directory: Directory::new(hasher, now.wall_ms << 16),

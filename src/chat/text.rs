@@ -1,7 +1,7 @@
 //! The commands of a text client.
 //!
 //! Owns what a person at a terminal may type and what is answered in plain words. Never formats
-//! what all dialects say ([`line`](crate::wire::line) does), and never does the work of a request:
+//! what all dialects say ([`wire::line`](mod@crate::wire::line) does), and never does the work of a request:
 //! it calls the same functions as the native dialect.
 
 use crate::base::counters::CloseReason;

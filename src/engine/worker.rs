@@ -24,7 +24,9 @@ use super::parcel::{Command, News, Parcel, Report};
 use crate::base::clock::Clock;
 use crate::base::counters::{CloseReason, Counters};
 use crate::base::ids::{ConnId, ShardId};
-use crate::base::limits::{ACCEPT_BUDGET, EVENTS_PER_TURN, MAIL_BUDGET, READ_CHUNK, WRITE_SLICES};
+use crate::base::limits::{
+    ACCEPT_BUDGET, CONNECTIONS_RESERVED, EVENTS_PER_TURN, MAIL_BUDGET, READ_CHUNK, WRITE_SLICES,
+};
 use crate::base::time::{Mono, Now};
 use crate::chat::config::ShardConfig;
 use crate::chat::shard::{Progress, Shard, Verdict};
@@ -100,7 +102,7 @@ impl Worker {
             now,
             life: Life::Serving,
             seat,
-            sockets: SocketTable::with_capacity(limits.max_connections),
+            sockets: SocketTable::with_capacity(limits.max_connections.min(CONNECTIONS_RESERVED)),
             acceptor: Acceptor::new(id),
             scratch: vec![0; READ_CHUNK].into_boxed_slice(),
             failed: Vec::new(),
