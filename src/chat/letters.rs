@@ -31,7 +31,9 @@ impl Shard {
                 self.home_join(room, joiner, now);
             }
             Mail::Leave { room, user } => self.home_leave(from, &room, user, now),
-            Mail::Rename { room, from, to } => self.home_rename(&room, from, to, now),
+            Mail::Rename { room, from, to, member } => {
+                self.home_rename(&room, from, to, member, now);
+            }
             Mail::Publish { room, from, origin, reference, echo, body } => {
                 let said = Said { from: &from, origin, reference, echo, body: &body };
                 self.home_publish(&room, self.hasher.hash(&room), &said, now);
@@ -46,9 +48,7 @@ impl Shard {
             Mail::Gap { room, epoch, from, to } => {
                 self.hear_gap(&room, News::Gap { epoch, from, to });
             }
-            Mail::Presence { room, kind, total, user } => {
-                self.hear_presence(&room, News::Presence { kind, total, user });
-            }
+            Mail::Presence { room, presence } => self.hear_presence(&room, presence),
             answer => self.take_answer(answer, now),
         }
     }
@@ -96,22 +96,25 @@ impl Shard {
     ) {
         let key = self.rooms.find(room, self.hasher.hash(room));
         let membership = key.and_then(|key| self.sessions.get(conn)?.membership(key).copied());
-        let Some(membership) = membership.filter(|membership| membership.stay() == stay) else {
-            return;
-        };
-        match membership.place.index() {
-            None => self.begin_stay(conn, membership.room),
+        let membership = membership.filter(|membership| membership.stay() == stay);
+        match membership.map(|membership| (membership, membership.place.index())) {
+            Some((membership, None)) => self.begin_stay(conn, membership.room),
             // Asked again: what precedes the head that is told must have been delivered before.
-            Some(place) => {
+            Some((membership, Some(place))) => {
+                self.question_answered(conn);
                 self.finish_deliveries(conn, &membership, now);
                 self.move_behind_news(conn, membership.room, place);
             }
+            // Left meanwhile: nothing begins, but the request was done and is answered.
+            None => self.question_answered(conn),
         }
         if reference.wants_answer() {
             let flags = OkFlags::default();
             self.tell(conn, &Event::Ok { reference, flags, epoch, seq }, now);
         }
-        self.tell_text_joined(conn, room, total, now);
+        if membership.is_some() {
+            self.tell_text_joined(conn, room, total, now);
+        }
     }
 
     fn begin_stay(&mut self, conn: ConnId, key: RoomKey) {
@@ -169,6 +172,8 @@ impl Shard {
                     self.rooms.get_mut(membership.room).joining -= 1;
                     self.rooms.remove_if_unused(membership.room);
                     self.forget_current_room(conn, membership.room);
+                } else {
+                    self.question_answered(conn);
                 }
             }
             Asked::Publish if reference.wants_answer() => {

@@ -17,7 +17,7 @@ use super::heartbeat::Tempo;
 use super::mail::Mail;
 use super::refs::Arrival;
 use super::room::Audience;
-use super::session::{Membership, RoomKey, SessionTable, State};
+use super::session::{Membership, Place, RoomKey, SessionTable, State};
 use super::shard::Shard;
 
 /// What the parts of the contract that keep messages are answered with.
@@ -178,6 +178,7 @@ impl Shard {
         let key = self.rooms.find_or_add(room, hash, home, Audience::Members);
         let session = self.sessions.get_mut(conn).expect("it was just there");
         if again {
+            session.extra().questions += 1;
             let membership = session.membership_mut(key).expect("it was just found");
             membership.set_notify(notify);
             let place = membership.place.index();
@@ -209,6 +210,10 @@ impl Shard {
         if session.remove_membership(membership.room).is_none() {
             // The last of the news was too much for its outbox, and it was closed.
             return;
+        }
+        if membership.place == Place::PENDING {
+            // The join is answered when the home has done it, as one that begins nothing.
+            session.extra().questions += 1;
         }
         let user = session.user.clone().expect("a live session has a user");
         self.leave_room(&membership, user, now);

@@ -202,7 +202,11 @@ impl Shard {
             return;
         }
         for (home, room) in rooms {
-            self.send(home, Mail::Rename { room, from: from.clone(), to: to.clone() }, now);
+            self.send(
+                home,
+                Mail::Rename { room, from: from.clone(), to: to.clone(), member: address },
+                now,
+            );
         }
         let old_home = self.home_of(self.hasher.hash(&from));
         self.send(old_home, Mail::Offline { user: from, session: address }, now);

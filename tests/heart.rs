@@ -1,0 +1,12 @@
+//! The heart, rule by rule: one small test for each promise of the wire contract, at the seam of
+//! `Shard` and with neither socket nor clock. Every test is exact and the same in every run.
+
+mod heart {
+    mod everyone;
+    mod greeting;
+    mod malformed;
+    mod refs;
+    mod rooms;
+    mod speech;
+    mod world;
+}
