@@ -30,6 +30,9 @@ pub const MAIL_BUDGET: usize = 4_096;
 pub const MAILBOX_CAPACITY: usize = 4_096;
 /// Bytes of one batch of messages, above which it is closed and the next one begun.
 pub const BATCH_BYTES: usize = 64 << 10;
+/// Places of members who left a room while its news was being delivered, above which nobody joins
+/// before the delivery has caught up.
+pub const HOLES_MAX: usize = 65_536;
 /// Members served in one visit of the fan-out to a room, before the next room has its turn.
 pub const FAN_OUT_SLICE: usize = 1_024;
 /// Connections for which a worker reserves its tables at start. The memory is touched as they come;

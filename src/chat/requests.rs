@@ -6,6 +6,7 @@
 
 use crate::base::counters::CloseReason;
 use crate::base::ids::{ConnId, Epoch, Ref, Seq};
+use crate::base::limits::HOLES_MAX;
 use crate::base::name::{self, EVERYONE, Name, NameError};
 use crate::base::time::Now;
 use crate::wire::message::{Code, Event, Heartbeat, Hello, OkFlags, Request, Welcome};
@@ -162,6 +163,9 @@ impl Shard {
             return self.refuse(conn, reference, Code::Unavailable, "overloaded", now);
         }
         let known = self.rooms.find(room, hash);
+        if known.is_some_and(|key| self.rooms.get(key).holes() > HOLES_MAX) {
+            return self.refuse(conn, reference, Code::Unavailable, "overloaded", now);
+        }
         let Some(session) = self.sessions.get(conn) else {
             return;
         };
