@@ -77,7 +77,7 @@ impl Delivery {
     }
 
     /// The rendering for `dialect`.
-    pub fn chunk(&mut self, room: &str, dialect: Dialect, pool: &mut ChunkPool) -> &Rc<Chunk> {
+    pub fn chunk(&mut self, room: &Name, dialect: Dialect, pool: &mut ChunkPool) -> &Rc<Chunk> {
         let news = &self.news;
         self.chunks[dialect as usize].get_or_insert_with(|| match news {
             News::Messages(batch) => pool.render_batch(batch, dialect),
@@ -268,7 +268,8 @@ impl RoomTable {
 
     /// The room called `name`, whose hash is `hash`.
     pub fn find(&self, name: &str, hash: u64) -> Option<RoomKey> {
-        self.index.find(hash, |key| &*self.rooms[key.index()].name == name).copied()
+        let is_it = |key: &RoomKey| self.rooms[key.index()].name.as_bytes() == name.as_bytes();
+        self.index.find(hash, is_it).copied()
     }
 
     /// The room called `name`, made if there is none.
