@@ -179,9 +179,7 @@ impl Shard {
                 let timeout_ms = self.limits.handshake_timeout_ms;
                 self.wait_or_close(conn, silent_ms, timeout_ms, CloseReason::HandshakeTimeout, now);
             }
-            State::Live(_) if session.marks.has(Marks::ENDED) => {
-                self.close(conn, CloseReason::PeerClosed, None, now);
-            }
+            State::Live(_) if session.asks_no_more() => self.part(conn, now),
             State::Live(Dialect::Text) => {
                 let timeout_ms = self.limits.text_idle_timeout_ms;
                 self.wait_or_close(conn, silent_ms, timeout_ms, CloseReason::TextIdle, now);
