@@ -3,10 +3,13 @@
 
 mod heart {
     mod everyone;
+    mod goodbye;
     mod greeting;
     mod malformed;
+    mod presence;
     mod refs;
     mod rooms;
     mod speech;
+    mod text;
     mod world;
 }

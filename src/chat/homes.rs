@@ -374,6 +374,7 @@ impl Shard {
             let mail = Mail::DirectTo { conn, id, time_ms: now.wall_ms, from, body };
             self.send(session.shard(), mail, now);
         }
+        self.send(origin.shard(), Mail::DirectDone { conn: origin.conn() }, now);
     }
 
     fn refuse_for_home(&mut self, origin: Address, reference: Ref, request: Asked, now: Now) {

@@ -75,6 +75,10 @@ impl Shard {
                 self.tell(conn, &event, now);
                 conn
             }
+            Mail::DirectDone { conn } => {
+                self.question_answered(conn);
+                conn
+            }
             Mail::Refused { conn, reference, request, code, text } => {
                 self.refused(conn, reference, request, (code, text), now);
                 conn
@@ -179,8 +183,8 @@ impl Shard {
             Asked::Publish if reference.wants_answer() => {
                 repetitions = session.extra().refs.forget(reference);
             }
-            Asked::Who => self.question_answered(conn),
-            Asked::Publish | Asked::Direct => {}
+            Asked::Who | Asked::Direct => self.question_answered(conn),
+            Asked::Publish => {}
         }
         for _ in 0..=repetitions {
             self.refuse(conn, reference, code, text, now);

@@ -175,6 +175,11 @@ pub enum Mail {
         /// What is said.
         body: Arc<[u8]>,
     },
+    /// From a user's home: the direct message is on its way to the user's sessions.
+    DirectDone {
+        /// The sender.
+        conn: ConnId,
+    },
     /// From a home: the request cannot be done.
     Refused {
         /// Who asked.

@@ -177,8 +177,8 @@ pub struct Extra {
     pub memberships: Vec<Membership>,
     /// What it asked for lately.
     pub refs: RefWindow,
-    /// Questions to other shards whose answers are on their way: who is in a room, joins of a
-    /// room that it was in already, and joins that it left before they were answered.
+    /// Requests to other shards whose answers are on their way: who is in a room, joins of a room
+    /// that it was in already, joins that it left before they were answered, direct messages.
     pub questions: u32,
     /// The room to which a text client's lines go.
     pub current_room: Option<RoomKey>,

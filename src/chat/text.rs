@@ -169,6 +169,7 @@ impl Shard {
             let text = "the message would be longer than max_frame";
             return self.refuse(conn, Ref::NONE, Code::TooLarge, text, now);
         }
+        session.extra().questions += 1;
         let (user, origin) = (Name::new(user), self.address(conn));
         let mail = Mail::Direct { user, from, origin, body: text.as_bytes().into() };
         self.send(home, mail, now);

@@ -262,6 +262,12 @@ impl World {
         self.settle();
     }
 
+    /// The client sends its last bytes together with the end of its side.
+    pub(crate) fn send_and_half_close(&mut self, client: Client, bytes: &[u8]) {
+        self.peers[client.0].ended = true;
+        self.send(client, bytes);
+    }
+
     /// The client will send no more, but listens.
     pub(crate) fn half_closes(&mut self, client: Client) {
         self.peers[client.0].ended = true;
