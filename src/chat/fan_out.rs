@@ -21,7 +21,7 @@ use super::batch::{Batch, Chunk, ChunkPool};
 use super::mail::Mail;
 use super::outbox::{Outbox, OutboxPool};
 use super::room::{Audience, Delivery, News, Presence, Room};
-use super::session::{Marks, Membership, RoomKey, SessionTable, State};
+use super::session::{Marks, Membership, Place, RoomKey, SessionTable, State};
 use super::shard::{Progress, Shard};
 
 impl Shard {
@@ -195,23 +195,14 @@ impl Shard {
     /// Takes a member out of its place.
     pub(super) fn vacate(&mut self, key: RoomKey, place: usize) {
         if let Some(slot) = self.rooms.get_mut(key).vacate(place) {
-            self.note_place(key, place, slot);
+            note_place(&mut self.sessions, key, place, slot);
         }
     }
 
     fn close_holes(&mut self, key: RoomKey) {
-        while self.rooms.get(key).has_holes() {
-            if let Some((place, slot)) = self.rooms.get_mut(key).close_hole() {
-                self.note_place(key, place, slot);
-            }
-        }
-    }
-
-    /// The member in `slot` was moved to `place`.
-    fn note_place(&mut self, key: RoomKey, place: usize, slot: usize) {
-        let session = self.sessions.in_slot(slot).expect("a member is a session");
-        let membership = session.membership_mut(key).expect("a member knows its room");
-        membership.place = super::session::Place::new(place);
+        let sessions = &mut self.sessions;
+        let moved = |place, slot| note_place(sessions, key, place, slot);
+        self.rooms.get_mut(key).close_holes(moved);
     }
 
     /// Takes a session, which no longer counts the room among its own, out of the room.
@@ -240,6 +231,13 @@ impl Shard {
         let session = self.address(conn);
         self.send(home, Mail::Offline { user, session }, now);
     }
+}
+
+/// The member in `slot` was moved to `place`.
+fn note_place(sessions: &mut SessionTable, key: RoomKey, place: usize, slot: usize) {
+    let session = sessions.in_slot(slot).expect("a member is a session");
+    let membership = session.membership_mut(key).expect("a member knows its room");
+    membership.place = Place::new(place);
 }
 
 /// Where a connection stands among those who hear a room.

@@ -13,7 +13,7 @@ use super::batch::Dialect;
 use super::homes::{Joiner, Said};
 use super::mail::{Asked, Mail};
 use super::room::News;
-use super::session::{Marks, Place, RoomKey, State, Stay};
+use super::session::{Place, RoomKey, State, Stay};
 use super::shard::Shard;
 
 impl Shard {
@@ -199,13 +199,11 @@ impl Shard {
 
     /// Closes a connection that will send no more, once all it asked for is answered.
     fn close_if_answered(&mut self, conn: ConnId, now: Now) {
-        use crate::base::counters::CloseReason::PeerClosed;
         if let Some(session) = self.sessions.get(conn)
-            && session.marks.has(Marks::ENDED)
-            && matches!(session.state, State::Live(_))
+            && session.asks_no_more()
             && !session.awaits_answers()
         {
-            self.close(conn, PeerClosed, None, now);
+            self.part(conn, now);
         }
     }
 

@@ -16,7 +16,9 @@ use std::io::IoSlice;
 
 use crate::base::counters::{CloseReason, Counters};
 use crate::base::ids::{Address, ConnId, NodeId, Ref, ShardId};
-use crate::base::limits::{BATCHES_KEPT, BUFFER_KEPT_BYTES, LINGER_MS, Limits, OUTBOXES_KEPT};
+use crate::base::limits::{
+    BATCHES_KEPT, BUFFER_KEPT_BYTES, CONNECTIONS_RESERVED, LINGER_MS, Limits, OUTBOXES_KEPT,
+};
 use crate::base::name::EVERYONE;
 use crate::base::time::{Mono, Now, Tick};
 use crate::base::wheel::Wheel;
@@ -97,6 +99,8 @@ pub struct Shard {
     pub(super) agenda: Agenda,
     pub(super) drain: Option<Drain>,
 
+    /// When the pools were last trimmed.
+    pub(super) trimmed_at: Mono,
     /// Silence before this instant is forgiven.
     pub(super) amnesty_at: Mono,
     pub(super) last_stay: Stay,
@@ -122,7 +126,9 @@ impl Shard {
             publish_everyone: config.publish_everyone,
             hasher,
             dice: fastrand::Rng::with_seed(config.seed),
-            sessions: SessionTable::with_capacity(config.limits.max_connections),
+            sessions: SessionTable::with_capacity(
+                config.limits.max_connections.min(CONNECTIONS_RESERVED),
+            ),
             rooms,
             homes: HomeTable::new(hasher),
             directory: Directory::new(hasher, now.wall_ms << 16),
@@ -139,6 +145,7 @@ impl Shard {
             lossy_homes: Vec::new(),
             agenda: Agenda::default(),
             drain: None,
+            trimmed_at: now.mono,
             amnesty_at: Mono(0),
             last_stay: Stay::default(),
             guests: 0,
@@ -250,8 +257,13 @@ impl Shard {
         if waiting > 0 {
             return self.mark_dirty(conn);
         }
-        self.recycle_outbox(conn);
-        self.all_sent(conn);
+        if let Some(emptied) = session.outbox.take() {
+            let closing = matches!(session.state, State::Closing(_));
+            self.outboxes.release_outbox(emptied, &mut self.chunks);
+            if closing {
+                self.all_sent(conn);
+            }
+        }
     }
 
     /// The kernel took nothing more: the connection is not dirty before [`Shard::writable`].

@@ -20,6 +20,24 @@ fn bye_is_answered_by_the_end_of_what_was_asked() {
 }
 
 #[test]
+fn what_was_asked_before_a_goodbye_is_answered_first() {
+    for room in ROOMS {
+        let mut world = World::new();
+        let ann = world.native(0, "ann");
+        let bye = Request::Bye { code: 0, reason: "" };
+        world.send(ann, &frames(&[join(1, room), who(2, room), bye, join(3, room)]));
+        let heard = world.heard(ann);
+        assert_eq!(heard.len(), 2, "{room}: {heard:?}");
+        assert!(heard[0].starts_with("ok 1") && heard[1].starts_with("roster 2"), "{heard:?}");
+        assert_eq!(world.fate(ann), Fate::HalfClosed);
+    }
+    let mut world = World::new();
+    let bob = world.text(0, "bob");
+    world.send(bob, b"/who\n/quit\nnever said\n");
+    assert_eq!(world.heard(bob), ["* lobby (1): bob", "* bye"]);
+}
+
+#[test]
 fn answers_in_flight_still_arrive_after_a_half_close() {
     for room in ROOMS {
         let questions = [
