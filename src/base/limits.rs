@@ -53,7 +53,8 @@ pub const ROOM_IDLE_MS: u64 = 60_000;
 /// How often a crowded room tells its new total at most (wire contract).
 pub const PRESENCE_PERIOD_MS: u64 = 1_000;
 
-/// Outboxes kept for reuse by a worker; more are allocated when more connections have bytes waiting.
+/// Outboxes kept for reuse by a worker; more are allocated when more connections have bytes
+/// waiting.
 pub const OUTBOXES_KEPT: usize = 2_048;
 /// Message batches kept for reuse by a worker.
 pub const BATCHES_KEPT: usize = 64;
@@ -98,8 +99,8 @@ pub struct Limits {
     /// Timers handled in one turn (`--timer-budget`).
     pub timer_budget: usize,
     /// Mail staged for one full mailbox before deliveries are shed and requests refused
-    /// (`--max-mail-staged`). What must not be lost (joins, leaves, answers) is staged beyond it, and
-    /// is bounded by the connections.
+    /// (`--max-mail-staged`). What must not be lost (joins, leaves, answers) is staged beyond it,
+    /// and is bounded by the connections.
     pub max_mail_staged: usize,
     /// Batches that may wait for fan-out in one room of one worker before further ones are shed
     /// (`--max-room-queue`).
