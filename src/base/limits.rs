@@ -21,7 +21,10 @@ pub const MAX_FRAME_RANGE: (usize, usize) = (1 << 10, 16 << 20);
 /// Bytes that one read may take from a socket: the scratch buffer of a worker. A connection is read
 /// once a turn and continued next turn, so this is also the read budget of a connection.
 pub const READ_CHUNK: usize = 64 << 10;
-/// Slices handed to one vectored write. Linux takes 1,024; beyond some dozens nothing is gained.
+/// Slices that most writes need. A table of them is set up for every write, which is not free.
+pub const WRITE_SLICES_USUAL: usize = 4;
+/// Slices handed to one vectored write at most. Linux takes 1,024; beyond some dozens nothing is
+/// gained.
 pub const WRITE_SLICES: usize = 64;
 
 /// Mail taken from the mailbox in one turn.
@@ -53,6 +56,8 @@ pub const ROOM_IDLE_MS: u64 = 60_000;
 /// How often a crowded room tells its new total at most (wire contract).
 pub const PRESENCE_PERIOD_MS: u64 = 1_000;
 
+/// How often a worker gives back what its pools did not need.
+pub const TRIM_PERIOD_MS: u64 = 1_000;
 /// Outboxes kept for reuse by a worker; more are allocated when more connections have bytes
 /// waiting.
 pub const OUTBOXES_KEPT: usize = 2_048;

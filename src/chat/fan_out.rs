@@ -20,7 +20,7 @@ use crate::base::time::Now;
 use super::batch::{Batch, Chunk, ChunkPool};
 use super::mail::Mail;
 use super::outbox::{Outbox, OutboxPool};
-use super::room::{Audience, Delivery, News, Room};
+use super::room::{Audience, Delivery, News, Presence, Room};
 use super::session::{Marks, Membership, Place, RoomKey, SessionTable, State};
 use super::shard::{Progress, Shard};
 
@@ -75,13 +75,13 @@ impl Shard {
     }
 
     /// Somebody came or went.
-    pub(super) fn hear_presence(&mut self, room: &Name, presence: News) {
+    pub(super) fn hear_presence(&mut self, room: &Name, presence: Presence) {
         let Some(key) = self.rooms.find(room, self.hasher.hash(room)) else {
             return;
         };
         let room = self.rooms.get(key);
         if room.watchers() > 0 && room.queued() < self.limits.max_room_queue {
-            self.queue_news(key, presence, Vec::new());
+            self.queue_news(key, News::Presence(presence), Vec::new());
         }
     }
 
@@ -280,16 +280,17 @@ impl Desk<'_> {
         let State::Live(dialect) = session.state else {
             return;
         };
-        if let News::Presence { user, .. } = &delivery.news
-            && (!notify || session.user == *user)
+        let conn = ConnId::new(slot, session.generation);
+        let address = Address::new(self.shard, conn);
+        if let News::Presence(Presence { user, member, .. }) = &delivery.news
+            && (!notify || session.user == *user || *member == Some(address))
         {
             return;
         }
-        let conn = ConnId::new(slot, session.generation);
         let chunk = Rc::clone(delivery.chunk(&room.name, dialect, self.chunks));
         let outbox = session.outbox(self.outboxes);
         if let News::Messages(batch) = &delivery.news {
-            let own = if wrote { Some(Address::new(self.shard, conn)) } else { None };
+            let own = if wrote { Some(address) } else { None };
             self.counters.delivered += push_messages(outbox, &chunk, batch, own);
         } else {
             outbox.push_shared(&chunk, 0, chunk.frames().bytes().len() as u32);

@@ -144,6 +144,9 @@ pub struct OutboxPool {
     #[expect(clippy::vec_box)]
     outboxes: Vec<Box<Outbox>>,
     buffers: Vec<Vec<u8>>,
+    /// The fewest of each that were idle at any moment since the last trim.
+    idle_outboxes: usize,
+    idle_buffers: usize,
     kept_max: usize,
     bytes_max: usize,
 }
@@ -154,12 +157,21 @@ const PIECES_KEPT: usize = 16;
 impl OutboxPool {
     /// A pool that keeps at most `kept_max` of each kind, no buffer larger than `bytes_max`.
     pub fn new(kept_max: usize, bytes_max: usize) -> OutboxPool {
-        OutboxPool { outboxes: Vec::new(), buffers: Vec::new(), kept_max, bytes_max }
+        OutboxPool {
+            outboxes: Vec::new(),
+            buffers: Vec::new(),
+            idle_outboxes: 0,
+            idle_buffers: 0,
+            kept_max,
+            bytes_max,
+        }
     }
 
     /// An empty outbox.
     pub fn outbox(&mut self) -> Box<Outbox> {
-        self.outboxes.pop().unwrap_or_default()
+        let outbox = self.outboxes.pop().unwrap_or_default();
+        self.idle_outboxes = self.idle_outboxes.min(self.outboxes.len());
+        outbox
     }
 
     /// Takes an outbox back, with whatever is in it.
@@ -176,7 +188,17 @@ impl OutboxPool {
 
     /// An empty buffer, to hold a half frame or what is said to one connection.
     pub fn buffer(&mut self) -> Vec<u8> {
-        self.buffers.pop().unwrap_or_default()
+        let buffer = self.buffers.pop().unwrap_or_default();
+        self.idle_buffers = self.idle_buffers.min(self.buffers.len());
+        buffer
+    }
+
+    /// Gives back to the allocator what was idle at every moment since the last trim, so that a
+    /// burst does not leave its memory behind and a steady load keeps all it needs.
+    pub fn trim(&mut self) {
+        self.outboxes.truncate(self.outboxes.len() - self.idle_outboxes);
+        self.buffers.truncate(self.buffers.len() - self.idle_buffers);
+        (self.idle_outboxes, self.idle_buffers) = (self.outboxes.len(), self.buffers.len());
     }
 
     /// Takes a buffer back.
@@ -257,6 +279,21 @@ mod tests {
         outbox.push_shared(&chunk, 0, 9);
         outbox.truncate(&mut pools.0, &mut pools.1);
         assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_trim_gives_back_what_a_burst_left_and_keeps_what_is_in_use() {
+        let (mut pool, mut chunks) = pools();
+        let burst: Vec<_> = (0..6).map(|_| pool.outbox()).collect();
+        burst.into_iter().for_each(|outbox| pool.release_outbox(outbox, &mut chunks));
+        pool.trim();
+        assert_eq!(pool.outboxes.len(), 6, "they were in use in this period");
+        let steady: Vec<_> = (0..2).map(|_| pool.outbox()).collect();
+        steady.into_iter().for_each(|outbox| pool.release_outbox(outbox, &mut chunks));
+        pool.trim();
+        assert_eq!(pool.outboxes.len(), 2);
+        pool.trim();
+        assert!(pool.outboxes.is_empty());
     }
 
     #[test]

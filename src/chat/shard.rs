@@ -99,6 +99,8 @@ pub struct Shard {
     pub(super) agenda: Agenda,
     pub(super) drain: Option<Drain>,
 
+    /// When the pools were last trimmed.
+    pub(super) trimmed_at: Mono,
     /// Silence before this instant is forgiven.
     pub(super) amnesty_at: Mono,
     pub(super) last_stay: Stay,
@@ -143,6 +145,7 @@ impl Shard {
             lossy_homes: Vec::new(),
             agenda: Agenda::default(),
             drain: None,
+            trimmed_at: now.mono,
             amnesty_at: Mono(0),
             last_stay: Stay::default(),
             guests: 0,
@@ -254,8 +257,13 @@ impl Shard {
         if waiting > 0 {
             return self.mark_dirty(conn);
         }
-        self.recycle_outbox(conn);
-        self.all_sent(conn);
+        if let Some(emptied) = session.outbox.take() {
+            let closing = matches!(session.state, State::Closing(_));
+            self.outboxes.release_outbox(emptied, &mut self.chunks);
+            if closing {
+                self.all_sent(conn);
+            }
+        }
     }
 
     /// The kernel took nothing more: the connection is not dirty before [`Shard::writable`].

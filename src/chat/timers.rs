@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use crate::base::counters::CloseReason;
 use crate::base::ids::{ConnId, Ref};
-use crate::base::limits::{DRAIN_SETTLE_MS, RECONNECT_AFTER_MS, STARVED_MS};
+use crate::base::limits::{DRAIN_SETTLE_MS, RECONNECT_AFTER_MS, STARVED_MS, TRIM_PERIOD_MS};
 use crate::base::time::{Mono, Now, TICK_MS, Tick};
 use crate::wire::message::{Code, Event, Heartbeat};
 
@@ -68,6 +68,7 @@ impl Shard {
         self.resume_paused(now);
         self.drain_step(now);
         self.expire_agenda(now);
+        self.trim_pools(now);
         if let Some(due) = self.wheel.next_due()
             && now.mono.since_ms(due.starts_at()) > STARVED_MS
         {
@@ -97,6 +98,15 @@ impl Shard {
                 next_close: 0,
                 slots: self.sessions.slots(),
             });
+        }
+    }
+
+    /// Trims the pools now and then. Nobody is woken for it: an idle worker keeps what its last
+    /// turns needed until its next one.
+    fn trim_pools(&mut self, now: Now) {
+        if now.mono.since_ms(self.trimmed_at) >= TRIM_PERIOD_MS {
+            self.trimmed_at = now.mono;
+            self.outboxes.trim();
         }
     }
 
@@ -169,9 +179,7 @@ impl Shard {
                 let timeout_ms = self.limits.handshake_timeout_ms;
                 self.wait_or_close(conn, silent_ms, timeout_ms, CloseReason::HandshakeTimeout, now);
             }
-            State::Live(_) if session.marks.has(Marks::ENDED) => {
-                self.close(conn, CloseReason::PeerClosed, None, now);
-            }
+            State::Live(_) if session.asks_no_more() => self.part(conn, now),
             State::Live(Dialect::Text) => {
                 let timeout_ms = self.limits.text_idle_timeout_ms;
                 self.wait_or_close(conn, silent_ms, timeout_ms, CloseReason::TextIdle, now);
