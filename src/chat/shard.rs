@@ -1,8 +1,8 @@
 //! The seam between the heart and its shells.
 //!
 //! Owns all of one worker's sessions and rooms. Never blocks, never fails: a peer's mistake becomes
-//! a close with a reason, a full mailbox becomes letters that wait. A shell calls it one mutation at
-//! a time and then takes out what came of it:
+//! a close with a reason, a full mailbox becomes letters that wait. A shell calls it one mutation
+//! at a time and then takes out what came of it:
 //!
 //! ```text
 //!  in   open · receive · end_of_input · closed · mail · expire · fan_out · drain
