@@ -10,13 +10,12 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 use crate::base::ids::{Epoch, Seq, ShardId};
-use crate::base::limits::ROSTER_MAX;
 use crate::base::name::Name;
 use crate::base::time::Mono;
-use crate::wire::message::Names;
 
 use super::batch::Batch;
 use super::hash::NameHasher;
+use super::roster::Roster;
 
 /// A room in its home's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,73 +30,6 @@ pub struct Link {
     pub members: u32,
     /// Messages that were shed because its mailbox was full, and of which it has not been told.
     pub lost: Option<(Seq, Seq)>,
-}
-
-#[derive(Debug)]
-struct Present {
-    user: Name,
-    sessions: u32,
-}
-
-/// The users in a room. One with several sessions is one.
-#[derive(Debug)]
-pub struct Roster {
-    hasher: NameHasher,
-    present: HashTable<Present>,
-}
-
-impl Roster {
-    fn new(hasher: NameHasher) -> Roster {
-        Roster { hasher, present: HashTable::new() }
-    }
-
-    /// How many users there are.
-    pub fn total(&self) -> u32 {
-        self.present.len() as u32
-    }
-
-    /// A session of `user` came in; returns whether it is the user's first.
-    pub fn enter(&mut self, user: Name) -> bool {
-        let hasher = self.hasher;
-        let hash = hasher.hash(&user);
-        if let Some(present) = self.present.find_mut(hash, |present| present.user == user) {
-            present.sessions += 1;
-            return false;
-        }
-        let newcomer = Present { user, sessions: 1 };
-        self.present.insert_unique(hash, newcomer, |present| hasher.hash(&present.user));
-        true
-    }
-
-    /// A session of `user` went out; returns whether it was the user's last.
-    ///
-    /// # Panics
-    /// If the user had none: shards report every leave once, after its join.
-    pub fn leave(&mut self, user: &Name) -> bool {
-        let hash = self.hasher.hash(user);
-        let mut entry = self
-            .present
-            .find_entry(hash, |present| present.user == *user)
-            .expect("who leaves was there");
-        entry.get_mut().sessions -= 1;
-        let gone = entry.get().sessions == 0;
-        if gone {
-            entry.remove();
-        }
-        gone
-    }
-
-    /// Names of those present, as many as the contract allows and `bytes_max` holds, encoded.
-    pub fn names(&self, bytes_max: usize) -> Vec<u8> {
-        let mut encoded = Vec::new();
-        for present in self.present.iter().take(ROSTER_MAX) {
-            if encoded.len() + 1 + present.user.len() > bytes_max {
-                break;
-            }
-            Names::push(&mut encoded, &present.user);
-        }
-        encoded
-    }
 }
 
 /// One room at its home.
@@ -182,7 +114,7 @@ impl HomeTable {
             seq: Seq(0),
             open: None,
             links: Vec::new(),
-            roster: Roster::new(self.hasher),
+            roster: Roster::default(),
             owes_total: false,
             last_active: now,
             idle_listed: false,
@@ -232,28 +164,6 @@ impl HomeTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_user_with_two_sessions_is_one_member() {
-        let mut roster = Roster::new(NameHasher::new([1, 2]));
-        let ann = Name::new("ann");
-        assert!(roster.enter(ann.clone()));
-        assert!(!roster.enter(ann.clone()));
-        assert_eq!(roster.total(), 1);
-        assert!(!roster.leave(&ann));
-        assert!(roster.leave(&ann));
-        assert_eq!(roster.total(), 0);
-    }
-
-    #[test]
-    fn a_roster_names_as_many_as_fit() {
-        let mut roster = Roster::new(NameHasher::new([1, 2]));
-        for number in 0..1_500 {
-            roster.enter(Name::new(&format!("user-{number:04}")));
-        }
-        assert_eq!(Names::new(&roster.names(1 << 20)).count(), ROSTER_MAX);
-        assert_eq!(Names::new(&roster.names(25)).count(), 2);
-    }
 
     #[test]
     fn a_room_made_again_has_another_epoch() {

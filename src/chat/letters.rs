@@ -40,7 +40,7 @@ impl Shard {
             }
             Mail::Who { room, origin, reference } => self.home_who(room, origin, reference, now),
             Mail::Online { user, session } => self.directory.online(user, session),
-            Mail::Offline { user, session } => self.directory.offline(&user, session),
+            Mail::Offline { user, session } => self.directory.offline(user, session),
             Mail::Direct { user, from, origin, body } => {
                 self.home_direct(&user, &from, origin, &body, now);
             }

@@ -132,7 +132,7 @@ impl Shard {
             ),
             rooms,
             homes: HomeTable::new(hasher),
-            directory: Directory::new(hasher, now.wall_ms << 16),
+            directory: Directory::new(now.wall_ms << 16),
             wheel: Wheel::new(now.mono),
             outboxes: OutboxPool::new(OUTBOXES_KEPT, BUFFER_KEPT_BYTES),
             chunks: ChunkPool::new(BATCHES_KEPT, BUFFER_KEPT_BYTES),
