@@ -8,6 +8,7 @@ mod heart {
     mod greeting;
     mod heartbeats;
     mod malformed;
+    mod overload;
     mod presence;
     mod refs;
     mod rooms;

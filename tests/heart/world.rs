@@ -25,6 +25,8 @@ use super::speech::{hello, words};
 pub(crate) const ROOMS: [&str; SHARDS] = ["attic", "porch", "lobby"];
 /// How many shards a world has.
 pub(crate) const SHARDS: usize = 3;
+/// Letters that the mailbox of a stalled shard holds.
+pub(crate) const MAILBOX: usize = 4;
 /// The node that the world's heartbeats come from.
 pub(crate) const NODE: NodeId = NodeId(7);
 /// When the world begins, on the wall clock.
@@ -77,6 +79,8 @@ pub(crate) struct World {
     slots: Vec<Vec<Option<Client>>>,
     /// Clients with bytes for the server.
     ready: VecDeque<Client>,
+    /// A shard that gets no turn, so that its mailbox fills.
+    stalled: Option<usize>,
     now: Now,
 }
 
@@ -114,6 +118,7 @@ impl World {
             peers: Vec::new(),
             slots: vec_of(SHARDS),
             ready: VecDeque::new(),
+            stalled: None,
             now,
         }
     }
@@ -347,6 +352,28 @@ impl World {
         self.settle();
     }
 
+    /// A shard gets no turn any more, and takes no more mail than its mailbox holds.
+    pub(crate) fn stall(&mut self, shard: usize) {
+        self.stalled = Some(shard);
+    }
+
+    /// Every shard gets its turns again.
+    pub(crate) fn go_on(&mut self) {
+        self.stalled = None;
+        self.settle();
+    }
+
+    /// Time passes, a client sends bytes, and each shard gets one turn however much is left.
+    pub(crate) fn hurry_ms(&mut self, ms: u64, client: Client, bytes: &[u8]) {
+        self.now = self.now.plus_ms(ms);
+        self.peers[client.0].upward.extend(bytes);
+        self.ready.push_back(client);
+        self.read_phase();
+        for shard in 0..SHARDS {
+            self.turn(shard);
+        }
+    }
+
     /// Turns follow one another until nothing is left to do at this instant.
     fn settle(&mut self) {
         for _ in 0..100_000 {
@@ -355,7 +382,10 @@ impl World {
             for shard in 0..SHARDS {
                 busy |= self.turn(shard);
             }
-            if !busy && self.ready.is_empty() && self.mailboxes.iter().all(VecDeque::is_empty) {
+            let is_empty = |(index, mailbox): (usize, &VecDeque<_>)| {
+                mailbox.is_empty() || self.stalled == Some(index)
+            };
+            if !busy && self.ready.is_empty() && self.mailboxes.iter().enumerate().all(is_empty) {
                 return;
             }
         }
@@ -386,6 +416,9 @@ impl World {
     }
 
     fn turn(&mut self, index: usize) -> bool {
+        if self.stalled == Some(index) {
+            return false;
+        }
         let shard = &mut self.shards[index];
         let mut progress = [shard.retry_mail(), Progress::Done, Progress::Done];
         let mut letters = std::mem::take(&mut self.mailboxes[index]);
@@ -397,7 +430,13 @@ impl World {
         progress[2] = shard.fan_out(self.now);
         while let Some((to, mail)) = shard.poll_mail() {
             assert_ne!(to.index(), index, "a shard's own mail never leaves it");
-            self.mailboxes[to.index()].push_back((ShardId(index as u16), mail));
+            let mailbox = &mut self.mailboxes[to.index()];
+            if self.stalled == Some(to.index()) && mailbox.len() >= MAILBOX {
+                progress[0] = Progress::Done;
+                shard.mail_refused(to, mail);
+            } else {
+                mailbox.push_back((ShardId(index as u16), mail));
+            }
         }
         while let Some(conn) = self.shards[index].poll_dirty() {
             busy = true;
