@@ -9,6 +9,7 @@ mod heart {
     mod heartbeats;
     mod malformed;
     mod overload;
+    mod peer;
     mod presence;
     mod refs;
     mod rooms;

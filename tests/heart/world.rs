@@ -19,7 +19,9 @@ use corebeat::chat::shard::{Holdings, Progress, Shard, Verdict};
 use corebeat::wire::message::{Event, Hello, Request};
 use corebeat::wire::native;
 
-use super::speech::{hello, words};
+use super::peer::Peer;
+pub(crate) use super::peer::{Client, Fate};
+use super::speech::hello;
 
 /// A room at home on each shard.
 pub(crate) const ROOMS: [&str; SHARDS] = ["attic", "porch", "lobby"];
@@ -31,44 +33,6 @@ pub(crate) const MAILBOX: usize = 4;
 pub(crate) const NODE: NodeId = NodeId(7);
 /// When the world begins, on the wall clock.
 pub(crate) const BEGINNING_MS: u64 = 1_790_000_000_000;
-
-/// A client of the world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Client(usize);
-
-/// What has become of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// Both sides talk.
-    Open,
-    /// The server will send no more.
-    HalfClosed,
-    /// The server dropped the socket.
-    Closed(CloseReason),
-}
-
-struct Peer {
-    shard: usize,
-    conn: ConnId,
-    is_text: bool,
-    crc: bool,
-    /// Bytes that the server has not read.
-    upward: VecDeque<u8>,
-    /// Nothing follows `upward`.
-    ended: bool,
-    /// The heart wants its bytes left unread.
-    paused: bool,
-    /// Bytes that the client will still read.
-    window: usize,
-    blocked: bool,
-    /// Bytes of a frame or line whose end has not come.
-    half: Vec<u8>,
-    /// All bytes since they were last asked for.
-    raw: Vec<u8>,
-    heard: Vec<(u64, String)>,
-    fate: Fate,
-    answers_pings: bool,
-}
 
 /// Shards, their mail, their clients and their time.
 pub(crate) struct World {
@@ -133,22 +97,7 @@ impl World {
         });
         slots[slot] = Some(client);
         let conn = ConnId::new(slot, client.0 as u32);
-        self.peers.push(Peer {
-            shard,
-            conn,
-            is_text: false,
-            crc: false,
-            upward: VecDeque::new(),
-            ended: false,
-            paused: false,
-            window: usize::MAX,
-            blocked: false,
-            half: Vec::new(),
-            raw: Vec::new(),
-            heard: Vec::new(),
-            fate: Fate::Open,
-            answers_pings: false,
-        });
+        self.peers.push(Peer::new(shard, conn));
         self.shards[shard].open(conn, self.now);
         client
     }
@@ -471,39 +420,8 @@ impl World {
             shard.blocked(peer.conn);
         }
         assert!(!matches!(peer.fate, Fate::Closed(_)), "a closed connection got bytes");
-        peer.raw.extend_from_slice(&bytes);
-        peer.half.extend_from_slice(&bytes);
-        if peer.is_text { self.listen_to_lines(client) } else { self.listen_to_frames(client) }
-    }
-
-    fn listen_to_frames(&mut self, client: Client) {
-        let peer = &mut self.peers[client.0];
-        let half = std::mem::take(&mut peer.half);
-        let mut rest = &half[..];
-        while let Some((frame, used)) = native::frame(rest, usize::MAX).expect("a sound frame") {
-            let has_crc = frame.flags.contains(native::Flags::CRC);
-            assert_eq!(has_crc, peer.crc, "checksums on all frames or on none");
-            let event = native::event(&frame).expect("a sound payload").expect("a known type");
-            peer.heard.push((self.now.mono.0, words(&event)));
-            if let Event::Ping(ping) = event
-                && peer.answers_pings
-            {
-                let mut pong = Vec::new();
-                native::encode_request(&mut pong, &Request::Pong(ping), peer.crc);
-                peer.upward.extend(pong);
-                self.ready.push_back(client);
-            }
-            rest = &rest[used..];
-        }
-        peer.half = rest.to_vec();
-    }
-
-    fn listen_to_lines(&mut self, client: Client) {
-        let peer = &mut self.peers[client.0];
-        while let Some(end) = peer.half.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = peer.half.drain(..=end).collect();
-            let line = String::from_utf8(line).expect("lines are UTF-8");
-            peer.heard.push((self.now.mono.0, line.trim_end_matches('\n').to_owned()));
+        if peer.take(&bytes, self.now.mono.0) {
+            self.ready.push_back(client);
         }
     }
 
@@ -513,7 +431,11 @@ impl World {
         let peer = &mut self.peers[client.0];
         assert_eq!(peer.conn, conn, "a verdict about an earlier connection of the slot");
         match verdict {
-            Verdict::Shutdown(_) => peer.fate = Fate::HalfClosed,
+            Verdict::Shutdown(_) => {
+                peer.fate = Fate::HalfClosed;
+                peer.paused = false;
+                self.ready.push_back(client);
+            }
             Verdict::Close(_, reason) => {
                 peer.fate = Fate::Closed(reason);
                 self.slots[shard][conn.slot()] = None;
