@@ -1,4 +1,5 @@
-//! The real program: its help, its exit codes, its signals, and what the kernel says of its threads.
+//! The real program: its help, its exit codes, its signals, and what the kernel says of its
+//! threads.
 
 mod common;
 

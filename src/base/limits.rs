@@ -58,7 +58,8 @@ pub const PRESENCE_PERIOD_MS: u64 = 1_000;
 
 /// How often a worker gives back what its pools did not need.
 pub const TRIM_PERIOD_MS: u64 = 1_000;
-/// Outboxes kept for reuse by a worker; more are allocated when more connections have bytes waiting.
+/// Outboxes kept for reuse by a worker; more are allocated when more connections have bytes
+/// waiting.
 pub const OUTBOXES_KEPT: usize = 2_048;
 /// Message batches kept for reuse by a worker.
 pub const BATCHES_KEPT: usize = 64;
@@ -107,8 +108,8 @@ pub struct Limits {
     /// Timers handled in one turn (`--timer-budget`).
     pub timer_budget: usize,
     /// Mail staged for one full mailbox before deliveries are shed and requests refused
-    /// (`--max-mail-staged`). What must not be lost (joins, leaves, answers) is staged beyond it, and
-    /// is bounded by the connections.
+    /// (`--max-mail-staged`). What must not be lost (joins, leaves, answers) is staged beyond it,
+    /// and is bounded by the connections.
     pub max_mail_staged: usize,
     /// Batches that may wait for fan-out in one room of one worker before further ones are shed
     /// (`--max-room-queue`).

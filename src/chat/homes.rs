@@ -294,7 +294,7 @@ impl Shard {
             self.counters.presence_folded += 1;
             if !home.owes_total {
                 home.owes_total = true;
-                self.agenda.totals.push_back((now.mono + PRESENCE_PERIOD_MS, key));
+                self.agenda.owe_total(key, now.mono + PRESENCE_PERIOD_MS);
             }
             return;
         }
@@ -329,7 +329,7 @@ impl Shard {
         let home = self.homes.get_mut(key);
         if home.links.is_empty() && !home.idle_listed {
             home.idle_listed = true;
-            self.agenda.idle_rooms.push_back((now.mono + ROOM_IDLE_MS, key));
+            self.agenda.note_idle_room(key, now.mono + ROOM_IDLE_MS);
         }
     }
 

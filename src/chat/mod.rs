@@ -19,8 +19,9 @@
 //! | [`timers`] | heartbeats, time-outs, the drain |
 //!
 //! and the nouns they work on: [`session`], [`room`], [`home`], [`directory`], [`batch`],
-//! [`outbox`], [`refs`], [`mail`], [`heartbeat`], [`hash`], [`config`].
+//! [`outbox`], [`refs`], [`mail`], [`agenda`], [`heartbeat`], [`hash`], [`config`].
 
+pub mod agenda;
 pub mod batch;
 pub mod config;
 pub mod directory;

@@ -1,8 +1,8 @@
 //! The seam between the heart and its shells.
 //!
 //! Owns all of one worker's sessions and rooms. Never blocks, never fails: a peer's mistake becomes
-//! a close with a reason, a full mailbox becomes letters that wait. A shell calls it one mutation at
-//! a time and then takes out what came of it:
+//! a close with a reason, a full mailbox becomes letters that wait. A shell calls it one mutation
+//! at a time and then takes out what came of it:
 //!
 //! ```text
 //!  in   open · receive · end_of_input · closed · mail · expire · fan_out · drain
@@ -24,6 +24,7 @@ use crate::base::time::{Mono, Now, Tick};
 use crate::base::wheel::Wheel;
 use crate::wire::message::{Code, Event};
 
+use super::agenda::Agenda;
 use super::batch::ChunkPool;
 use super::config::ShardConfig;
 use super::directory::Directory;
@@ -34,7 +35,7 @@ use super::mail::{Mail, Postbag};
 use super::outbox::{Outbox, OutboxPool};
 use super::room::{Audience, RoomTable};
 use super::session::{Marks, RoomKey, SessionTable, State, Stay};
-use super::timers::{Agenda, Drain};
+use super::timers::Drain;
 
 /// Whether a budgeted phase has work left for the next turn, which then must not sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +163,8 @@ impl Shard {
     pub fn open(&mut self, conn: ConnId, now: Now) {
         self.sessions.insert(conn, now.mono);
         self.counters.opened += 1;
-        self.arm_at(conn, now, now.mono + self.limits.handshake_timeout_ms);
+        let due = now.mono + self.limits.handshake_timeout_ms;
+        self.agenda.await_hello(conn, now.mono, due);
     }
 
     /// The peer will send no more: read returned 0.

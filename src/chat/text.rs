@@ -1,8 +1,8 @@
 //! The commands of a text client.
 //!
 //! Owns what a person at a terminal may type and what is answered in plain words. Never formats
-//! what all dialects say ([`wire::line`](mod@crate::wire::line) does), and never does the work of a request:
-//! it calls the same functions as the native dialect.
+//! what all dialects say ([`wire::line`](mod@crate::wire::line) does), and never does the work of
+//! a request: it calls the same functions as the native dialect.
 
 use crate::base::ids::{ConnId, Ref, ShardId};
 use crate::base::name::{self, LOBBY, Name, NameError};
