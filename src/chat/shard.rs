@@ -438,7 +438,9 @@ impl Shard {
         let heard_nothing = session.state == State::Sniffing && session.outbox.is_none();
         self.counters.count_close(reason);
         if let Some(event) = last {
-            self.queue(conn, event, Haste::Urgent);
+            // A peer that reads is told in order; one that does not, as soon as can be.
+            let unread = matches!(reason, CloseReason::SlowReader | CloseReason::HeartbeatTimeout);
+            self.queue(conn, event, if unread { Haste::Urgent } else { Haste::InOrder });
         }
         self.depart(conn, now);
         if heard_nothing {

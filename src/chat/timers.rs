@@ -110,7 +110,7 @@ impl Shard {
         while *budget > 0 {
             match self.agenda.pop_due(now.mono) {
                 Some(Item::Handshake { conn, opened }) => self.expire_handshake(conn, opened, now),
-                Some(Item::Total(key)) => self.tell_total(key),
+                Some(Item::Total(key)) => self.tell_total(key, now),
                 Some(Item::IdleRoom(key)) => self.sweep_idle_room(key, now),
                 None => {
                     self.drop_done_handshakes();
@@ -275,7 +275,9 @@ impl Shard {
         let budget = self.limits.timer_budget;
         let until = drain.slots.min(drain.next_goaway + budget);
         while drain.next_goaway < until {
-            self.go_away(drain.next_goaway, &drain.reason, now);
+            if let Some(conn) = self.sessions.conn_in_slot(drain.next_goaway) {
+                self.tell_go_away(conn, &drain.reason, now);
+            }
             drain.next_goaway += 1;
         }
         if drain.next_goaway == drain.slots && now.mono >= drain.settled_at {
@@ -290,15 +292,20 @@ impl Shard {
         self.drain = Some(drain);
     }
 
-    fn go_away(&mut self, slot: usize, reason: &str, now: Now) {
-        let Some(conn) = self.sessions.conn_in_slot(slot) else {
-            return;
-        };
-        let (earliest, latest) = RECONNECT_AFTER_MS;
-        let reconnect_after_ms = self.dice.u32(earliest..=latest);
-        let event = Event::GoAway { reconnect_after_ms, reason, address: "" };
+    fn tell_go_away(&mut self, conn: ConnId, reason: &str, now: Now) {
         if self.sessions.get(conn).is_some_and(|s| matches!(s.state, State::Live(_))) {
+            let (earliest, latest) = RECONNECT_AFTER_MS;
+            let reconnect_after_ms = self.dice.u32(earliest..=latest);
+            let event = Event::GoAway { reconnect_after_ms, reason, address: "" };
             self.tell(conn, &event, now);
+        }
+    }
+
+    /// Tells a client whose hello came while the server drains.
+    pub(super) fn send_on_if_draining(&mut self, conn: ConnId, now: Now) {
+        if let Some(drain) = self.drain.take() {
+            self.tell_go_away(conn, &drain.reason, now);
+            self.drain = Some(drain);
         }
     }
 }
