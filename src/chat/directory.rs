@@ -51,7 +51,7 @@ impl Directory {
     pub fn sessions<'a>(&'a self, user: &'a str) -> impl Iterator<Item = Address> + 'a {
         self.entries
             .iter_hash(self.hasher.hash(user))
-            .filter(move |entry| &*entry.user == user)
+            .filter(move |entry| entry.user.as_bytes() == user.as_bytes())
             .map(|entry| entry.session)
     }
 

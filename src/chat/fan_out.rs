@@ -20,8 +20,8 @@ use crate::base::time::Now;
 use super::batch::{Batch, Chunk, ChunkPool};
 use super::mail::Mail;
 use super::outbox::{Outbox, OutboxPool};
-use super::room::{Audience, Delivery, News, Room};
-use super::session::{Marks, Membership, RoomKey, SessionTable, State};
+use super::room::{Audience, Delivery, News, Presence, Room};
+use super::session::{Marks, Membership, Place, RoomKey, SessionTable, State};
 use super::shard::{Progress, Shard};
 
 impl Shard {
@@ -75,13 +75,13 @@ impl Shard {
     }
 
     /// Somebody came or went.
-    pub(super) fn hear_presence(&mut self, room: &Name, presence: News) {
+    pub(super) fn hear_presence(&mut self, room: &Name, presence: Presence) {
         let Some(key) = self.rooms.find(room, self.hasher.hash(room)) else {
             return;
         };
         let room = self.rooms.get(key);
         if room.watchers() > 0 && room.queued() < self.limits.max_room_queue {
-            self.queue_news(key, presence, Vec::new());
+            self.queue_news(key, News::Presence(presence), Vec::new());
         }
     }
 
@@ -195,23 +195,14 @@ impl Shard {
     /// Takes a member out of its place.
     pub(super) fn vacate(&mut self, key: RoomKey, place: usize) {
         if let Some(slot) = self.rooms.get_mut(key).vacate(place) {
-            self.note_place(key, place, slot);
+            note_place(&mut self.sessions, key, place, slot);
         }
     }
 
     fn close_holes(&mut self, key: RoomKey) {
-        while self.rooms.get(key).has_holes() {
-            if let Some((place, slot)) = self.rooms.get_mut(key).close_hole() {
-                self.note_place(key, place, slot);
-            }
-        }
-    }
-
-    /// The member in `slot` was moved to `place`.
-    fn note_place(&mut self, key: RoomKey, place: usize, slot: usize) {
-        let session = self.sessions.in_slot(slot).expect("a member is a session");
-        let membership = session.membership_mut(key).expect("a member knows its room");
-        membership.place = super::session::Place::new(place);
+        let sessions = &mut self.sessions;
+        let moved = |place, slot| note_place(sessions, key, place, slot);
+        self.rooms.get_mut(key).close_holes(moved);
     }
 
     /// Takes a session, which no longer counts the room among its own, out of the room.
@@ -240,6 +231,13 @@ impl Shard {
         let session = self.address(conn);
         self.send(home, Mail::Offline { user, session }, now);
     }
+}
+
+/// The member in `slot` was moved to `place`.
+fn note_place(sessions: &mut SessionTable, key: RoomKey, place: usize, slot: usize) {
+    let session = sessions.in_slot(slot).expect("a member is a session");
+    let membership = session.membership_mut(key).expect("a member knows its room");
+    membership.place = Place::new(place);
 }
 
 /// Where a connection stands among those who hear a room.
@@ -282,16 +280,17 @@ impl Desk<'_> {
         let State::Live(dialect) = session.state else {
             return;
         };
-        if let News::Presence { user, .. } = &delivery.news
-            && (!notify || session.user == *user)
+        let conn = ConnId::new(slot, session.generation);
+        let address = Address::new(self.shard, conn);
+        if let News::Presence(Presence { user, member, .. }) = &delivery.news
+            && (!notify || session.user == *user || *member == Some(address))
         {
             return;
         }
-        let conn = ConnId::new(slot, session.generation);
         let chunk = Rc::clone(delivery.chunk(&room.name, dialect, self.chunks));
         let outbox = session.outbox(self.outboxes);
         if let News::Messages(batch) = &delivery.news {
-            let own = if wrote { Some(Address::new(self.shard, conn)) } else { None };
+            let own = if wrote { Some(address) } else { None };
             self.counters.delivered += push_messages(outbox, &chunk, batch, own);
         } else {
             outbox.push_shared(&chunk, 0, chunk.frames().bytes().len() as u32);

@@ -166,7 +166,8 @@ impl HomeTable {
 
     /// The room called `name`, whose hash is `hash`.
     pub fn find(&self, name: &str, hash: u64) -> Option<HomeKey> {
-        self.index.find(hash, |key| &*self.rooms[key.0 as usize].name == name).copied()
+        let is_it = |key: &HomeKey| self.rooms[key.0 as usize].name.as_bytes() == name.as_bytes();
+        self.index.find(hash, is_it).copied()
     }
 
     /// Makes the room called `name`, of which there is none.

@@ -19,7 +19,7 @@ use crate::wire::native;
 use super::batch::{Author, Batch};
 use super::home::HomeKey;
 use super::mail::{Asked, Mail};
-use super::room::News;
+use super::room::Presence;
 use super::session::Stay;
 use super::shard::Shard;
 
@@ -225,7 +225,7 @@ impl Shard {
         let mail = Mail::Joined { room, conn, reference, stay, epoch, seq, total };
         self.send(member.shard(), mail, now);
         if newcomer {
-            self.tell_presence(key, PresenceKind::Joined, user, now);
+            self.tell_presence(key, PresenceKind::Joined, user, Some(member), now);
         }
     }
 
@@ -236,7 +236,7 @@ impl Shard {
         let gone = home.roster.leave(&user);
         home.last_active = now.mono;
         if gone {
-            self.tell_presence(key, PresenceKind::Left, user, now);
+            self.tell_presence(key, PresenceKind::Left, user, None, now);
         }
         // The batch of this turn was closed for the presence; without one it is closed here, while
         // the leaver's shard may still have other members to give it to.
@@ -246,16 +246,20 @@ impl Shard {
     }
 
     /// A member changed its name.
-    pub(super) fn home_rename(&mut self, room: &Name, from: Name, to: Name, now: Now) {
+    pub(super) fn home_rename(
+        &mut self,
+        room: &Name,
+        from: Name,
+        to: Name,
+        member: Address,
+        now: Now,
+    ) {
         let key = self.homes.find(room, self.hasher.hash(room)).expect("a member keeps its room");
-        let roster = &mut self.homes.get_mut(key).roster;
-        let gone = roster.leave(&from);
-        let newcomer = roster.enter(to.clone());
-        if gone {
-            self.tell_presence(key, PresenceKind::Left, from, now);
+        if self.homes.get_mut(key).roster.leave(&from) {
+            self.tell_presence(key, PresenceKind::Left, from, Some(member), now);
         }
-        if newcomer {
-            self.tell_presence(key, PresenceKind::Joined, to, now);
+        if self.homes.get_mut(key).roster.enter(to.clone()) {
+            self.tell_presence(key, PresenceKind::Joined, to, Some(member), now);
         }
     }
 
@@ -276,7 +280,14 @@ impl Shard {
     /// Tells the members' shards of a join or leave, or, in a crowded room, owes them a total.
     ///
     /// Told singly, the comings and goings of n members are n² events.
-    fn tell_presence(&mut self, key: HomeKey, kind: PresenceKind, user: Name, now: Now) {
+    fn tell_presence(
+        &mut self,
+        key: HomeKey,
+        kind: PresenceKind,
+        user: Name,
+        member: Option<Address>,
+        now: Now,
+    ) {
         let home = self.homes.get_mut(key);
         let total = home.roster.total();
         if total as usize > self.limits.presence_max || home.owes_total {
@@ -287,7 +298,7 @@ impl Shard {
             }
             return;
         }
-        self.post_presence(key, kind, total, Some(user));
+        self.post_presence(key, &Presence { kind, total, user: Some(user), member });
     }
 
     /// Tells the total that a crowded room owes.
@@ -295,19 +306,20 @@ impl Shard {
         let home = self.homes.get_mut(key);
         home.owes_total = false;
         let total = home.roster.total();
-        self.post_presence(key, PresenceKind::Many, total, None);
+        let presence = Presence { kind: PresenceKind::Many, total, user: None, member: None };
+        self.post_presence(key, &presence);
     }
 
-    fn post_presence(&mut self, key: HomeKey, kind: PresenceKind, total: u32, user: Option<Name>) {
+    fn post_presence(&mut self, key: HomeKey, presence: &Presence) {
         self.close_batch(key);
         for index in 0..self.homes.get(key).links.len() {
             let home = self.homes.get(key);
             let (to, room) = (home.links[index].shard, home.name.clone());
             if to == self.id {
-                self.hear_presence(&room, News::Presence { kind, total, user: user.clone() });
+                self.hear_presence(&room, presence.clone());
             } else if !self.is_overloaded(to) {
                 self.counters.mail_out += 1;
-                self.postbag.push(to, Mail::Presence { room, kind, total, user: user.clone() });
+                self.postbag.push(to, Mail::Presence { room, presence: presence.clone() });
             }
         }
     }
@@ -362,6 +374,7 @@ impl Shard {
             let mail = Mail::DirectTo { conn, id, time_ms: now.wall_ms, from, body };
             self.send(session.shard(), mail, now);
         }
+        self.send(origin.shard(), Mail::DirectDone { conn: origin.conn() }, now);
     }
 
     fn refuse_for_home(&mut self, origin: Address, reference: Ref, request: Asked, now: Now) {

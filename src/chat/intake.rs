@@ -43,7 +43,15 @@ impl Shard {
             }
             Some(mut held) => {
                 held.extend_from_slice(bytes);
-                self.consume_held(conn, held, now);
+                let is_text = session.state.dialect() == Some(Dialect::Text);
+                let max_line = self.limits.max_frame;
+                if is_text && held.len() <= max_line && memchr::memchr(b'\n', bytes).is_none() {
+                    // What was held has no end of line either: a line that dribbles in byte by
+                    // byte is searched once, not once for every byte.
+                    session.input = Some(held);
+                } else {
+                    self.consume_held(conn, held, now);
+                }
             }
         }
     }
@@ -97,7 +105,8 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else {
             return Step::Over;
         };
-        if matches!(session.state, State::Closing(_)) {
+        let leaves = session.marks.has(Marks::LEAVING);
+        if leaves || matches!(session.state, State::Closing(_)) {
             return Step::Over;
         }
         if bytes.is_empty() {

@@ -13,7 +13,7 @@ use super::batch::Dialect;
 use super::homes::{Joiner, Said};
 use super::mail::{Asked, Mail};
 use super::room::News;
-use super::session::{Marks, Place, RoomKey, State, Stay};
+use super::session::{Place, RoomKey, State, Stay};
 use super::shard::Shard;
 
 impl Shard {
@@ -31,7 +31,9 @@ impl Shard {
                 self.home_join(room, joiner, now);
             }
             Mail::Leave { room, user } => self.home_leave(from, &room, user, now),
-            Mail::Rename { room, from, to } => self.home_rename(&room, from, to, now),
+            Mail::Rename { room, from, to, member } => {
+                self.home_rename(&room, from, to, member, now);
+            }
             Mail::Publish { room, from, origin, reference, echo, body } => {
                 let said = Said { from: &from, origin, reference, echo, body: &body };
                 self.home_publish(&room, self.hasher.hash(&room), &said, now);
@@ -46,9 +48,7 @@ impl Shard {
             Mail::Gap { room, epoch, from, to } => {
                 self.hear_gap(&room, News::Gap { epoch, from, to });
             }
-            Mail::Presence { room, kind, total, user } => {
-                self.hear_presence(&room, News::Presence { kind, total, user });
-            }
+            Mail::Presence { room, presence } => self.hear_presence(&room, presence),
             answer => self.take_answer(answer, now),
         }
     }
@@ -75,6 +75,10 @@ impl Shard {
                 self.tell(conn, &event, now);
                 conn
             }
+            Mail::DirectDone { conn } => {
+                self.question_answered(conn);
+                conn
+            }
             Mail::Refused { conn, reference, request, code, text } => {
                 self.refused(conn, reference, request, (code, text), now);
                 conn
@@ -96,22 +100,25 @@ impl Shard {
     ) {
         let key = self.rooms.find(room, self.hasher.hash(room));
         let membership = key.and_then(|key| self.sessions.get(conn)?.membership(key).copied());
-        let Some(membership) = membership.filter(|membership| membership.stay() == stay) else {
-            return;
-        };
-        match membership.place.index() {
-            None => self.begin_stay(conn, membership.room),
+        let membership = membership.filter(|membership| membership.stay() == stay);
+        match membership.map(|membership| (membership, membership.place.index())) {
+            Some((membership, None)) => self.begin_stay(conn, membership.room),
             // Asked again: what precedes the head that is told must have been delivered before.
-            Some(place) => {
+            Some((membership, Some(place))) => {
+                self.question_answered(conn);
                 self.finish_deliveries(conn, &membership, now);
                 self.move_behind_news(conn, membership.room, place);
             }
+            // Left meanwhile: nothing begins, but the request was done and is answered.
+            None => self.question_answered(conn),
         }
         if reference.wants_answer() {
             let flags = OkFlags::default();
             self.tell(conn, &Event::Ok { reference, flags, epoch, seq }, now);
         }
-        self.tell_text_joined(conn, room, total, now);
+        if membership.is_some() {
+            self.tell_text_joined(conn, room, total, now);
+        }
     }
 
     fn begin_stay(&mut self, conn: ConnId, key: RoomKey) {
@@ -169,13 +176,15 @@ impl Shard {
                     self.rooms.get_mut(membership.room).joining -= 1;
                     self.rooms.remove_if_unused(membership.room);
                     self.forget_current_room(conn, membership.room);
+                } else {
+                    self.question_answered(conn);
                 }
             }
             Asked::Publish if reference.wants_answer() => {
                 repetitions = session.extra().refs.forget(reference);
             }
-            Asked::Who => self.question_answered(conn),
-            Asked::Publish | Asked::Direct => {}
+            Asked::Who | Asked::Direct => self.question_answered(conn),
+            Asked::Publish => {}
         }
         for _ in 0..=repetitions {
             self.refuse(conn, reference, code, text, now);
@@ -190,13 +199,11 @@ impl Shard {
 
     /// Closes a connection that will send no more, once all it asked for is answered.
     fn close_if_answered(&mut self, conn: ConnId, now: Now) {
-        use crate::base::counters::CloseReason::PeerClosed;
         if let Some(session) = self.sessions.get(conn)
-            && session.marks.has(Marks::ENDED)
-            && matches!(session.state, State::Live(_))
+            && session.asks_no_more()
             && !session.awaits_answers()
         {
-            self.close(conn, PeerClosed, None, now);
+            self.part(conn, now);
         }
     }
 

@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use crate::base::ids::{Address, ConnId, Epoch, Ref, Seq, ShardId};
 use crate::base::name::Name;
-use crate::wire::message::{Code, PresenceKind};
+use crate::wire::message::Code;
 
 use super::batch::Batch;
+use super::room::Presence;
 use super::session::Stay;
 
 /// A letter. Between two shards letters arrive in the order in which they were posted; everything
@@ -48,6 +49,8 @@ pub enum Mail {
         from: Name,
         /// The new one.
         to: Name,
+        /// The member.
+        member: Address,
     },
     /// To a room's home: a message.
     Publish {
@@ -144,11 +147,7 @@ pub enum Mail {
         /// The room.
         room: Name,
         /// What happened.
-        kind: PresenceKind,
-        /// Members of the room now.
-        total: u32,
-        /// Who it was; nobody for [`PresenceKind::Many`].
-        user: Option<Name>,
+        presence: Presence,
     },
     /// From a room's home: who is there.
     Roster {
@@ -175,6 +174,11 @@ pub enum Mail {
         from: Name,
         /// What is said.
         body: Arc<[u8]>,
+    },
+    /// From a user's home: the direct message is on its way to the user's sessions.
+    DirectDone {
+        /// The sender.
+        conn: ConnId,
     },
     /// From a home: the request cannot be done.
     Refused {

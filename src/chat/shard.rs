@@ -1,8 +1,8 @@
 //! The seam between the heart and its shells.
 //!
 //! Owns all of one worker's sessions and rooms. Never blocks, never fails: a peer's mistake becomes
-//! a close with a reason, a full mailbox becomes letters that wait. A shell calls it one mutation at
-//! a time and then takes out what came of it:
+//! a close with a reason, a full mailbox becomes letters that wait. A shell calls it one mutation
+//! at a time and then takes out what came of it:
 //!
 //! ```text
 //!  in   open · receive · end_of_input · closed · mail · expire · fan_out · drain
@@ -16,7 +16,9 @@ use std::io::IoSlice;
 
 use crate::base::counters::{CloseReason, Counters};
 use crate::base::ids::{Address, ConnId, NodeId, Ref, ShardId};
-use crate::base::limits::{BATCHES_KEPT, BUFFER_KEPT_BYTES, LINGER_MS, Limits, OUTBOXES_KEPT};
+use crate::base::limits::{
+    BATCHES_KEPT, BUFFER_KEPT_BYTES, CONNECTIONS_RESERVED, LINGER_MS, Limits, OUTBOXES_KEPT,
+};
 use crate::base::name::EVERYONE;
 use crate::base::time::{Mono, Now, Tick};
 use crate::base::wheel::Wheel;
@@ -97,6 +99,8 @@ pub struct Shard {
     pub(super) agenda: Agenda,
     pub(super) drain: Option<Drain>,
 
+    /// When the pools were last trimmed.
+    pub(super) trimmed_at: Mono,
     /// Silence before this instant is forgiven.
     pub(super) amnesty_at: Mono,
     pub(super) last_stay: Stay,
@@ -122,7 +126,9 @@ impl Shard {
             publish_everyone: config.publish_everyone,
             hasher,
             dice: fastrand::Rng::with_seed(config.seed),
-            sessions: SessionTable::with_capacity(config.limits.max_connections),
+            sessions: SessionTable::with_capacity(
+                config.limits.max_connections.min(CONNECTIONS_RESERVED),
+            ),
             rooms,
             homes: HomeTable::new(hasher),
             directory: Directory::new(hasher, now.wall_ms << 16),
@@ -139,6 +145,7 @@ impl Shard {
             lossy_homes: Vec::new(),
             agenda: Agenda::default(),
             drain: None,
+            trimmed_at: now.mono,
             amnesty_at: Mono(0),
             last_stay: Stay::default(),
             guests: 0,
@@ -250,8 +257,13 @@ impl Shard {
         if waiting > 0 {
             return self.mark_dirty(conn);
         }
-        self.recycle_outbox(conn);
-        self.all_sent(conn);
+        if let Some(emptied) = session.outbox.take() {
+            let closing = matches!(session.state, State::Closing(_));
+            self.outboxes.release_outbox(emptied, &mut self.chunks);
+            if closing {
+                self.all_sent(conn);
+            }
+        }
     }
 
     /// The kernel took nothing more: the connection is not dirty before [`Shard::writable`].
@@ -276,9 +288,11 @@ impl Shard {
         self.verdicts.pop_front()
     }
 
-    /// Whether the connection is to be read. False while it asks faster than it reads the answers.
+    /// Whether the connection is to be read. False while it asks faster than it reads the answers,
+    /// and until what is held of its input has been used.
     pub fn wants_input(&self, conn: ConnId) -> bool {
-        self.sessions.get(conn).is_some_and(|session| !session.marks.has(Marks::PAUSED))
+        let held_back = |marks: Marks| marks.has(Marks::PAUSED) || marks.has(Marks::RESUMING);
+        self.sessions.get(conn).is_some_and(|session| !held_back(session.marks))
     }
 
     /// When [`Shard::expire`] has something to do at the earliest. `None`: never, as things stand.
@@ -384,16 +398,22 @@ impl Shard {
         }
     }
 
-    /// Closes a connection whose outbox is full.
+    /// Closes a connection whose outbox is full. It may have been closed for that in this turn.
     pub(super) fn close_slow_reader(&mut self, conn: ConnId, now: Now) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        if matches!(session.state, State::Closing(_)) {
+            return;
+        }
+        if let Some(outbox) = session.outbox.as_mut() {
+            outbox.truncate(&mut self.outboxes, &mut self.chunks);
+        }
         let last = Event::Error {
             reference: Ref::NONE,
             code: Code::SlowReader,
             text: "the outbound queue is full: read faster",
         };
-        if let Some(outbox) = self.sessions.get_mut(conn).and_then(|s| s.outbox.as_mut()) {
-            outbox.truncate(&mut self.outboxes, &mut self.chunks);
-        }
         self.close(conn, CloseReason::SlowReader, Some(&last), now);
     }
 

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use crate::base::counters::CloseReason;
 use crate::base::ids::{ConnId, Ref};
-use crate::base::limits::{DRAIN_SETTLE_MS, RECONNECT_AFTER_MS, STARVED_MS};
+use crate::base::limits::{DRAIN_SETTLE_MS, RECONNECT_AFTER_MS, STARVED_MS, TRIM_PERIOD_MS};
 use crate::base::time::{Mono, Now, TICK_MS, Tick};
 use crate::wire::message::{Code, Event, Heartbeat};
 
@@ -68,6 +68,7 @@ impl Shard {
         self.resume_paused(now);
         self.drain_step(now);
         self.expire_agenda(now);
+        self.trim_pools(now);
         if let Some(due) = self.wheel.next_due()
             && now.mono.since_ms(due.starts_at()) > STARVED_MS
         {
@@ -97,6 +98,15 @@ impl Shard {
                 next_close: 0,
                 slots: self.sessions.slots(),
             });
+        }
+    }
+
+    /// Trims the pools now and then. Nobody is woken for it: an idle worker keeps what its last
+    /// turns needed until its next one.
+    fn trim_pools(&mut self, now: Now) {
+        if now.mono.since_ms(self.trimmed_at) >= TRIM_PERIOD_MS {
+            self.trimmed_at = now.mono;
+            self.outboxes.trim();
         }
     }
 
@@ -155,23 +165,26 @@ impl Shard {
 
     /// A connection's timer fired.
     fn fire(&mut self, conn: ConnId, tick: Tick, now: Now) {
-        let Some(session) = self.sessions.get(conn).filter(|session| session.armed == tick) else {
+        let session = self.sessions.get_mut(conn).filter(|session| session.armed == tick);
+        let Some(session) = session else {
             self.counters.stale_timers += 1;
             return;
         };
-        let forgiven_ms = now.mono.since_ms(self.amnesty_at);
+        let amnesty_ms = now.mono.since_ms(self.amnesty_at);
         let silent_ms = now.mono.since_low_ms(session.last_heard);
-        let forgiven = forgiven_ms < silent_ms && self.amnesty_at > Mono(0);
-        let silent_ms = if forgiven { forgiven_ms } else { silent_ms };
+        let forgiven = amnesty_ms < silent_ms && self.amnesty_at > Mono(0);
+        if forgiven {
+            // Once: from here on its silence counts again, and so do the probes that it ignores.
+            session.heard(self.amnesty_at);
+        }
+        let silent_ms = if forgiven { amnesty_ms } else { silent_ms };
         match session.state {
             State::Closing(reason) => self.forget(conn, reason),
             State::Sniffing | State::AwaitingHello | State::AwaitingLine => {
                 let timeout_ms = self.limits.handshake_timeout_ms;
                 self.wait_or_close(conn, silent_ms, timeout_ms, CloseReason::HandshakeTimeout, now);
             }
-            State::Live(_) if session.marks.has(Marks::ENDED) => {
-                self.close(conn, CloseReason::PeerClosed, None, now);
-            }
+            State::Live(_) if session.asks_no_more() => self.part(conn, now),
             State::Live(Dialect::Text) => {
                 let timeout_ms = self.limits.text_idle_timeout_ms;
                 self.wait_or_close(conn, silent_ms, timeout_ms, CloseReason::TextIdle, now);
@@ -211,18 +224,18 @@ impl Shard {
             return;
         };
         let tempo = session.tempo;
-        if forgiven && session.probes > 0 {
-            session.probes = 0;
-        }
-        if session.marks.has(Marks::LEVELLING) && silent_ms < tempo.earliest_ping_ms() {
-            session.marks.clear(Marks::LEVELLING);
-            self.ping(conn, now);
-            return self.look_again(conn, silent_ms, tempo, now);
-        }
+        let levelling = session.marks.has(Marks::LEVELLING);
+        session.marks.clear(Marks::LEVELLING);
         let probes = session.probes;
         match beat(tempo, silent_ms, probes) {
             // Whoever is forgiven was due together with many others: spread them anew.
             Beat::Wait { .. } if forgiven => self.level_first_ping(conn, now),
+            // The next look is at the answer: what follows is spread as the first pings were. Had
+            // it to wait for the end of the first interval, a herd would be pinged together there.
+            Beat::Wait { from_ms, to_ms } if levelling => {
+                self.ping(conn, now);
+                self.arm_at(conn, now, now.mono + (to_ms - from_ms));
+            }
             Beat::Wait { .. } => self.look_again(conn, silent_ms, tempo, now),
             Beat::Ping { again_in_ms } => {
                 session.probes += 1;

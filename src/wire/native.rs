@@ -2,8 +2,8 @@
 //!
 //! Owns the frame: magic, type, flags, length, payload and optional checksum, as the wire contract
 //! lays them out. What a payload means is read in `decode` and written in `encode`. Never keeps
-//! bytes: a decoder borrows from the slice it is given, an encoder appends to the buffer it is given.
-//! Never judges a name or a request. The heart, the load tools and the tests call it.
+//! bytes: a decoder borrows from the slice it is given, an encoder appends to the buffer it is
+//! given. Never judges a name or a request. The heart, the load tools and the tests call it.
 
 mod decode;
 mod encode;

@@ -1,7 +1,8 @@
 //! What the payload of a frame means.
 //!
-//! Owns the reading of every type's fields, in the order of the wire contract. Bytes behind the last
-//! field that version 1 defines are ignored, so that fields can be added.
+//! Owns the reading of every type's fields, in the order of the wire contract. Bytes behind the
+//! last field that version 1 defines are ignored, so that fields can be added. Never judges what it
+//! read. Called through [`native`](super) by the heart, the load tools and the tests.
 
 use byteorder::{BigEndian, ByteOrder};
 
@@ -61,8 +62,8 @@ pub fn request<'a>(frame: &Frame<'a>) -> Result<Option<Request<'a>>, WireError> 
 /// What a frame from the server tells. `Ok(None)` is to be skipped: a frame of unknown type that
 /// carries [`Flags::OPTIONAL`], or a PRESENCE of a kind that version 1 does not name.
 ///
-/// A ROSTER frame does not carry its room, so `room` is empty. An ERROR code that version 1 does not
-/// name is read by its class, as HTTP clients do (RFC 9110 section 15): 400 to 499 as
+/// A ROSTER frame does not carry its room, so `room` is empty. An ERROR code that version 1 does
+/// not name is read by its class, as HTTP clients do (RFC 9110 section 15): 400 to 499 as
 /// [`Code::Malformed`], all others as [`Code::Unavailable`].
 ///
 /// # Errors

@@ -1,7 +1,8 @@
 //! How requests and events are written as frames.
 //!
-//! Owns the writing of every type's fields, in the order of the wire contract. Allocates nothing
-//! but what the caller's buffer grows by.
+//! Owns the writing of every type's fields, in the order of the wire contract. Never allocates but
+//! what the caller's buffer grows by. Called through [`native`](super) by the heart, the load tools
+//! and the tests.
 
 use byteorder::{BigEndian, ByteOrder};
 

@@ -1,0 +1,162 @@
+//! The command line: what is asked for, what is printed, and with which code the process ends.
+//!
+//! Owns the commands, the form of errors and of the log. Never serves: the engine does.
+//! `main` calls [`main`](main()).
+
+pub mod logging;
+pub mod options;
+pub mod serve;
+pub mod units;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use options::ServeOptions;
+
+/// The process did what it was asked for.
+const DONE: u8 = 0;
+/// The server broke down.
+const BROKEN: u8 = 1;
+/// The request was wrong, or the machine does not allow it.
+const REFUSED: u8 = 2;
+
+const EXAMPLES: &str = "\
+Examples:
+  corebeat                                   serve on 127.0.0.1:8080
+  corebeat --listen 0.0.0.0:7000             serve everybody who can reach this machine
+  corebeat --heartbeat-profile mobile        fewer pings, for clients on phones
+  corebeat --workers 4 --max-connections 200000 --max-outbound 256KiB
+  nc 127.0.0.1 8080                          chat: type a line; /help lists the commands
+
+Durations are written 30s, 1m30s or 500ms, sizes 64KiB, 1MB or 65536. Every option can be set in
+the environment as well: --max-frame is COREBEAT_MAX_FRAME. RUST_LOG sets how much is logged
+(error, warn, info, debug). The first SIGTERM or SIGINT drains connections, a second one stops at
+once; SIGUSR1 logs the counters.";
+
+const ABOUT: &str = "\
+Keeps very many connections alive, and carries messages between them. One port serves native binary
+frames and text lines; the first bytes of a connection tell which.";
+
+/// The whole command line.
+#[derive(Parser, Debug)]
+#[command(name = "corebeat", version, about = ABOUT, after_help = EXAMPLES)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+#[command(max_term_width = 100)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeOptions,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the server; so does corebeat without a command
+    #[command(after_help = EXAMPLES)]
+    Serve(Box<ServeOptions>),
+}
+
+/// Runs what the arguments ask for.
+///
+/// Code 0 when it was done, 1 when the server broke down, 2 when the request was wrong or the
+/// machine does not allow it; the latter two with one line on standard error.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let options = match CommandLine::try_parse_from(arguments) {
+        Ok(CommandLine { command: Some(Command::Serve(options)), .. }) => *options,
+        Ok(CommandLine { command: None, serve }) => serve,
+        Err(error) => return explain(&error),
+    };
+    let code = match options.into_config() {
+        Ok(config) => serve::serve(config),
+        Err(refusal) => complain(&refusal),
+    };
+    ExitCode::from(code)
+}
+
+/// Prints help and version as they are, and an error as one line.
+fn explain(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A reader that has hung up, as `corebeat --help | head -1` does, has read enough.
+            let _ = error.print();
+            ExitCode::from(DONE)
+        }
+        _ => ExitCode::from(complain(&one_line(&error.render().to_string()))),
+    }
+}
+
+/// An error of the parser without its usage, its label and its line breaks.
+fn one_line(rendered: &str) -> String {
+    let told: Vec<&str> = rendered
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+        .filter(|line| !line.is_empty())
+        .collect();
+    let told = told.join(" ").replace(" tip: ", "; ");
+    format!("{}; see corebeat --help", told.strip_prefix("error: ").unwrap_or(&told))
+}
+
+/// One line on standard error, and the code that goes with it.
+fn complain(line: &str) -> u8 {
+    let _ = writeln!(std::io::stderr(), "corebeat: {line}");
+    REFUSED
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_option_table_is_sound() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_can_be_set_in_the_environment_under_its_own_name() {
+        let command = CommandLine::command();
+        for option in command.get_arguments().filter(|option| option.get_long().is_some()) {
+            let name = option.get_long().unwrap();
+            if name == "help" || name == "version" {
+                continue;
+            }
+            let expected = format!("COREBEAT_{}", name.replace('-', "_").to_uppercase());
+            assert_eq!(option.get_env().unwrap(), expected.as_str());
+        }
+    }
+
+    #[test]
+    fn errors_of_the_parser_become_one_line() {
+        for (argument, words) in [
+            ("--liste=1", "unexpected argument '--liste' found"),
+            ("--workers=0", "invalid value '0' for '--workers <COUNT>'"),
+            ("--max-frame=big", "`big` is no size; write it like"),
+            ("--heartbeat-profile=x", "[possible values: realtime, standard, mobile, weak]"),
+            ("--listen=here", "`here` is no address; write it like 0.0.0.0:8080"),
+            ("--wrkers=1", "found; a similar argument exists: '--workers'; see corebeat --help"),
+            ("stray", "'stray'"),
+        ] {
+            let error = CommandLine::try_parse_from(["corebeat", argument]).unwrap_err();
+            let line = one_line(&error.render().to_string());
+            assert!(line.contains(words), "{line}");
+            assert_eq!(line.lines().count(), 1, "{line}");
+            assert!(!line.starts_with("error"), "{line}");
+        }
+    }
+
+    #[test]
+    fn serve_is_what_a_bare_corebeat_does() {
+        let bare = CommandLine::try_parse_from(["corebeat", "--workers", "3"]).unwrap();
+        assert_eq!(bare.serve.workers, Some(3));
+        let named = CommandLine::try_parse_from(["corebeat", "serve", "--workers", "3"]).unwrap();
+        assert!(
+            matches!(named.command, Some(Command::Serve(options)) if options.workers == Some(3))
+        );
+    }
+}

@@ -1,0 +1,90 @@
+//! `corebeat serve`.
+//!
+//! Owns the start-up lines, the last line, and the exit codes of a server's ends. Never knows how
+//! a server works: the engine does.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use log::{error, info};
+
+use super::{BROKEN, DONE, complain, logging, units};
+use crate::chat::heartbeat::HeartbeatPolicy;
+use crate::engine::config::{FileTables, ServerConfig};
+use crate::engine::server::{Facts, Server};
+
+/// Serves until a signal ends it. Returns the exit code.
+pub(super) fn serve(config: ServerConfig) -> u8 {
+    logging::start();
+    use_small_pages();
+    let heartbeat = config.heartbeat;
+    let server = match Server::start_with_signals(config) {
+        Ok(server) => server,
+        Err(error) => return complain(&error.to_string()),
+    };
+    introduce(&server.facts(), &heartbeat);
+    match server.join() {
+        Ok(stopped) => {
+            let ran = units::show_duration(Duration::from_secs(stopped.ran.as_secs()));
+            info!("stopped after {ran}, {} connections cut: {}", stopped.cut, stopped.counters);
+            DONE
+        }
+        Err(lost) => {
+            error!("the server has ended: {lost}");
+            BROKEN
+        }
+    }
+}
+
+/// Asks the kernel for pages of 4 KiB only.
+///
+/// The allocator offers its memory for huge pages. A server of many small connections then holds
+/// two mebibytes wherever it has touched a few bytes, and gives none of it back after a rush
+/// unless all of it is free. A kernel that does not know the request has no huge pages to give.
+fn use_small_pages() {
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
+
+/// The start-up lines.
+fn introduce(facts: &Facts, heartbeat: &HeartbeatPolicy) {
+    let Facts { address, workers, cores, .. } = *facts;
+    let pinned = if facts.pinned { "pinned" } else { "not pinned" };
+    let (tables, limit) = match facts.tables {
+        FileTables::Private => ("a private file table each", "for each worker"),
+        FileTables::Shared => ("one shared file table", "in all"),
+    };
+    let room = facts.connections_per_worker * usize::from(workers);
+    info!("corebeat {} listening on {address}", env!("CARGO_PKG_VERSION"));
+    info!("workers: {workers} on {cores} cores, {pinned}, {tables}");
+    info!("open files: {} {limit}, room for {room} connections", facts.open_files);
+    info!(
+        "heartbeat: ping after {}s of silence, close after {}s",
+        heartbeat.interval_s, heartbeat.timeout_s
+    );
+    info!("history and offline queues are not kept");
+    let port = address.port();
+    let host = host_to_try(address);
+    info!("try: nc {host} {port}, type a line; in a second terminal the same");
+}
+
+/// A host under which a client on this machine reaches `address`.
+fn host_to_try(address: SocketAddr) -> String {
+    match address {
+        address if !address.ip().is_unspecified() => address.ip().to_string(),
+        SocketAddr::V4(_) => "127.0.0.1".into(),
+        SocketAddr::V6(_) => "::1".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_to_try_names_a_host_that_answers() {
+        let host = |address: &str| host_to_try(address.parse().unwrap());
+        assert_eq!(host("10.1.2.3:80"), "10.1.2.3");
+        assert_eq!(host("0.0.0.0:80"), "127.0.0.1");
+        assert_eq!(host("[::]:80"), "::1");
+    }
+}

@@ -1,0 +1,227 @@
+//! What a server is told at its start, and what can be wrong with it.
+//!
+//! Owns plain data and the arithmetic of open files. Never reads options: the command line fills
+//! it, and so do tests.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::base::ids::{NodeId, SLOTS_PER_SHARD};
+use crate::base::limits::Limits;
+use crate::chat::heartbeat::HeartbeatPolicy;
+
+/// How a server is to be run.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Where to listen; port 0 lets the kernel choose.
+    pub listen: SocketAddr,
+    /// How many workers, at least 1.
+    pub workers: u16,
+    /// Whether each worker stays on one core.
+    pub pin: bool,
+    /// Bounds of each worker. `max_connections` is set by the server: see below.
+    pub limits: Limits,
+    /// Connections in all; `None` for as many as the limit on open files allows.
+    pub max_connections: Option<usize>,
+    /// When connections are pinged and given up.
+    pub heartbeat: HeartbeatPolicy,
+    /// How long a stop may take before sockets are cut.
+    pub drain: Duration,
+    /// This process in the eyes of clients.
+    pub node: NodeId,
+    /// Whether clients may publish to `*`.
+    pub publish_everyone: bool,
+}
+
+impl Default for ServerConfig {
+    /// One worker on any free port of the loopback address, with the defaults of the options.
+    fn default() -> ServerConfig {
+        ServerConfig {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            workers: 1,
+            pin: false,
+            limits: Limits::default(),
+            max_connections: None,
+            heartbeat: HeartbeatPolicy::default(),
+            drain: Duration::from_secs(10),
+            node: NodeId(1),
+            publish_everyone: true,
+        }
+    }
+}
+
+/// Descriptors of one table that are not connections: standard streams, polls, wakers, listeners,
+/// the signals' pipe, and some to spare for what libraries open for a moment.
+const DESCRIPTOR_RESERVE: u64 = 64;
+/// As above, for each worker: its poll, its waker and its listener.
+const DESCRIPTORS_PER_WORKER: u64 = 3;
+
+/// Who counts against the limit on open files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileTables {
+    /// Each worker has its own table, and the limit holds for each.
+    Private,
+    /// All threads share one table.
+    Shared,
+}
+
+/// How many connections a worker may hold.
+///
+/// `open_files` is the limit of one table and `wanted` the number asked for in all.
+///
+/// # Errors
+/// [`StartError::TooFewFiles`] where the limit allows none, [`StartError::TooManyConnections`]
+/// where it allows fewer than `wanted`.
+pub fn connections_per_worker(
+    open_files: u64,
+    tables: FileTables,
+    workers: u16,
+    wanted: Option<usize>,
+) -> Result<usize, StartError> {
+    let count = u64::from(workers);
+    let needed = DESCRIPTOR_RESERVE + DESCRIPTORS_PER_WORKER * count;
+    let free = open_files.saturating_sub(needed);
+    let allowed = match tables {
+        FileTables::Private => free,
+        FileTables::Shared => free / count,
+    };
+    let allowed = usize::try_from(allowed).unwrap_or(usize::MAX).min(SLOTS_PER_SHARD);
+    if allowed == 0 {
+        let least = needed + count;
+        return Err(StartError::TooFewFiles { open_files, least, workers });
+    }
+    match wanted {
+        None => Ok(allowed),
+        Some(wanted) => {
+            let each = wanted.div_ceil(usize::from(workers));
+            if each <= allowed {
+                return Ok(each);
+            }
+            let allowed = allowed.saturating_mul(usize::from(workers));
+            Err(StartError::TooManyConnections { wanted, allowed, open_files })
+        }
+    }
+}
+
+/// Why a server did not start. Each prints as one line that names the option and the remedy.
+#[derive(Debug)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the kernel said.
+        cause: io::Error,
+    },
+    /// The limit on open files leaves no room for connections.
+    TooFewFiles {
+        /// The limit of one table.
+        open_files: u64,
+        /// The smallest limit with which the server starts.
+        least: u64,
+        /// The number of workers.
+        workers: u16,
+    },
+    /// More connections are asked for than the limit on open files allows.
+    TooManyConnections {
+        /// The number asked for.
+        wanted: usize,
+        /// The number allowed, in all.
+        allowed: usize,
+        /// The limit of one table.
+        open_files: u64,
+    },
+    /// The machine refused something else that every worker needs.
+    Machine {
+        /// What was being done, as in "cannot ...".
+        what: &'static str,
+        /// What the kernel said.
+        cause: io::Error,
+    },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Listen { address, cause } => {
+                write!(f, "--listen {address}: ")?;
+                match cause.kind() {
+                    io::ErrorKind::AddrInUse => f.write_str(
+                        "the port is in use; choose another with --listen HOST:PORT or stop what \
+                         holds it",
+                    ),
+                    io::ErrorKind::AddrNotAvailable => f.write_str(
+                        "this machine has no such address; use one of its own, 127.0.0.1 for \
+                         local clients or 0.0.0.0 for all",
+                    ),
+                    io::ErrorKind::PermissionDenied => f.write_str(
+                        "low ports need a privilege; choose one above 1023 or grant \
+                         CAP_NET_BIND_SERVICE",
+                    ),
+                    _ => write!(f, "cannot listen there ({cause}); choose another address"),
+                }
+            }
+            StartError::TooFewFiles { open_files, least, workers } => write!(
+                f,
+                "the limit on open files is {open_files}, too low for --workers {workers}; raise \
+                 it to at least {least} (ulimit -n {least}), and by one for every connection"
+            ),
+            StartError::TooManyConnections { wanted, allowed, open_files } => write!(
+                f,
+                "--max-connections {wanted}: the limit on open files ({open_files}) allows \
+                 {allowed}; raise it (ulimit -n) or ask for fewer"
+            ),
+            StartError::Machine { what, cause } => write!(f, "cannot {what}: {cause}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StartError::Listen { cause, .. } | StartError::Machine { cause, .. } => Some(cause),
+            StartError::TooFewFiles { .. } | StartError::TooManyConnections { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_tables_give_each_worker_the_whole_limit() {
+        let private = connections_per_worker(20_000, FileTables::Private, 4, None).unwrap();
+        let shared = connections_per_worker(20_000, FileTables::Shared, 4, None).unwrap();
+        assert_eq!(private, 20_000 - 64 - 12);
+        assert_eq!(shared, private / 4);
+    }
+
+    #[test]
+    fn an_unlimited_table_is_bounded_by_the_slots_of_a_worker() {
+        let most = connections_per_worker(u64::MAX, FileTables::Private, 2, None).unwrap();
+        assert_eq!(most, SLOTS_PER_SHARD);
+    }
+
+    #[test]
+    fn what_is_asked_for_is_divided_and_must_be_allowed() {
+        let ask = |wanted| connections_per_worker(1_076, FileTables::Private, 4, Some(wanted));
+        assert_eq!(ask(1_001).unwrap(), 251);
+        assert_eq!(ask(4_000).unwrap(), 1_000);
+        let refusal = ask(4_001).unwrap_err().to_string();
+        assert_eq!(
+            refusal,
+            "--max-connections 4001: the limit on open files (1076) allows 4000; raise it \
+             (ulimit -n) or ask for fewer"
+        );
+    }
+
+    #[test]
+    fn too_low_a_limit_names_the_lowest_that_would_do() {
+        let refusal = connections_per_worker(40, FileTables::Shared, 2, None).unwrap_err();
+        assert!(refusal.to_string().contains("(ulimit -n 72)"), "{refusal}");
+        assert_eq!(connections_per_worker(72, FileTables::Shared, 2, None).unwrap(), 1);
+    }
+}

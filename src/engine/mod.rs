@@ -1,0 +1,13 @@
+//! Threads: one worker a core, and the steward who starts and stops them.
+//!
+//! Owns the loop that turns around a [`Shard`](crate::chat::shard::Shard), the order of start and
+//! stop, and the signals. Never decides anything about a session, a room or a message. The command
+//! line and the tests call [`Server`](server::Server).
+
+pub mod acceptor;
+pub mod config;
+pub mod parcel;
+pub mod server;
+pub mod steward;
+pub mod worker;
+pub mod worker_thread;

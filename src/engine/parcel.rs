@@ -1,0 +1,70 @@
+//! What threads of the engine tell each other.
+//!
+//! Owns the words between the workers, and between them and the steward. Never carries a
+//! descriptor: file tables are private.
+
+use crate::base::counters::Counters;
+use crate::base::ids::ShardId;
+use crate::chat::mail::Mail;
+
+/// What lies in a worker's mailbox.
+#[derive(Debug)]
+pub enum Parcel {
+    /// From another shard to this one.
+    Mail {
+        /// The shard that wrote it.
+        from: ShardId,
+        /// What it wrote.
+        mail: Mail,
+    },
+    /// From the steward to the worker.
+    Command(Command),
+}
+
+/// What the steward wants of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Accept no more, say goodbye to every connection, and tell when none is left. Answered by
+    /// [`News::Draining`] and later [`News::Emptied`].
+    Drain,
+    /// Tell your numbers. Answered by [`News::Counted`].
+    Count,
+    /// Leave the loop, whatever is left.
+    Stop,
+}
+
+/// What lies in the steward's mailbox.
+#[derive(Debug)]
+pub struct Report {
+    /// The worker that writes.
+    pub worker: ShardId,
+    /// What it has to say.
+    pub news: News,
+}
+
+/// What a worker tells the steward.
+#[derive(Debug)]
+pub enum News {
+    /// It listens and turns.
+    Started {
+        /// Whether it stays on its core.
+        pinned: bool,
+    },
+    /// It accepts no more.
+    Draining {
+        /// The connections that it holds.
+        connections: usize,
+    },
+    /// It drains and holds no connection any more. It goes on serving mail until it is stopped,
+    /// because other workers' connections may be in rooms whose home it is.
+    Emptied,
+    /// Its numbers up to now.
+    Counted(Box<Counters>),
+    /// Its thread is about to end: joining it does not take long.
+    Gone,
+}
+
+/// The most reports of one worker that can wait for the steward: each kind once.
+///
+/// Two of a kind never wait: the steward asks again only after an answer.
+pub const REPORTS_PER_WORKER: usize = 5;

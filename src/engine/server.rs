@@ -1,0 +1,265 @@
+//! A whole server: the order in which it starts, and the handle by which it is stopped.
+//!
+//! Owns the start: file limits, the reserved port, polls and mailboxes, secrets, and the threads
+//! of the workers. Never turns a loop itself: the workers do, and the steward waits for them.
+//! The command line runs one with signals, tests run many without.
+
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZero;
+use std::thread;
+
+use core_affinity::CoreId;
+use log::warn;
+use mio::Poll;
+use rustix::rand::{GetRandomFlags, getrandom};
+use signal_hook_mio::v1_0::Signals;
+
+use super::config::{FileTables, ServerConfig, StartError, connections_per_worker};
+use super::parcel::{Parcel, REPORTS_PER_WORKER};
+use super::steward::{self, Steward, Stopped, WorkerLost};
+use super::worker::{BELL, Seat};
+use super::worker_thread::WorkerThread;
+use crate::base::clock::Clock;
+use crate::base::ids::{SHARDS_MAX, ShardId};
+use crate::base::limits::MAILBOX_CAPACITY;
+use crate::chat::config::ShardConfig;
+use crate::net::file_table;
+use crate::net::listener::{self, Reservation};
+use crate::net::mailbox::{Receiver, Sender, mailbox};
+
+/// What a started server found and chose, for the start-up lines.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// How many workers turn.
+    pub workers: u16,
+    /// How many cores they may use.
+    pub cores: usize,
+    /// Whether each stays on its core.
+    pub pinned: bool,
+    /// Whether each has a table of descriptors of its own.
+    pub tables: FileTables,
+    /// The limit on open files of one table.
+    pub open_files: u64,
+    /// The connections that one worker may hold.
+    pub connections_per_worker: usize,
+}
+
+/// A running server. Dropping it stops it at once.
+pub struct Server {
+    steward: Steward,
+    facts: Facts,
+}
+
+impl Server {
+    /// Starts a server inside a larger process: it leaves signals alone.
+    ///
+    /// Returns when all workers listen.
+    ///
+    /// # Errors
+    /// See [`StartError`]. Nothing is left running.
+    pub fn start(config: ServerConfig) -> Result<Server, StartError> {
+        Start::new(config, None)?.run()
+    }
+
+    /// Starts the server of this process: `SIGTERM` and `SIGINT` drain it and a second one stops it
+    /// at once; `SIGUSR1` logs its numbers.
+    ///
+    /// # Errors
+    /// See [`StartError`]. Nothing is left running.
+    pub fn start_with_signals(config: ServerConfig) -> Result<Server, StartError> {
+        // The signals' pipe must be in every table, since the handler may run on any thread.
+        let signals = steward::signals().map_err(machine("handle signals"))?;
+        Start::new(config, Some(signals))?.run()
+    }
+
+    /// Where the server listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.facts.address
+    }
+
+    /// What the server found and chose at its start.
+    pub fn facts(&self) -> Facts {
+        self.facts
+    }
+
+    /// Begins to drain. [`Server::join`] waits for the end of it.
+    pub fn stop(&mut self) {
+        self.steward.drain();
+    }
+
+    /// Waits until the server has stopped: after [`Server::stop`], or by a signal.
+    ///
+    /// # Errors
+    /// [`WorkerLost`] where a worker panicked or lost its poll; the others are stopped then.
+    pub fn join(mut self) -> Result<Stopped, WorkerLost> {
+        self.steward.run()
+    }
+}
+
+/// Everything a start needs, gathered before the first thread.
+struct Start {
+    config: ServerConfig,
+    clock: Clock,
+    reservation: Reservation,
+    signals: Option<Signals>,
+    /// Whether the server is all there is in this process.
+    alone: bool,
+    cores: Vec<CoreId>,
+    tables: FileTables,
+    /// Why tables are shared.
+    no_private_tables: Option<io::Error>,
+    open_files: u64,
+    secret: [u64; 2],
+    seeds: fastrand::Rng,
+}
+
+impl Start {
+    fn new(mut config: ServerConfig, signals: Option<Signals>) -> Result<Start, StartError> {
+        let open_files = file_table::raise_open_file_limit();
+        let no_private_tables = file_table::try_private().err();
+        let tables = match no_private_tables {
+            None => FileTables::Private,
+            Some(_) => FileTables::Shared,
+        };
+        let workers = config.workers.max(1);
+        config.workers = workers;
+        config.limits.max_connections =
+            connections_per_worker(open_files, tables, workers, config.max_connections)?;
+        let reservation = listener::reserve(config.listen)
+            .map_err(|cause| StartError::Listen { address: config.listen, cause })?;
+        let [first, second, seed] = random_words().map_err(machine("read random numbers"))?;
+        Ok(Start {
+            clock: Clock::start(),
+            cores: cores(),
+            secret: [first, second],
+            seeds: fastrand::Rng::with_seed(seed),
+            config,
+            reservation,
+            alone: signals.is_some(),
+            signals,
+            tables,
+            no_private_tables,
+            open_files,
+        })
+    }
+
+    fn run(mut self) -> Result<Server, StartError> {
+        let address = self.reservation.address();
+        let (seats, mut steward) = self.furnish().map_err(machine("set up the workers"))?;
+        for (seat, number) in seats.into_iter().zip(0..) {
+            let worker = self.thread(ShardId(number), seat);
+            let builder = thread::Builder::new().name(format!("cb-worker-{number}"));
+            let handle = builder.spawn(move || worker.run()).map_err(machine("start a thread"))?;
+            steward.employ(handle);
+        }
+        let pinned = steward.wait_for_start().map_err(|cause| self.refusal(cause))?;
+        // Only now: a start that is refused is told in one line.
+        if let Some(error) = &self.no_private_tables {
+            warn!("workers share one file table: the system forbids private ones ({error})");
+        }
+        if self.config.pin && !pinned {
+            warn!("the system does not let workers be pinned to cores; they run unpinned");
+        }
+        let facts = Facts {
+            address,
+            workers: self.config.workers,
+            cores: self.cores.len(),
+            pinned,
+            tables: self.tables,
+            open_files: self.open_files,
+            connections_per_worker: self.config.limits.max_connections,
+        };
+        Ok(Server { steward, facts })
+    }
+
+    /// Opens what must be in every file table: all polls, and all bells.
+    fn furnish(&mut self) -> io::Result<(Vec<Seat>, Steward)> {
+        let workers = usize::from(self.config.workers);
+        let poll = Poll::new()?;
+        let (to_steward, reports) = mailbox(workers * REPORTS_PER_WORKER, &poll, BELL)?;
+        let mut desks: Vec<(Poll, Receiver<Parcel>)> = Vec::with_capacity(workers);
+        let mut peers: Vec<Sender<Parcel>> = Vec::with_capacity(workers);
+        for _ in 0..workers {
+            let poll = Poll::new()?;
+            let (sender, receiver) = mailbox(MAILBOX_CAPACITY, &poll, BELL)?;
+            desks.push((poll, receiver));
+            peers.push(sender);
+        }
+        let seats = desks
+            .into_iter()
+            .map(|(poll, mailbox)| {
+                let (peers, steward) = (peers.clone(), to_steward.clone());
+                Seat { poll, mailbox, peers, steward }
+            })
+            .collect();
+        let signals = self.signals.take();
+        let steward = Steward::new(poll, reports, peers, signals, self.config.drain, self.clock)?;
+        Ok((seats, steward))
+    }
+
+    fn thread(&mut self, shard: ShardId, seat: Seat) -> WorkerThread {
+        let core = match self.cores.len() {
+            count if count > 0 && self.config.pin => Some(self.cores[shard.index() % count]),
+            _ => None,
+        };
+        WorkerThread {
+            core,
+            tables: self.tables,
+            alone: self.alone,
+            reserved: self.reservation.descriptor(),
+            address: self.reservation.address(),
+            clock: self.clock,
+            seat,
+            config: ShardConfig {
+                shard,
+                shards: self.config.workers,
+                node: self.config.node,
+                limits: self.config.limits,
+                heartbeat: self.config.heartbeat,
+                seed: self.seeds.u64(..),
+                secret: self.secret,
+                publish_everyone: self.config.publish_everyone,
+            },
+        }
+    }
+
+    /// A worker could not start.
+    fn refusal(&self, cause: io::Error) -> StartError {
+        match cause.kind() {
+            io::ErrorKind::AddrInUse => StartError::Listen { address: self.config.listen, cause },
+            _ => StartError::Machine { what: "start a worker", cause },
+        }
+    }
+}
+
+/// As many workers as there are cores to use: those that the process may run on, or fewer where a
+/// quota grants less processor time than that.
+pub fn default_workers() -> u16 {
+    let quota = thread::available_parallelism().map_or(1, NonZero::get);
+    let count = match cores().len() {
+        0 => quota,
+        cores => cores.min(quota),
+    };
+    u16::try_from(count).unwrap_or(u16::MAX).min(SHARDS_MAX as u16)
+}
+
+fn cores() -> Vec<CoreId> {
+    core_affinity::get_core_ids().unwrap_or_default()
+}
+
+fn machine(what: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |cause| StartError::Machine { what, cause }
+}
+
+/// Three words from the kernel's random source.
+fn random_words() -> io::Result<[u64; 3]> {
+    let mut bytes = [0; 24];
+    let filled = getrandom(&mut bytes[..], GetRandomFlags::empty())?;
+    // The kernel fills requests of up to 256 bytes whole.
+    assert_eq!(filled, bytes.len());
+    let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+    Ok([word(0), word(8), word(16)])
+}

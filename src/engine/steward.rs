@@ -1,0 +1,476 @@
+//! The main thread of a server: it waits.
+//!
+//! Owns the signals, the mailboxes by which workers are told to count, to drain and to stop, and
+//! their threads. Never touches a connection. [`Server`](super::server::Server) makes one and runs
+//! it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::TrySendError;
+use log::{error, info, warn};
+use mio::{Events, Interest, Poll, Token};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook_mio::v1_0::Signals;
+
+use super::parcel::{Command, News, Parcel, Report};
+use super::worker_thread::{Departure, Tally};
+use crate::base::clock::Clock;
+use crate::base::counters::Counters;
+use crate::base::ids::ShardId;
+use crate::base::time::Mono;
+use crate::net::mailbox::{Receiver, Sender};
+
+const SIGNALS: Token = Token(0);
+/// A worker whose mailbox was full is asked again after this long.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// The signals that a server acts on.
+///
+/// # Errors
+/// What the kernel says to the handlers or their pipe.
+pub(super) fn signals() -> io::Result<Signals> {
+    Signals::new([SIGINT, SIGTERM, SIGUSR1])
+}
+
+/// How a server ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopped {
+    /// The numbers of all workers together.
+    pub counters: Counters,
+    /// Connections that were cut because they did not end in time.
+    pub cut: usize,
+    /// How long the server ran.
+    pub ran: Duration,
+}
+
+/// A worker ended that was not told to.
+#[derive(Debug)]
+pub struct WorkerLost {
+    worker: ShardId,
+    /// What the kernel said; none after a panic.
+    cause: Option<io::Error>,
+}
+
+impl fmt::Display for WorkerLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cause {
+            Some(cause) => write!(f, "worker {} cannot go on: {cause}", self.worker),
+            None => write!(f, "worker {} panicked", self.worker),
+        }
+    }
+}
+
+impl std::error::Error for WorkerLost {}
+
+/// How far the stop has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    Draining { deadline: Mono },
+    Stopping,
+}
+
+/// What the steward knows of one worker.
+struct Employee {
+    mailbox: Sender<Parcel>,
+    /// Commands that did not fit into its mailbox yet.
+    commands: VecDeque<Command>,
+    thread: Option<JoinHandle<Departure>>,
+    /// Whether it is pinned; none until it has started.
+    pinned: Option<bool>,
+    /// Its connections when it began to drain.
+    draining: Option<usize>,
+    emptied: bool,
+    /// Its answer to the last count; none while one is awaited.
+    counted: Option<Counters>,
+}
+
+/// Waits for workers, signals and deadlines.
+pub(super) struct Steward {
+    poll: Poll,
+    reports: Receiver<Report>,
+    signals: Option<Signals>,
+    clock: Clock,
+    drain: Duration,
+    stage: Stage,
+    counting: bool,
+    employees: Vec<Employee>,
+    tally: Tally,
+    lost: Option<WorkerLost>,
+}
+
+impl Steward {
+    /// A steward of workers that read `mailboxes`, in the order of their shards.
+    ///
+    /// # Errors
+    /// What the kernel says to the registration of the signals' pipe.
+    pub(super) fn new(
+        poll: Poll,
+        reports: Receiver<Report>,
+        mailboxes: Vec<Sender<Parcel>>,
+        mut signals: Option<Signals>,
+        drain: Duration,
+        clock: Clock,
+    ) -> io::Result<Steward> {
+        if let Some(signals) = &mut signals {
+            poll.registry().register(signals, SIGNALS, Interest::READABLE)?;
+        }
+        let employees = mailboxes.into_iter().map(Employee::new).collect();
+        Ok(Steward {
+            poll,
+            reports,
+            signals,
+            clock,
+            drain,
+            stage: Stage::Serving,
+            counting: false,
+            employees,
+            tally: Tally::default(),
+            lost: None,
+        })
+    }
+
+    /// Takes charge of the next worker's thread, in the order of their shards.
+    pub(super) fn employ(&mut self, thread: JoinHandle<Departure>) {
+        let vacancy = self.employees.iter_mut().find(|employee| employee.thread.is_none());
+        vacancy.expect("one thread for each mailbox").thread = Some(thread);
+    }
+
+    /// Waits until all workers listen. Returns whether all that asked for it are pinned.
+    ///
+    /// # Errors
+    /// Why the first one that failed did. The others are stopped when the steward is dropped.
+    pub(super) fn wait_for_start(&mut self) -> io::Result<bool> {
+        while self.employees.iter().any(|employee| employee.pinned.is_none()) {
+            self.turn();
+            if let Some(lost) = self.lost.take() {
+                return Err(lost.cause.unwrap_or_else(|| io::Error::other("it panicked")));
+            }
+        }
+        Ok(self.employees.iter().all(|employee| employee.pinned == Some(true)))
+    }
+
+    /// Waits until all workers have ended.
+    ///
+    /// # Errors
+    /// [`WorkerLost`] for the first one that ended without having been told to.
+    pub(super) fn run(&mut self) -> Result<Stopped, WorkerLost> {
+        while self.employees.iter().any(|employee| employee.thread.is_some()) {
+            self.turn();
+        }
+        match self.lost.take() {
+            Some(lost) => Err(lost),
+            None => Ok(Stopped {
+                counters: self.tally.counters,
+                cut: self.tally.cut,
+                ran: Duration::from_millis(self.clock.now().mono.0),
+            }),
+        }
+    }
+
+    /// Tells all workers to drain, if they do not already.
+    pub(super) fn drain(&mut self) {
+        if self.stage == Stage::Serving {
+            let deadline = self.clock.now().mono + self.drain.as_millis() as u64;
+            self.stage = Stage::Draining { deadline };
+            self.command(Command::Drain);
+        }
+    }
+
+    /// Tells all workers to leave their loops.
+    fn stop(&mut self) {
+        if self.stage != Stage::Stopping {
+            self.stage = Stage::Stopping;
+            self.command(Command::Stop);
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        for employee in &mut self.employees {
+            employee.commands.push_back(command);
+        }
+        self.deliver();
+    }
+
+    /// Waits once, and deals with all that has happened.
+    fn turn(&mut self) {
+        let mut events = Events::with_capacity(8);
+        let timeout = self.longest_sleep();
+        let timeout = if self.reports.may_sleep() { timeout } else { Some(Duration::ZERO) };
+        // An interrupted poll has no events, and a poll that fails otherwise is not one of ours.
+        if let Err(error) = self.poll.poll(&mut events, timeout) {
+            assert_eq!(error.kind(), io::ErrorKind::Interrupted, "{error}");
+        }
+        self.reports.woke();
+        self.heed_signals();
+        while let Some(report) = self.reports.try_receive() {
+            self.hear(report);
+        }
+        self.proceed();
+        self.deliver();
+    }
+
+    fn longest_sleep(&self) -> Option<Duration> {
+        let retry = self.employees.iter().any(|employee| !employee.commands.is_empty());
+        let deadline = match self.stage {
+            Stage::Draining { deadline } => {
+                Some(Duration::from_millis(deadline.since_ms(self.clock.now().mono)))
+            }
+            Stage::Serving | Stage::Stopping => None,
+        };
+        deadline.into_iter().chain(retry.then_some(RETRY)).min()
+    }
+
+    fn heed_signals(&mut self) {
+        let Some(signals) = &mut self.signals else { return };
+        let pending: Vec<i32> = signals.pending().collect();
+        for signal in pending {
+            match (signal, self.stage) {
+                (SIGUSR1, _) => self.count(),
+                (_, Stage::Serving) => self.drain(),
+                (_, Stage::Draining { .. }) => {
+                    info!("a second signal: stopping at once");
+                    self.stop();
+                }
+                (_, Stage::Stopping) => {}
+            }
+        }
+    }
+
+    /// Asks all workers for their numbers, unless an earlier question is still open.
+    fn count(&mut self) {
+        if !self.counting && self.stage != Stage::Stopping {
+            self.counting = true;
+            self.employees.iter_mut().for_each(|employee| employee.counted = None);
+            self.command(Command::Count);
+        }
+    }
+
+    fn hear(&mut self, report: Report) {
+        let employee = &mut self.employees[report.worker.index()];
+        match report.news {
+            News::Started { pinned } => employee.pinned = Some(pinned),
+            News::Draining { connections } => {
+                employee.draining = Some(connections);
+                self.announce_drain();
+            }
+            News::Emptied => employee.emptied = true,
+            News::Counted(counters) => {
+                employee.counted = Some(*counters);
+                self.announce_count();
+            }
+            News::Gone => self.see_off(report.worker),
+        }
+    }
+
+    /// Once all workers have shut their doors: how many connections there are to be closed.
+    fn announce_drain(&self) {
+        let connections: Option<usize> =
+            self.employees.iter().map(|employee| employee.draining).sum();
+        if let Some(connections) = connections {
+            info!(
+                "draining {connections} connections, at most {:?}; a second signal stops at once",
+                self.drain
+            );
+        }
+    }
+
+    /// Once all workers have answered: their numbers, and the sum of them.
+    fn announce_count(&mut self) {
+        let Some(counted) =
+            self.employees.iter().map(|employee| employee.counted).collect::<Option<Vec<_>>>()
+        else {
+            return;
+        };
+        self.counting = false;
+        let mut total = Counters::default();
+        for (worker, counters) in counted.iter().enumerate() {
+            info!("worker {worker}: {counters}");
+            total.add(counters);
+        }
+        info!("all workers: {total}");
+    }
+
+    /// A worker's thread ends: takes what it leaves behind.
+    fn see_off(&mut self, worker: ShardId) {
+        let Some(thread) = self.employees[worker.index()].thread.take() else { return };
+        let told = self.stage == Stage::Stopping;
+        let cause = match thread.join() {
+            Ok(Departure { outcome: Ok(tally), seat }) => {
+                // Closes here what was opened here.
+                drop(seat);
+                self.tally.counters.add(&tally.counters);
+                self.tally.cut += tally.cut;
+                debug_assert!(told, "a worker leaves its loop when it is told to");
+                return;
+            }
+            Ok(Departure { outcome: Err(cause), .. }) => Some(cause),
+            Err(_) => None,
+        };
+        let lost = WorkerLost { worker, cause };
+        error!("{lost}; the other workers are stopped");
+        self.lost.get_or_insert(lost);
+        self.stop();
+    }
+
+    /// Moves a drain on: stops the workers when all are empty, or when the time is over.
+    fn proceed(&mut self) {
+        let Stage::Draining { deadline } = self.stage else { return };
+        if self.employees.iter().all(|employee| employee.emptied) {
+            self.stop();
+        } else if self.clock.now().mono >= deadline {
+            warn!("the time to drain is over; what is left is cut");
+            self.stop();
+        }
+    }
+
+    /// Posts commands that wait, as far as mailboxes have room.
+    fn deliver(&mut self) {
+        for employee in &mut self.employees {
+            while let Some(&command) = employee.commands.front() {
+                match employee.mailbox.try_send(Parcel::Command(command)) {
+                    Err(TrySendError::Full(_)) => break,
+                    // Whoever is gone needs no command.
+                    Ok(()) | Err(TrySendError::Disconnected(_)) => {
+                        employee.commands.pop_front();
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Employee {
+    fn new(mailbox: Sender<Parcel>) -> Employee {
+        Employee {
+            mailbox,
+            commands: VecDeque::new(),
+            thread: None,
+            pinned: None,
+            draining: None,
+            emptied: false,
+            counted: None,
+        }
+    }
+}
+
+impl Drop for Steward {
+    /// Leaves no thread behind.
+    fn drop(&mut self) {
+        self.stop();
+        let _ = self.run();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::super::parcel::REPORTS_PER_WORKER;
+    use super::super::worker::{BELL, Seat};
+    use super::super::worker_thread::Farewell;
+    use super::*;
+    use crate::net::mailbox::mailbox;
+
+    /// A steward and the seats of its workers, whose mailboxes hold one letter.
+    fn house(workers: u16) -> (Steward, Vec<Seat>) {
+        let poll = Poll::new().unwrap();
+        let room = usize::from(workers) * REPORTS_PER_WORKER;
+        let (steward, reports) = mailbox(room, &poll, BELL).unwrap();
+        let mut mailboxes = Vec::new();
+        let seat = |_| {
+            let poll = Poll::new().unwrap();
+            let (sender, mailbox) = mailbox(1, &poll, BELL).unwrap();
+            mailboxes.push(sender);
+            Seat { poll, mailbox, peers: Vec::new(), steward: steward.clone() }
+        };
+        let seats = (0..workers).map(seat).collect();
+        let drain = Duration::from_secs(60);
+        let steward = Steward::new(poll, reports, mailboxes, None, drain, Clock::start()).unwrap();
+        (steward, seats)
+    }
+
+    /// A worker that does `work` and leaves.
+    fn worker(
+        number: u16,
+        seat: Seat,
+        work: impl FnOnce(&Seat) -> io::Result<Tally> + Send + 'static,
+    ) -> JoinHandle<Departure> {
+        thread::spawn(move || {
+            let (worker, steward) = (ShardId(number), seat.steward.clone());
+            let _farewell = Farewell { worker, steward };
+            Departure { outcome: work(&seat), seat }
+        })
+    }
+
+    /// Waits for a command, as a worker would in its loop.
+    fn next_command(seat: &Seat) -> Command {
+        loop {
+            match seat.mailbox.try_receive() {
+                Some(Parcel::Command(command)) => return command,
+                Some(Parcel::Mail { .. }) => panic!("nobody writes mail here"),
+                None => thread::yield_now(),
+            }
+        }
+    }
+
+    fn obedient(seat: &Seat) -> io::Result<Tally> {
+        while next_command(seat) != Command::Stop {}
+        Ok(Tally { cut: 1, ..Tally::default() })
+    }
+
+    #[test]
+    fn a_worker_that_panics_is_missed_and_the_others_are_stopped() {
+        let (mut steward, mut seats) = house(2);
+        steward.employ(worker(0, seats.remove(0), obedient));
+        steward.employ(worker(1, seats.remove(0), |_| panic!("meant to be")));
+        assert_eq!(steward.run().unwrap_err().to_string(), "worker 1 panicked");
+    }
+
+    #[test]
+    fn a_worker_that_fails_to_start_tells_why() {
+        let (mut steward, mut seats) = house(2);
+        steward.employ(worker(0, seats.remove(0), obedient));
+        steward.employ(worker(1, seats.remove(0), |_| Err(io::ErrorKind::AddrInUse.into())));
+        assert_eq!(steward.wait_for_start().unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn workers_are_stopped_when_all_are_empty_and_their_numbers_are_added() {
+        let (mut steward, mut seats) = house(2);
+        for number in 0..2 {
+            steward.employ(worker(number, seats.remove(0), move |seat| {
+                let report = |news| {
+                    let report = Report { worker: ShardId(number), news };
+                    seat.steward.try_send(report).expect("there is room for all of these");
+                };
+                report(News::Started { pinned: number == 0 });
+                assert_eq!(next_command(seat), Command::Drain);
+                report(News::Draining { connections: 1 });
+                report(News::Emptied);
+                obedient(seat)
+            }));
+        }
+        assert!(!steward.wait_for_start().unwrap(), "one is not pinned");
+        steward.drain();
+        steward.drain();
+        let stopped = steward.run().unwrap();
+        assert_eq!(stopped.cut, 2);
+    }
+
+    #[test]
+    fn a_command_waits_while_a_mailbox_is_full() {
+        let (mut steward, mut seats) = house(1);
+        let seat = seats.remove(0);
+        steward.drain();
+        steward.stop();
+        assert_eq!(next_command(&seat), Command::Drain);
+        assert!(seat.mailbox.try_receive().is_none(), "there was no room for a second one");
+        steward.deliver();
+        assert_eq!(next_command(&seat), Command::Stop);
+    }
+}

@@ -1,0 +1,418 @@
+//! The loop of one core.
+//!
+//! Owns one poll, one table of sockets, one door, one mailbox, and one
+//! [`Shard`] around which it turns. Never decides anything about a
+//! session or a message: it brings bytes, mail and time to the shard, and carries out what the
+//! shard says. The server starts one worker a core.
+//!
+//! One turn: sleep, read the clock once, events and unread sockets, accept, mail, timers, fan-out,
+//! post, flush, close. A phase that spends its budget is continued next turn, and that turn does
+//! not sleep; so no crowd and no loud client delays anybody by more than one turn.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crossbeam_channel::TrySendError;
+use log::debug;
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+use super::acceptor::Acceptor;
+use super::parcel::{Command, News, Parcel, Report};
+use crate::base::clock::Clock;
+use crate::base::counters::{CloseReason, Counters};
+use crate::base::ids::{ConnId, ShardId};
+use crate::base::limits::{
+    ACCEPT_BUDGET, CONNECTIONS_RESERVED, EVENTS_PER_TURN, MAIL_BUDGET, READ_CHUNK, WRITE_SLICES,
+    WRITE_SLICES_USUAL,
+};
+use crate::base::time::{Mono, Now};
+use crate::chat::config::ShardConfig;
+use crate::chat::shard::{Progress, Shard, Verdict};
+use crate::net::listener;
+use crate::net::mailbox::{Receiver, Sender};
+use crate::net::socket::{Arrival, Input};
+use crate::net::socket_table::SocketTable;
+
+/// The bell's token, and the door's. Connection ids have 52 bits, so these name no connection.
+pub const BELL: Token = Token(usize::MAX);
+const DOOR: Token = Token(usize::MAX - 1);
+const _: () = assert!(usize::BITS == 64, "a mio token holds a connection id");
+
+/// While letters wait for a full mailbox, a worker sleeps no longer than this.
+const RETRY_MAIL: Duration = Duration::from_millis(1);
+/// What clients are told when the server stops.
+const FAREWELL: &str = "shutting down";
+
+/// What a worker brings into its thread. All of it was opened before file tables became private.
+pub struct Seat {
+    /// The worker's poll.
+    pub poll: Poll,
+    /// Its own mailbox.
+    pub mailbox: Receiver<Parcel>,
+    /// Everybody's mailboxes, by shard.
+    pub peers: Vec<Sender<Parcel>>,
+    /// The steward's mailbox.
+    pub steward: Sender<Report>,
+}
+
+/// Whether the worker goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Serving,
+    Draining,
+    /// Draining, and the steward knows that no connection is left.
+    Emptied,
+    Stopped,
+}
+
+/// A worker at its turns.
+pub struct Worker {
+    shard: Shard,
+    id: ShardId,
+    clock: Clock,
+    now: Now,
+    life: Life,
+    seat: Seat,
+    sockets: SocketTable,
+    acceptor: Acceptor,
+    /// Where reads go before the shard sees them.
+    scratch: Box<[u8]>,
+    /// Sockets that failed in this turn, to be dropped in its close phase.
+    failed: Vec<ConnId>,
+    max_connections: usize,
+    read_budget: usize,
+    write_budget: usize,
+    /// Some phase has work left: the next turn does not sleep.
+    busy: bool,
+    /// Letters wait for a full mailbox.
+    letters_wait: bool,
+}
+
+impl Worker {
+    /// A worker before its first turn. To be called on its own thread.
+    pub fn new(config: ShardConfig, clock: Clock, seat: Seat) -> Worker {
+        let now = clock.now();
+        let limits = config.limits;
+        let id = config.shard;
+        Worker {
+            id,
+            clock,
+            now,
+            life: Life::Serving,
+            seat,
+            sockets: SocketTable::with_capacity(limits.max_connections.min(CONNECTIONS_RESERVED)),
+            acceptor: Acceptor::new(id),
+            scratch: vec![0; READ_CHUNK].into_boxed_slice(),
+            failed: Vec::new(),
+            max_connections: limits.max_connections,
+            read_budget: limits.read_budget,
+            write_budget: limits.write_budget,
+            busy: false,
+            letters_wait: false,
+            shard: Shard::new(config, now),
+        }
+    }
+
+    /// Opens the door on the reserved `address`.
+    ///
+    /// # Errors
+    /// What the kernel says to the listener and its registration.
+    pub fn listen(&mut self, address: SocketAddr) -> io::Result<()> {
+        let mut listener = listener::open(address)?;
+        self.seat.poll.registry().register(&mut listener, DOOR, Interest::READABLE)?;
+        self.acceptor.open(listener);
+        Ok(())
+    }
+
+    /// Turns until it is told to stop. Returns its numbers.
+    ///
+    /// # Errors
+    /// What the kernel says to the poll; a worker cannot go on without it.
+    pub fn run(&mut self) -> io::Result<Counters> {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        while self.life != Life::Stopped {
+            self.sleep(&mut events)?;
+            self.now = self.clock.now();
+            self.take_events(&events);
+            self.turn();
+        }
+        Ok(*self.shard.counters())
+    }
+
+    /// The connections that are open.
+    pub fn connections(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// Closes everything that was opened on this thread, and gives back what was not.
+    pub fn leave(self) -> Seat {
+        self.seat
+    }
+
+    /// All phases of a turn but the first.
+    fn turn(&mut self) {
+        let phases = [
+            self.read_sockets(),
+            self.accept_connections(),
+            self.take_mail(),
+            self.shard.expire(self.now),
+            self.shard.fan_out(self.now),
+        ];
+        self.post_mail();
+        let flushed = self.flush();
+        self.busy = phases.contains(&Progress::More) || flushed == Progress::More;
+        self.close();
+        self.tell_if_emptied();
+    }
+
+    /// Phase: waits for an event, a letter or the next deadline.
+    fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
+        let mut timeout = self.longest_sleep();
+        if timeout != Some(Duration::ZERO) && !self.seat.mailbox.may_sleep() {
+            timeout = Some(Duration::ZERO);
+        }
+        let polled = self.seat.poll.poll(events, timeout);
+        self.seat.mailbox.woke();
+        match polled {
+            // A signal arrived on this thread. There are no events, and the turn goes on without.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                events.clear();
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// How long this turn may sleep; `None` is for ever.
+    fn longest_sleep(&self) -> Option<Duration> {
+        if self.busy || self.sockets.ready() > 0 {
+            return Some(Duration::ZERO);
+        }
+        let until = |deadline: Mono| Duration::from_millis(deadline.since_ms(self.now.mono));
+        let deadlines = [
+            self.shard.next_deadline().map(until),
+            self.acceptor.deadline().map(until),
+            self.letters_wait.then_some(RETRY_MAIL),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Phase: notes what the kernel tells. Nothing is read or written yet.
+    fn take_events(&mut self, events: &Events) {
+        for event in events {
+            match event.token() {
+                BELL => {}
+                DOOR => self.acceptor.note_waiting(),
+                Token(bits) => self.take_socket_event(ConnId::from_bits(bits as u64), event),
+            }
+        }
+    }
+
+    fn take_socket_event(&mut self, conn: ConnId, event: &Event) {
+        let Some(socket) = self.sockets.of(conn) else { return };
+        if event.is_error() && socket.input() == Input::Paused {
+            // What was left unread are requests of a connection that exists no more.
+            self.fail(conn);
+            return;
+        }
+        if event.is_writable() {
+            self.shard.writable(conn);
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            self.sockets.note_readable(conn, event.is_read_closed() || event.is_error());
+        }
+    }
+
+    /// Phase: reads each socket of the queue once, as far as the budget goes.
+    fn read_sockets(&mut self) -> Progress {
+        // What is put back during this phase is for the next turn.
+        let waiting = self.sockets.ready();
+        for _ in 0..waiting.min(self.read_budget) {
+            let Some(conn) = self.sockets.next_ready() else { break };
+            self.read_socket(conn);
+        }
+        if self.sockets.ready() == 0 { Progress::Done } else { Progress::More }
+    }
+
+    fn read_socket(&mut self, conn: ConnId) {
+        if !self.shard.wants_input(conn) {
+            self.sockets.pause(conn);
+            return;
+        }
+        let Some(socket) = self.sockets.of(conn) else { return };
+        match socket.read(&mut self.scratch) {
+            Arrival::Bytes(count) => self.shard.receive(conn, &self.scratch[..count], self.now),
+            Arrival::Nothing => {}
+            Arrival::End => self.shard.end_of_input(conn, self.now),
+            Arrival::Failure => self.fail(conn),
+        }
+        self.sockets.requeue(conn);
+    }
+
+    /// Phase: takes in who waits before the door.
+    fn accept_connections(&mut self) -> Progress {
+        self.accept_at_most(ACCEPT_BUDGET)
+    }
+
+    fn accept_at_most(&mut self, budget: usize) -> Progress {
+        for _ in 0..budget {
+            let Some(stream) = self.acceptor.accept(self.now.mono) else { return Progress::Done };
+            if self.sockets.len() < self.max_connections {
+                self.open(stream);
+            } else {
+                // A client that is closed at once knows more than one that is left hanging.
+                self.acceptor.turn_away(stream, self.max_connections, self.now.mono);
+            }
+        }
+        Progress::More
+    }
+
+    /// Registers a socket, once and for both directions, and tells the shard of it.
+    fn open(&mut self, mut stream: TcpStream) {
+        let token = Token(self.sockets.next_id().to_bits() as usize);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.seat.poll.registry().register(&mut stream, token, interest) {
+            debug!("worker {}: a new socket could not be registered: {error}", self.id);
+            return;
+        }
+        let conn = self.sockets.insert(stream);
+        self.shard.open(conn, self.now);
+    }
+
+    /// Phase: reads the mailbox.
+    fn take_mail(&mut self) -> Progress {
+        for _ in 0..MAIL_BUDGET {
+            match self.seat.mailbox.try_receive() {
+                Some(Parcel::Mail { from, mail }) => self.shard.mail(from, mail, self.now),
+                Some(Parcel::Command(command)) => self.obey(command),
+                None => return Progress::Done,
+            }
+        }
+        Progress::More
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Count => self.report(News::Counted(Box::new(*self.shard.counters()))),
+            Command::Stop => self.life = Life::Stopped,
+            Command::Drain if self.life == Life::Serving => self.drain(),
+            Command::Drain => {}
+        }
+    }
+
+    /// Takes in whoever waits before the door, because shutting it resets them; then shuts it.
+    fn drain(&mut self) {
+        self.life = Life::Draining;
+        self.acceptor.note_waiting();
+        let most = usize::try_from(listener::backlog()).unwrap_or(0);
+        let _ = self.accept_at_most(most);
+        self.acceptor.shut();
+        self.shard.drain(FAREWELL, self.now);
+        self.report(News::Draining { connections: self.sockets.len() });
+    }
+
+    /// Phase: posts what the shard wrote to others.
+    fn post_mail(&mut self) {
+        self.letters_wait = false;
+        let _ = self.shard.retry_mail();
+        while let Some((to, mail)) = self.shard.poll_mail() {
+            let parcel = Parcel::Mail { from: self.id, mail };
+            match self.seat.peers[to.index()].try_send(parcel) {
+                Ok(()) => {}
+                Err(TrySendError::Full(Parcel::Mail { mail, .. })) => {
+                    self.letters_wait = true;
+                    self.shard.mail_refused(to, mail);
+                }
+                Err(TrySendError::Full(Parcel::Command(_))) => unreachable!("it was mail"),
+                // The worker has stopped, and this one is about to be stopped too.
+                Err(TrySendError::Disconnected(_)) => {}
+            }
+        }
+    }
+
+    /// Phase: writes what the turn has produced, each connection's share in one call.
+    fn flush(&mut self) -> Progress {
+        let failed_before = self.failed.len();
+        let mut progress = Progress::More;
+        for _ in 0..self.write_budget {
+            let Some(conn) = self.shard.poll_dirty() else {
+                progress = Progress::Done;
+                break;
+            };
+            self.write(conn);
+        }
+        // Who fails here leaves rooms, and the phases that tell the others of it are over.
+        if self.failed.len() > failed_before { Progress::More } else { progress }
+    }
+
+    fn write(&mut self, conn: ConnId) {
+        let Some(socket) = self.sockets.of(conn) else { return };
+        let mut usual = [IoSlice::new(&[]); WRITE_SLICES_USUAL];
+        let written = match self.shard.gather(conn, &mut usual) {
+            0 => return,
+            WRITE_SLICES_USUAL => {
+                let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
+                let count = self.shard.gather(conn, &mut slices);
+                socket.write(&slices[..count])
+            }
+            count => socket.write(&usual[..count]),
+        };
+        match written {
+            // If bytes remain the shard names the connection again, until the kernel has no room:
+            // only then does the kernel tell when it has.
+            Ok(bytes) => self.shard.sent(conn, bytes, self.now),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.shard.blocked(conn),
+            Err(_) => self.fail(conn),
+        }
+    }
+
+    /// The kernel has given up a connection.
+    fn fail(&mut self, conn: ConnId) {
+        self.shard.closed(conn, CloseReason::SocketError, self.now);
+        self.failed.push(conn);
+    }
+
+    /// Phase, the last: carries out what the shard decided, and frees slots.
+    fn close(&mut self) {
+        let before = self.sockets.len();
+        for conn in self.failed.drain(..) {
+            self.sockets.remove(conn);
+        }
+        while let Some(verdict) = self.shard.poll_verdict() {
+            match verdict {
+                Verdict::Resume(conn) => self.sockets.resume(conn),
+                Verdict::Shutdown(conn) => {
+                    if let Some(socket) = self.sockets.of(conn) {
+                        socket.shut_down_writing();
+                    }
+                    // What was left unread would turn the close into a reset, and a reset takes
+                    // the last words away from the peer.
+                    self.sockets.resume(conn);
+                }
+                Verdict::Close(conn, reason) => {
+                    debug!("worker {}: {conn:?} closed: {}", self.id, reason.name());
+                    self.sockets.remove(conn);
+                }
+            }
+        }
+        if self.sockets.len() < before {
+            self.acceptor.note_descriptor_freed();
+        }
+    }
+
+    fn tell_if_emptied(&mut self) {
+        if self.life == Life::Draining && self.sockets.is_empty() {
+            self.life = Life::Emptied;
+            self.report(News::Emptied);
+        }
+    }
+
+    /// Tells the steward, whose mailbox has room for all that it can have asked for. Where it is
+    /// gone, nobody wants to know.
+    fn report(&self, news: News) {
+        let _ = self.seat.steward.try_send(Report { worker: self.id, news });
+    }
+}

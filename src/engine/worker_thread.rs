@@ -1,0 +1,97 @@
+//! The life of a worker's thread, from its core to its farewell.
+//!
+//! Owns the order in which a thread becomes a worker. Never turns: [`Worker`] does. The server
+//! starts these threads, the steward joins them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+
+use core_affinity::CoreId;
+
+use super::config::FileTables;
+use super::parcel::{News, Report};
+use super::worker::{Seat, Worker};
+use crate::base::clock::Clock;
+use crate::base::counters::Counters;
+use crate::base::ids::ShardId;
+use crate::chat::config::ShardConfig;
+use crate::net::file_table;
+use crate::net::mailbox::Sender;
+
+/// What a thread needs to become a worker.
+pub(super) struct WorkerThread {
+    pub(super) core: Option<CoreId>,
+    pub(super) tables: FileTables,
+    /// Whether the server is all there is in this process: every open descriptor is its own then.
+    pub(super) alone: bool,
+    /// The descriptor that holds the port until the workers listen.
+    pub(super) reserved: RawFd,
+    pub(super) address: SocketAddr,
+    pub(super) clock: Clock,
+    pub(super) seat: Seat,
+    pub(super) config: ShardConfig,
+}
+
+/// What is left of a worker when its thread has ended.
+pub(super) struct Departure {
+    /// How it went.
+    pub(super) outcome: io::Result<Tally>,
+    /// Opened before file tables became private, and to be closed in the table in which it was
+    /// opened: the thread's own copies go with its table.
+    pub(super) seat: Seat,
+}
+
+/// What a worker has to show for itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    pub(super) counters: Counters,
+    /// Connections that were still open when it left its loop.
+    pub(super) cut: usize,
+}
+
+/// Tells the steward that the thread ends, however it ends.
+pub(super) struct Farewell {
+    pub(super) worker: ShardId,
+    pub(super) steward: Sender<Report>,
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        let _ = self.steward.try_send(Report { worker: self.worker, news: News::Gone });
+    }
+}
+
+impl WorkerThread {
+    /// Becomes a worker, turns until told to stop, and closes all that was opened here.
+    pub(super) fn run(self) -> Departure {
+        let id = self.config.shard;
+        let steward = self.seat.steward.clone();
+        let _farewell = Farewell { worker: id, steward: steward.clone() };
+        let pinned = self.core.is_some_and(core_affinity::set_for_current);
+        // Before anything is opened on this thread.
+        if let Err(error) = self.take_table() {
+            return Departure { outcome: Err(error), seat: self.seat };
+        }
+        let mut worker = Worker::new(self.config, self.clock, self.seat);
+        let outcome = worker.listen(self.address).and_then(|()| {
+            let _ = steward.try_send(Report { worker: id, news: News::Started { pinned } });
+            worker.run()
+        });
+        let outcome = outcome.map(|counters| Tally { counters, cut: worker.connections() });
+        Departure { outcome, seat: worker.leave() }
+    }
+
+    fn take_table(&self) -> io::Result<()> {
+        if self.tables == FileTables::Private {
+            let table = file_table::make_private()?;
+            if self.alone {
+                // All else is meant to be here, the signals' pipe above all.
+                table.close_copy(self.reserved);
+            } else {
+                table.close_strangers();
+            }
+        }
+        Ok(())
+    }
+}

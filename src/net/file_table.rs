@@ -1,0 +1,145 @@
+//! File descriptors as the kernel counts and keeps them.
+//!
+//! Owns the limit on open files and the private descriptor table of a worker. Never opens or owns
+//! a descriptor. The only file with `unsafe`: the kernel offers these calls on bare numbers, and
+//! no type of Rust says in which table a number is meant. The server raises the limit; each worker
+//! makes its table private.
+//!
+//! Why a table of one's own: the kernel counts references on every use of a descriptor in a shared
+//! table and none in a private one, accepting does not contend with other cores, and the limit on
+//! open files holds for each table.
+
+use std::fs;
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::RawFd;
+use std::thread;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+/// Raises the soft limit on open files to the hard one, as far as the kernel agrees.
+///
+/// Returns how many descriptors one table may hold now. Never fails: where the kernel refuses, the
+/// limit is what it was.
+pub fn raise_open_file_limit() -> u64 {
+    let found = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: found.maximum, maximum: found.maximum };
+    let limit = match setrlimit(Resource::Nofile, wanted) {
+        Ok(()) => found.maximum,
+        Err(_) => found.current,
+    };
+    limit.unwrap_or(u64::MAX)
+}
+
+/// Whether this process may give its threads tables of their own.
+///
+/// Tried on a thread that ends at once, because there is no way back. Container runtimes are known
+/// to forbid the call.
+///
+/// # Errors
+/// What the kernel says to `unshare`, or to the making of a thread.
+pub fn try_private() -> io::Result<()> {
+    let trial = thread::Builder::new().name("cb-trial".into());
+    trial
+        .spawn(|| make_private().map(drop))?
+        .join()
+        .unwrap_or_else(|_| Err(io::Error::other("panic")))
+}
+
+/// Proof that the current thread has a descriptor table of its own.
+#[derive(Debug)]
+pub struct PrivateTable {
+    /// The proof does not hold on another thread, so it cannot be sent there.
+    here: PhantomData<*const ()>,
+}
+
+/// Gives the current thread its own copy of the descriptor table.
+///
+/// From here on a descriptor opened by this thread exists for no other, and the other way round;
+/// what was open before exists in both. So: whatever several threads use (wakers, the signals'
+/// pipe, standard error) must be open before, and nothing that owns a descriptor may be sent to or
+/// from this thread afterwards, except what was open before.
+///
+/// # Errors
+/// What the kernel says to `unshare(CLONE_FILES)`.
+pub(crate) fn make_private() -> io::Result<PrivateTable> {
+    // SAFETY: the danger of the call is that a number opened in one table is used in another,
+    // where it names nothing or a stranger. The worker, which alone calls this (the trial's thread
+    // ends at once), keeps to the rule above: it owns its listener and sockets from their opening
+    // to their closing, mail between workers carries no descriptor, and its poll and all wakers
+    // were opened before, hence are the same files under the same numbers in every table.
+    unsafe { unshare_unsafe(UnshareFlags::FILES) }?;
+    Ok(PrivateTable { here: PhantomData })
+}
+
+impl PrivateTable {
+    /// Closes this table's copy of a descriptor that another thread owns in its own table.
+    pub fn close_copy(&self, descriptor: RawFd) {
+        // SAFETY: the table belongs to this thread alone, so no other thread can lose the
+        // descriptor; and this thread owns nothing under that number, since the caller names one
+        // that was opened, and is owned, elsewhere.
+        unsafe { rustix::io::close(descriptor) };
+    }
+
+    /// Closes this table's copies of all sockets, pipes and files but the standard streams.
+    ///
+    /// For a server inside a larger process: a copy of a stranger's socket would keep that
+    /// connection open after its owner has closed it. Polls and wakers stay. Must be called before
+    /// this thread opens anything of its own.
+    pub fn close_strangers(&self) {
+        let Ok(entries) = fs::read_dir("/proc/thread-self/fd") else { return };
+        let numbers: Vec<RawFd> = entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter(|&number| number > 2)
+            .collect();
+        for number in numbers {
+            // The listing's own descriptor is in the list and closed by now: it has no link.
+            let link = fs::read_link(format!("/proc/thread-self/fd/{number}"));
+            if link
+                .is_ok_and(|link| !link.as_os_str().as_encoded_bytes().starts_with(b"anon_inode:"))
+            {
+                self.close_copy(number);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn raising_the_limit_twice_changes_nothing_more() {
+        let limit = raise_open_file_limit();
+        assert!(limit > 0);
+        assert_eq!(raise_open_file_limit(), limit);
+    }
+
+    #[test]
+    fn a_private_table_without_strangers_keeps_no_connection_of_others_alive() {
+        if try_private().is_err() {
+            return; // Nothing to prove where the kernel forbids private tables.
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut theirs, _) = listener.accept().unwrap();
+        theirs.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let (ready, is_ready) = crossbeam_channel::bounded::<()>(0);
+        let (finish, finished) = crossbeam_channel::bounded::<()>(0);
+        let thread = thread::spawn(move || {
+            make_private().unwrap().close_strangers();
+            ready.send(()).unwrap();
+            finished.recv().unwrap();
+        });
+        is_ready.recv().unwrap();
+        drop(ours);
+        assert_eq!(theirs.read(&mut [0]).unwrap(), 0, "the peer hears of the close at once");
+        finish.send(()).unwrap();
+        thread.join().unwrap();
+    }
+}

@@ -1,0 +1,145 @@
+//! Listening sockets.
+//!
+//! Owns how a port is reserved at start and how each worker opens its own listener on it. Never
+//! accepts: the worker's acceptor does. The server calls [`reserve`] once, each worker [`open`].
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use mio::net::TcpListener;
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+
+/// First TCP keepalive probe after this long without a segment, and the pace of further ones.
+///
+/// A text client has no PONG to send, so the kernel finds out whether its host is still there.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(15))
+    .with_retries(4);
+
+/// The backlog asked for where the system's limit cannot be read.
+const BACKLOG_FALLBACK: i32 = 4_096;
+
+/// A port held for the workers until all of them listen on it.
+///
+/// It is bound and does not listen, so no connection waits in it and none is reset when it goes.
+/// While it is held, nobody who asks the kernel for any free port is given this one.
+#[derive(Debug)]
+pub struct Reservation {
+    socket: Socket,
+    address: SocketAddr,
+}
+
+impl Reservation {
+    /// The address that is held, with a real port where 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The descriptor, for a worker that closes the copy in its own file table.
+    pub fn descriptor(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+/// Holds `address` for listeners that [`open`] will make.
+///
+/// The socket is bound without `SO_REUSEPORT`: with it, a second server of the same user could
+/// join the first one's port, and the kernel would deal out clients between the two.
+///
+/// # Errors
+/// What `bind` says: [`io::ErrorKind::AddrInUse`] where anybody listens there already.
+pub fn reserve(address: SocketAddr) -> io::Result<Reservation> {
+    let socket = bound(address, Sharing::Alone)?;
+    let address = local_address(&socket)?;
+    Ok(Reservation { socket, address })
+}
+
+/// A listener of one worker on the reserved `address`, in the kernel's group for that port.
+///
+/// Options are set here once; accepted sockets inherit all of them.
+///
+/// # Errors
+/// What the kernel says to `socket`, `setsockopt`, `bind` or `listen`.
+pub fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = bound(address, Sharing::Group)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
+    socket.listen(backlog())?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// How many connections may wait to be accepted: the most that the system allows.
+pub fn backlog() -> i32 {
+    std::fs::read_to_string("/proc/sys/net/core/somaxconn")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(BACKLOG_FALLBACK)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    Alone,
+    Group,
+}
+
+fn bound(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    if domain == Domain::IPV6 {
+        // `[::]` serves both families, whatever the system's default is.
+        socket.set_only_v6(false)?;
+    }
+    // A port whose last connections are still in TIME_WAIT can be listened on again.
+    socket.set_reuse_address(true)?;
+    if sharing == Sharing::Group {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&SockAddr::from(address))?;
+    Ok(socket)
+}
+
+fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
+    socket
+        .local_addr()?
+        .as_socket()
+        .ok_or_else(|| io::Error::other("the kernel bound the listener to no internet address"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn any_port() -> SocketAddr {
+        "127.0.0.1:0".parse().unwrap()
+    }
+
+    #[test]
+    fn a_reserved_port_takes_several_listeners_and_no_second_reservation() {
+        let reservation = reserve(any_port()).unwrap();
+        let address = reservation.address();
+        assert_ne!(address.port(), 0);
+        let _first = open(address).unwrap();
+        let _second = open(address).unwrap();
+        assert_eq!(reserve(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(reservation);
+        assert_eq!(reserve(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_plain_listener_makes_the_port_busy() {
+        let plain = std::net::TcpListener::bind(any_port()).unwrap();
+        let error = reserve(plain.local_addr().unwrap()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_port_is_free_again_once_its_listeners_are_gone() {
+        let reservation = reserve(any_port()).unwrap();
+        let address = reservation.address();
+        drop((open(address).unwrap(), reservation));
+        assert_eq!(reserve(address).unwrap().address(), address);
+    }
+}

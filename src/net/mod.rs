@@ -1,0 +1,11 @@
+//! Sockets and wake-ups: the layer at which mio begins.
+//!
+//! Owns how a listener is opened, what a worker remembers of a socket, how workers post to each
+//! other, and the calls about file descriptors. Never knows what the bytes mean or who is allowed
+//! what: the heart does. The engine's worker puts these parts together.
+
+pub mod file_table;
+pub mod listener;
+pub mod mailbox;
+pub mod socket;
+pub mod socket_table;

@@ -1,0 +1,137 @@
+//! One connected socket as a worker remembers it.
+//!
+//! Owns the stream, the generation that tells it from earlier tenants of its slot, and how far its
+//! input has been read. Never keeps bytes. The worker holds all of them in a
+//! [`SocketTable`](super::socket_table::SocketTable).
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
+
+use mio::net::TcpStream;
+
+/// How far a socket's input has been read.
+///
+/// Readiness is edge-triggered: the kernel tells once that bytes have come. Whoever stops before
+/// all of them are read must remember having done so, and this is the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// All that the kernel has told of is read. The next bytes bring an event.
+    Drained,
+    /// Bytes may wait; the socket stands in the queue of those to be read.
+    Ready,
+    /// Bytes may wait; the heart wants them left in the kernel until it says otherwise.
+    Paused,
+    /// The peer will send no more, or the socket failed. Never read again.
+    Ended,
+}
+
+/// What one read gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// So many bytes.
+    Bytes(usize),
+    /// No bytes now.
+    Nothing,
+    /// The peer has closed its side.
+    End,
+    /// The kernel reported an error; the connection is gone.
+    Failure,
+}
+
+/// A connected socket: one entry of a worker's slab.
+#[derive(Debug)]
+pub struct Socket {
+    stream: TcpStream,
+    generation: u32,
+    input: Input,
+    /// An event has told that the peer closed its side: there will be no further one.
+    peer_closed: bool,
+}
+
+// One per connection. In debug builds mio adds an identity for its own checks.
+#[cfg(not(debug_assertions))]
+const _: () = assert!(size_of::<Socket>() <= 12, "with the slab's own word, 16 bytes");
+
+impl Socket {
+    /// A newly accepted stream. Nothing is known of its input until the first event.
+    pub fn new(stream: TcpStream, generation: u32) -> Socket {
+        Socket { stream, generation, input: Input::Drained, peer_closed: false }
+    }
+
+    /// The number that tells this connection from others that had the same slot.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// How far its input has been read.
+    pub fn input(&self) -> Input {
+        self.input
+    }
+
+    /// Says that the queue of sockets to be read holds it, or does not any more.
+    pub(super) fn set_input(&mut self, input: Input) {
+        self.input = input;
+    }
+
+    /// The kernel has told that the peer closed its side.
+    pub(super) fn note_peer_closed(&mut self) {
+        self.peer_closed = true;
+    }
+
+    /// Reads once, and notes whether more may wait.
+    ///
+    /// A read that does not fill `buffer` has emptied the socket, and the next byte brings an
+    /// event; unless the peer has closed, for then the only thing that follows is the read of
+    /// zero bytes, of which no event tells.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Arrival {
+        match self.stream.read(buffer) {
+            Ok(0) => {
+                self.input = Input::Ended;
+                Arrival::End
+            }
+            Ok(count) => {
+                let more = count == buffer.len() || self.peer_closed;
+                self.input = if more { Input::Ready } else { Input::Drained };
+                Arrival::Bytes(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.input = Input::Drained;
+                Arrival::Nothing
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.input = Input::Ready;
+                Arrival::Nothing
+            }
+            Err(_) => {
+                self.input = Input::Ended;
+                Arrival::Failure
+            }
+        }
+    }
+
+    /// Hands `slices` to the kernel in one call. Returns how many bytes it took.
+    ///
+    /// # Errors
+    /// What the kernel says; [`io::ErrorKind::WouldBlock`] when it has no room.
+    pub fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        loop {
+            // One slice is the common case, and `send` is cheaper than `writev`.
+            let written = match slices {
+                [only] => self.stream.write(only),
+                several => self.stream.write_vectored(several),
+            };
+            match written {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Tells the peer that no more will come.
+    ///
+    /// A socket that has failed meanwhile cannot be told; its next read says so.
+    pub fn shut_down_writing(&self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+}
