@@ -155,6 +155,7 @@ impl Visit {
             Wish::Who(_) => {
                 let expected = [Code::NotFound, Code::Unavailable];
                 assert!(expected.contains(&code), "{code:?} {text}");
+                self.unasked += usize::from(code == Code::Unavailable);
             }
             Wish::Refusal(codes) => assert!(codes.contains(&code), "{code:?} {text}"),
         }

@@ -173,7 +173,6 @@ impl RoomView {
         if self.stay.is_none() {
             self.stay =
                 Some(Stay { epoch: None, head: None, items: Vec::new(), end: None, known_since });
-            self.begun_by = self.moves.len().saturating_sub(1);
         }
     }
 
@@ -183,10 +182,14 @@ impl RoomView {
     pub(crate) fn current(&mut self) -> &mut Stay {
         if self.stay.is_none() {
             let left = self.moves.iter().rposition(|m| !m.join && m.done == Some(true));
-            let open = &self.moves[left.map_or(0, |number| number + 1)..];
-            let blind = open.iter().any(|m| m.join && m.reference == 0 && m.done.is_none());
-            assert!(blind, "something was told of a room outside of every stay: {:?}", self.moves);
+            let open = left.map_or(0, |number| number + 1);
+            let is_blind = |m: &Move| m.join && m.reference == 0 && m.done.is_none();
+            let blind = self.moves[open..].iter().position(is_blind);
+            let blind = blind.unwrap_or_else(|| {
+                panic!("something was told of a room outside of every stay: {:?}", self.moves)
+            });
             self.begin_blind(None);
+            self.begun_by = open + blind;
         }
         self.stay.as_mut().expect("it was just begun")
     }

@@ -69,6 +69,8 @@ pub(crate) struct Visit {
     /// Pings of its own that were not answered, by number.
     pub(crate) pings: Vec<Heartbeat>,
     pub(crate) rosters: Vec<Roster>,
+    /// Questions of who is in a room that were refused, because too much was under way.
+    pub(crate) unasked: usize,
     /// Codes of errors about the connection, or about a request with ref 0.
     pub(crate) errors: Vec<Code>,
     pub(crate) went_away: bool,
@@ -108,6 +110,7 @@ impl Visit {
             echoes: VecDeque::new(),
             pings: Vec::new(),
             rosters: Vec::new(),
+            unasked: 0,
             errors: Vec::new(),
             went_away: false,
             mute: false,

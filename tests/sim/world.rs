@@ -243,7 +243,9 @@ impl World {
                         continue;
                     }
                     open += 1;
-                    let wanted = view.is_wanted();
+                    // Whoever was refused may be in, or not: after a leave it is out.
+                    let refused = view.moves.last().is_some_and(|m| m.done == Some(false));
+                    let wanted = view.is_wanted() && !refused;
                     self.with_client(index, |client, world| {
                         let mut wisher = client.wisher(id, world);
                         if wanted { wisher.join(room, true) } else { wisher.leave(room, true) }
@@ -278,8 +280,11 @@ impl World {
     /// Every client that can asks who is in every room; text clients write letters, too.
     fn ask_all(&mut self) -> Vec<usize> {
         let mut letters = Vec::new();
+        for visit in &mut self.visits {
+            visit.rosters.clear();
+            visit.unasked = 0;
+        }
         for (index, id) in self.able_clients() {
-            self.visits[id].rosters.clear();
             let user = self.visits[id].user.clone();
             self.with_client(index, |client, world| {
                 let rooms = world.plan.rooms;
@@ -318,7 +323,7 @@ impl World {
                 self.send_one_away();
             }
             let hurry = self.workers.iter().all(|worker| worker.shard.connections() == 0);
-            let ms = if hurry { self.dice.number(0..=900) } else { self.dice.number(0..=20) };
+            let ms = if hurry { self.dice.number(0..=300) } else { self.dice.number(0..=20) };
             self.now = self.now.plus_ms(ms);
             self.play_round();
         }
