@@ -17,6 +17,7 @@ use crate::wire::message::Names;
 
 use super::batch::Batch;
 use super::hash::NameHasher;
+use super::session::Stay;
 
 /// A room in its home's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +136,11 @@ impl HomeRoom {
         &mut self.links[index]
     }
 
+    /// Whether `shard` has members.
+    pub fn is_linked(&self, shard: ShardId) -> bool {
+        self.links.iter().any(|link| link.shard == shard)
+    }
+
     /// A member of `shard` left; the last one ends the link.
     ///
     /// # Panics
@@ -156,12 +162,45 @@ pub struct HomeTable {
     rooms: Slab<HomeRoom>,
     index: HashTable<HomeKey>,
     last_epoch: u32,
+    /// Stays that were refused and whose leave is under way.
+    refused: HashTable<(ShardId, Stay)>,
 }
 
 impl HomeTable {
     /// An empty table.
     pub fn new(hasher: NameHasher) -> HomeTable {
-        HomeTable { hasher, rooms: Slab::new(), index: HashTable::new(), last_epoch: 0 }
+        HomeTable {
+            hasher,
+            rooms: Slab::new(),
+            index: HashTable::new(),
+            last_epoch: 0,
+            refused: HashTable::new(),
+        }
+    }
+
+    /// Notes that a stay of a connection of `shard` was refused, until its leave arrives.
+    pub fn refuse(&mut self, shard: ShardId, stay: Stay) {
+        let hasher = self.hasher;
+        let rehash = |refused: &(ShardId, Stay)| hash_of_stay(hasher, *refused);
+        self.refused.insert_unique(rehash(&(shard, stay)), (shard, stay), rehash);
+    }
+
+    /// Whether a stay of a connection of `shard` was refused.
+    pub fn is_refused(&self, shard: ShardId, stay: Stay) -> bool {
+        let hash = hash_of_stay(self.hasher, (shard, stay));
+        self.refused.find(hash, |refused| *refused == (shard, stay)).is_some()
+    }
+
+    /// The leave of a stay arrived. Returns whether the stay was refused.
+    pub fn forget_refused(&mut self, shard: ShardId, stay: Stay) -> bool {
+        let hash = hash_of_stay(self.hasher, (shard, stay));
+        let entry = self.refused.find_entry(hash, |refused| *refused == (shard, stay));
+        entry.map(|entry| entry.remove()).is_ok()
+    }
+
+    /// How many refused stays wait for their leave.
+    pub fn refused(&self) -> usize {
+        self.refused.len()
     }
 
     /// The room called `name`, whose hash is `hash`.
@@ -229,6 +268,10 @@ impl HomeTable {
     }
 }
 
+fn hash_of_stay(hasher: NameHasher, (shard, stay): (ShardId, Stay)) -> u64 {
+    hasher.seal(u64::from(shard.0) << 32 | u64::from(stay.number()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,6 +296,19 @@ mod tests {
         }
         assert_eq!(Names::new(&roster.names(1 << 20)).count(), ROSTER_MAX);
         assert_eq!(Names::new(&roster.names(25)).count(), 2);
+    }
+
+    #[test]
+    fn a_refused_stay_is_remembered_until_its_leave() {
+        let mut homes = HomeTable::new(NameHasher::new([1, 2]));
+        let stay = Stay::default().next();
+        homes.refuse(ShardId(1), stay);
+        assert!(homes.is_refused(ShardId(1), stay));
+        assert!(!homes.is_refused(ShardId(2), stay));
+        assert!(!homes.forget_refused(ShardId(1), stay.next()));
+        assert!(homes.forget_refused(ShardId(1), stay));
+        assert!(!homes.forget_refused(ShardId(1), stay));
+        assert_eq!(homes.refused(), 0);
     }
 
     #[test]

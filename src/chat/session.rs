@@ -112,6 +112,11 @@ impl Stay {
     pub fn next(self) -> Stay {
         Stay((self.0 + 1) & !NOTIFY_BIT)
     }
+
+    /// Its number within its shard.
+    pub fn number(self) -> u32 {
+        self.0
+    }
 }
 
 /// Where a member stands in its room's list.

@@ -321,6 +321,7 @@ impl Shard {
             sessions: self.sessions.len(),
             rooms: self.rooms.len() - 1,
             home_rooms: self.homes.len() - usize::from(self.everyone_home() == self.id),
+            refused_joins: self.homes.refused(),
             users: self.directory.len(),
             letters: (0..self.shards).map(|to| self.postbag.waiting_for(ShardId(to))).sum(),
             timers: self.wheel.len(),
@@ -337,6 +338,8 @@ pub struct Holdings {
     pub rooms: usize,
     /// Rooms whose home is here, the room `*` not counted.
     pub home_rooms: usize,
+    /// Joins that this home refused and whose leave has not arrived.
+    pub refused_joins: usize,
     /// Sessions of users whose home is here.
     pub users: usize,
     /// Letters that wait to be posted.

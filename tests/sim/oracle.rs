@@ -122,10 +122,9 @@ fn judge_stay(world: &World, visit: &Visit, room: usize, stay: &Stay, present: b
             match world.ledger.withheld_from((room, epoch, seq), visit.id) {
                 Some(true) => {}
                 None => unexplained += 1,
-                Some(false) => panic!(
-                    "visit {} misses message {seq} of {} in {stay:?}",
-                    visit.id, ROOMS[room]
-                ),
+                Some(false) => {
+                    panic!("visit {} misses message {seq} of {} in {stay:?}", visit.id, ROOMS[room])
+                }
             }
         }
     };
