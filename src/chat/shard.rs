@@ -447,7 +447,12 @@ impl Shard {
         }
         let session = self.sessions.get_mut(conn).expect("it was just there");
         session.state = State::Closing(reason);
-        session.marks.clear(Marks::PAUSED);
+        if session.marks.has(Marks::PAUSED) {
+            // The shell is to see it hang up, and must not leave bytes unread: they would turn the
+            // close into a reset.
+            session.marks.clear(Marks::PAUSED);
+            self.verdicts.push_back(Verdict::Resume(conn));
+        }
         if let Some(input) = session.input.take() {
             self.outboxes.release_buffer(*input);
         }
