@@ -233,8 +233,8 @@ impl Shard {
             Some(place) => self.vacate(membership.room, place),
         }
         let room = self.rooms.get(membership.room);
-        let (home, room) = (room.home, room.name.clone());
-        self.send(home, Mail::Leave { room, user }, now);
+        let (home, room, stay) = (room.home, room.name.clone(), membership.stay());
+        self.send(home, Mail::Leave { room, user, stay }, now);
         self.rooms.remove_if_unused(membership.room);
     }
 

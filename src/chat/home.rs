@@ -4,6 +4,7 @@
 //! count of members per shard and the users present. Never delivers: it fills batches, and the
 //! shard ([`homes`](super::homes)) posts them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -16,6 +17,7 @@ use crate::base::time::Mono;
 use super::batch::Batch;
 use super::hash::NameHasher;
 use super::roster::Roster;
+use super::session::Stay;
 
 /// A room in its home's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +69,11 @@ impl HomeRoom {
         &mut self.links[index]
     }
 
+    /// Whether `shard` has members.
+    pub fn is_linked(&self, shard: ShardId) -> bool {
+        self.links.iter().any(|link| link.shard == shard)
+    }
+
     /// A member of `shard` left; the last one ends the link.
     ///
     /// # Panics
@@ -88,12 +95,40 @@ pub struct HomeTable {
     rooms: Slab<HomeRoom>,
     index: HashTable<HomeKey>,
     last_epoch: u32,
+    /// Stays that were refused and whose leave is under way.
+    refused: BTreeSet<(ShardId, Stay)>,
 }
 
 impl HomeTable {
     /// An empty table.
     pub fn new(hasher: NameHasher) -> HomeTable {
-        HomeTable { hasher, rooms: Slab::new(), index: HashTable::new(), last_epoch: 0 }
+        HomeTable {
+            hasher,
+            rooms: Slab::new(),
+            index: HashTable::new(),
+            last_epoch: 0,
+            refused: BTreeSet::new(),
+        }
+    }
+
+    /// Notes that a stay of a connection of `shard` was refused, until its leave arrives.
+    pub fn refuse(&mut self, shard: ShardId, stay: Stay) {
+        self.refused.insert((shard, stay));
+    }
+
+    /// Whether a stay of a connection of `shard` was refused.
+    pub fn is_refused(&self, shard: ShardId, stay: Stay) -> bool {
+        self.refused.contains(&(shard, stay))
+    }
+
+    /// The leave of a stay arrived. Returns whether the stay was refused.
+    pub fn forget_refused(&mut self, shard: ShardId, stay: Stay) -> bool {
+        self.refused.remove(&(shard, stay))
+    }
+
+    /// How many refused stays wait for their leave.
+    pub fn refused(&self) -> usize {
+        self.refused.len()
     }
 
     /// The room called `name`, whose hash is `hash`.
@@ -164,6 +199,19 @@ impl HomeTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refused_stay_is_remembered_until_its_leave() {
+        let mut homes = HomeTable::new(NameHasher::new([1, 2]));
+        let stay = Stay::default().next();
+        homes.refuse(ShardId(1), stay);
+        assert!(homes.is_refused(ShardId(1), stay));
+        assert!(!homes.is_refused(ShardId(2), stay));
+        assert!(!homes.forget_refused(ShardId(1), stay.next()));
+        assert!(homes.forget_refused(ShardId(1), stay));
+        assert!(!homes.forget_refused(ShardId(1), stay));
+        assert_eq!(homes.refused(), 0);
+    }
 
     #[test]
     fn a_room_made_again_has_another_epoch() {

@@ -210,7 +210,17 @@ impl Shard {
     pub(super) fn home_join(&mut self, room: Name, joiner: Joiner, now: Now) {
         let Joiner { user, member, reference, stay, again } = joiner;
         let hash = self.hasher.hash(&room);
-        let Some(key) = self.home_room(&room, hash, now) else {
+        let key = if again {
+            // Where the shard has no member, the join before this one was refused.
+            let linked = |key: &HomeKey| self.homes.get(*key).is_linked(member.shard());
+            self.homes.find(&room, hash).filter(linked)
+        } else {
+            self.home_room(&room, hash, now)
+        };
+        let Some(key) = key else {
+            if !again {
+                self.homes.refuse(member.shard(), stay);
+            }
             return self.refuse_for_home(member, reference, Asked::Join { stay }, now);
         };
         self.close_batch(key);
@@ -229,8 +239,18 @@ impl Shard {
         }
     }
 
-    /// Lets a member of `from` out.
-    pub(super) fn home_leave(&mut self, from: ShardId, room: &Name, user: Name, now: Now) {
+    /// Lets a member of `from` out, unless it was never let in.
+    pub(super) fn home_leave(
+        &mut self,
+        from: ShardId,
+        room: &Name,
+        user: Name,
+        stay: Stay,
+        now: Now,
+    ) {
+        if self.homes.forget_refused(from, stay) {
+            return;
+        }
         let key = self.homes.find(room, self.hasher.hash(room)).expect("a member keeps its room");
         let home = self.homes.get_mut(key);
         let gone = home.roster.leave(&user);
@@ -245,15 +265,17 @@ impl Shard {
         self.list_if_idle(key, now);
     }
 
-    /// A member changed its name.
+    /// A member changed its name, unless it was never let in.
     pub(super) fn home_rename(
         &mut self,
         room: &Name,
-        from: Name,
-        to: Name,
-        member: Address,
+        (from, to): (Name, Name),
+        (member, stay): (Address, Stay),
         now: Now,
     ) {
+        if self.homes.is_refused(member.shard(), stay) {
+            return;
+        }
         let key = self.homes.find(room, self.hasher.hash(room)).expect("a member keeps its room");
         if self.homes.get_mut(key).roster.leave(&from) {
             self.tell_presence(key, PresenceKind::Left, from, Some(member), now);

@@ -30,9 +30,9 @@ impl Shard {
                 let joiner = Joiner { user, member, reference, stay, again };
                 self.home_join(room, joiner, now);
             }
-            Mail::Leave { room, user } => self.home_leave(from, &room, user, now),
-            Mail::Rename { room, from, to, member } => {
-                self.home_rename(&room, from, to, member, now);
+            Mail::Leave { room, user, stay } => self.home_leave(from, &room, user, stay, now),
+            Mail::Rename { room, from, to, member, stay } => {
+                self.home_rename(&room, (from, to), (member, stay), now);
             }
             Mail::Publish { room, from, origin, reference, echo, body } => {
                 let said = Said { from: &from, origin, reference, echo, body: &body };
@@ -172,8 +172,8 @@ impl Shard {
                 let pending = session.memberships().find(|m| m.stay() == stay).copied();
                 if let Some(membership) = pending.filter(|m| m.place == Place::PENDING) {
                     session.remove_membership(membership.room);
-                    self.rooms.get_mut(membership.room).joining -= 1;
-                    self.rooms.remove_if_unused(membership.room);
+                    let user = session.user.clone().expect("a member has a user");
+                    self.leave_room(&membership, user, now);
                     self.forget_current_room(conn, membership.room);
                 } else {
                     self.question_answered(conn);

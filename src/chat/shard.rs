@@ -323,6 +323,7 @@ impl Shard {
             sessions: self.sessions.len(),
             rooms: self.rooms.len() - 1,
             home_rooms: self.homes.len() - usize::from(self.everyone_home() == self.id),
+            refused_joins: self.homes.refused(),
             users: self.directory.len(),
             letters: (0..self.shards).map(|to| self.postbag.waiting_for(ShardId(to))).sum(),
             timers: self.wheel.len(),
@@ -339,6 +340,8 @@ pub struct Holdings {
     pub rooms: usize,
     /// Rooms whose home is here, the room `*` not counted.
     pub home_rooms: usize,
+    /// Joins that this home refused and whose leave has not arrived.
+    pub refused_joins: usize,
     /// Sessions of users whose home is here.
     pub users: usize,
     /// Letters that wait to be posted.
@@ -448,7 +451,12 @@ impl Shard {
         }
         let session = self.sessions.get_mut(conn).expect("it was just there");
         session.state = State::Closing(reason);
-        session.marks.clear(Marks::PAUSED);
+        if session.marks.has(Marks::PAUSED) {
+            // The shell is to see it hang up, and must not leave bytes unread: they would turn the
+            // close into a reset.
+            session.marks.clear(Marks::PAUSED);
+            self.verdicts.push_back(Verdict::Resume(conn));
+        }
         if let Some(input) = session.input.take() {
             self.outboxes.release_buffer(*input);
         }
