@@ -17,6 +17,8 @@ use crate::base::limits::FAN_OUT_SLICE;
 use crate::base::name::Name;
 use crate::base::time::Now;
 
+use crate::wire::message::PresenceKind;
+
 use super::batch::{Batch, Chunk, ChunkPool};
 use super::mail::Mail;
 use super::outbox::{Outbox, OutboxPool};
@@ -79,9 +81,15 @@ impl Shard {
         let Some(key) = self.rooms.find(room, self.hasher.hash(room)) else {
             return;
         };
-        let room = self.rooms.get(key);
-        if room.watchers() > 0 && room.queued() < self.limits.max_room_queue {
+        let room = self.rooms.get_mut(key);
+        if room.watchers() == 0 {
+            return;
+        }
+        if room.queued() < self.limits.max_room_queue {
             self.queue_news(key, News::Presence(presence), Vec::new());
+        } else {
+            room.missed_total = Some(presence.total);
+            self.counters.presence_folded += 1;
         }
     }
 
@@ -130,6 +138,7 @@ impl Shard {
             }
         }
         self.close_overflowed(now);
+        self.make_up_for_presence(key);
         let room = self.rooms.get_mut(key);
         room.listed = room.queued() > 0;
         if room.listed {
@@ -139,6 +148,18 @@ impl Shard {
             self.rooms.remove_if_unused(key);
         }
         served
+    }
+
+    /// The queue is empty again: who came and went while it was full is told as a total.
+    fn make_up_for_presence(&mut self, key: RoomKey) {
+        let room = self.rooms.get_mut(key);
+        if room.queued() == 0
+            && let Some(total) = room.missed_total.take()
+        {
+            let kind = PresenceKind::Many;
+            let presence = Presence { kind, total, user: None, member: None };
+            self.queue_news(key, News::Presence(presence), Vec::new());
+        }
     }
 
     fn serve(&mut self, key: RoomKey, delivery: &mut Delivery, slice: usize) -> usize {
@@ -212,8 +233,8 @@ impl Shard {
             Some(place) => self.vacate(membership.room, place),
         }
         let room = self.rooms.get(membership.room);
-        let (home, room) = (room.home, room.name.clone());
-        self.send(home, Mail::Leave { room, user }, now);
+        let (home, room, stay) = (room.home, room.name.clone(), membership.stay());
+        self.send(home, Mail::Leave { room, user, stay }, now);
         self.rooms.remove_if_unused(membership.room);
     }
 

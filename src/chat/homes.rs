@@ -210,7 +210,17 @@ impl Shard {
     pub(super) fn home_join(&mut self, room: Name, joiner: Joiner, now: Now) {
         let Joiner { user, member, reference, stay, again } = joiner;
         let hash = self.hasher.hash(&room);
-        let Some(key) = self.home_room(&room, hash, now) else {
+        let key = if again {
+            // Where the shard has no member, the join before this one was refused.
+            let linked = |key: &HomeKey| self.homes.get(*key).is_linked(member.shard());
+            self.homes.find(&room, hash).filter(linked)
+        } else {
+            self.home_room(&room, hash, now)
+        };
+        let Some(key) = key else {
+            if !again {
+                self.homes.refuse(member.shard(), stay);
+            }
             return self.refuse_for_home(member, reference, Asked::Join { stay }, now);
         };
         self.close_batch(key);
@@ -229,8 +239,18 @@ impl Shard {
         }
     }
 
-    /// Lets a member of `from` out.
-    pub(super) fn home_leave(&mut self, from: ShardId, room: &Name, user: Name, now: Now) {
+    /// Lets a member of `from` out, unless it was never let in.
+    pub(super) fn home_leave(
+        &mut self,
+        from: ShardId,
+        room: &Name,
+        user: Name,
+        stay: Stay,
+        now: Now,
+    ) {
+        if self.homes.forget_refused(from, stay) {
+            return;
+        }
         let key = self.homes.find(room, self.hasher.hash(room)).expect("a member keeps its room");
         let home = self.homes.get_mut(key);
         let gone = home.roster.leave(&user);
@@ -245,15 +265,17 @@ impl Shard {
         self.list_if_idle(key, now);
     }
 
-    /// A member changed its name.
+    /// A member changed its name, unless it was never let in.
     pub(super) fn home_rename(
         &mut self,
         room: &Name,
-        from: Name,
-        to: Name,
-        member: Address,
+        (from, to): (Name, Name),
+        (member, stay): (Address, Stay),
         now: Now,
     ) {
+        if self.homes.is_refused(member.shard(), stay) {
+            return;
+        }
         let key = self.homes.find(room, self.hasher.hash(room)).expect("a member keeps its room");
         if self.homes.get_mut(key).roster.leave(&from) {
             self.tell_presence(key, PresenceKind::Left, from, Some(member), now);
@@ -292,32 +314,41 @@ impl Shard {
         let total = home.roster.total();
         if total as usize > self.limits.presence_max || home.owes_total {
             self.counters.presence_folded += 1;
-            if !home.owes_total {
-                home.owes_total = true;
-                self.agenda.totals.push_back((now.mono + PRESENCE_PERIOD_MS, key));
-            }
-            return;
+            return self.owe_total(key, now);
         }
-        self.post_presence(key, &Presence { kind, total, user: Some(user), member });
+        self.post_presence(key, &Presence { kind, total, user: Some(user), member }, now);
     }
 
     /// Tells the total that a crowded room owes.
-    pub(super) fn tell_total(&mut self, key: HomeKey) {
+    pub(super) fn tell_total(&mut self, key: HomeKey, now: Now) {
         let home = self.homes.get_mut(key);
         home.owes_total = false;
         let total = home.roster.total();
         let presence = Presence { kind: PresenceKind::Many, total, user: None, member: None };
-        self.post_presence(key, &presence);
+        self.post_presence(key, &presence, now);
     }
 
-    fn post_presence(&mut self, key: HomeKey, presence: &Presence) {
+    /// Has the room's members told its total before long.
+    fn owe_total(&mut self, key: HomeKey, now: Now) {
+        let home = self.homes.get_mut(key);
+        if !home.owes_total {
+            home.owes_total = true;
+            self.agenda.owe_total(key, now.mono + PRESENCE_PERIOD_MS);
+        }
+    }
+
+    /// Tells the shards with members. One whose mail is at its bound is told the total later.
+    fn post_presence(&mut self, key: HomeKey, presence: &Presence, now: Now) {
         self.close_batch(key);
         for index in 0..self.homes.get(key).links.len() {
             let home = self.homes.get(key);
             let (to, room) = (home.links[index].shard, home.name.clone());
             if to == self.id {
                 self.hear_presence(&room, presence.clone());
-            } else if !self.is_overloaded(to) {
+            } else if self.is_overloaded(to) {
+                self.counters.presence_folded += 1;
+                self.owe_total(key, now);
+            } else {
                 self.counters.mail_out += 1;
                 self.postbag.push(to, Mail::Presence { room, presence: presence.clone() });
             }
@@ -329,7 +360,7 @@ impl Shard {
         let home = self.homes.get_mut(key);
         if home.links.is_empty() && !home.idle_listed {
             home.idle_listed = true;
-            self.agenda.idle_rooms.push_back((now.mono + ROOM_IDLE_MS, key));
+            self.agenda.note_idle_room(key, now.mono + ROOM_IDLE_MS);
         }
     }
 

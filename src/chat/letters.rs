@@ -30,9 +30,9 @@ impl Shard {
                 let joiner = Joiner { user, member, reference, stay, again };
                 self.home_join(room, joiner, now);
             }
-            Mail::Leave { room, user } => self.home_leave(from, &room, user, now),
-            Mail::Rename { room, from, to, member } => {
-                self.home_rename(&room, from, to, member, now);
+            Mail::Leave { room, user, stay } => self.home_leave(from, &room, user, stay, now),
+            Mail::Rename { room, from, to, member, stay } => {
+                self.home_rename(&room, (from, to), (member, stay), now);
             }
             Mail::Publish { room, from, origin, reference, echo, body } => {
                 let said = Said { from: &from, origin, reference, echo, body: &body };
@@ -40,7 +40,7 @@ impl Shard {
             }
             Mail::Who { room, origin, reference } => self.home_who(room, origin, reference, now),
             Mail::Online { user, session } => self.directory.online(user, session),
-            Mail::Offline { user, session } => self.directory.offline(&user, session),
+            Mail::Offline { user, session } => self.directory.offline(user, session),
             Mail::Direct { user, from, origin, body } => {
                 self.home_direct(&user, &from, origin, &body, now);
             }
@@ -65,8 +65,7 @@ impl Shard {
             }
             Mail::Roster { conn, room, reference, total, names } => {
                 self.question_answered(conn);
-                let users = Names::new(&names);
-                self.tell(conn, &Event::Roster { reference, room: &room, total, users }, now);
+                self.tell_roster(conn, reference, &room, total, &names, now);
                 conn
             }
             Mail::DirectTo { conn, id, time_ms, from, body } => {
@@ -173,8 +172,8 @@ impl Shard {
                 let pending = session.memberships().find(|m| m.stay() == stay).copied();
                 if let Some(membership) = pending.filter(|m| m.place == Place::PENDING) {
                     session.remove_membership(membership.room);
-                    self.rooms.get_mut(membership.room).joining -= 1;
-                    self.rooms.remove_if_unused(membership.room);
+                    let user = session.user.clone().expect("a member has a user");
+                    self.leave_room(&membership, user, now);
                     self.forget_current_room(conn, membership.room);
                 } else {
                     self.question_answered(conn);
@@ -204,6 +203,23 @@ impl Shard {
             && !session.awaits_answers()
         {
             self.part(conn, now);
+        }
+    }
+
+    /// Answers a question for a roster. Text clients have no refs and always want the answer.
+    fn tell_roster(
+        &mut self,
+        conn: ConnId,
+        reference: Ref,
+        room: &Name,
+        total: u32,
+        names: &[u8],
+        now: Now,
+    ) {
+        let state = self.sessions.get(conn).map(|session| session.state);
+        if reference.wants_answer() || state == Some(State::Live(Dialect::Text)) {
+            let users = Names::new(names);
+            self.tell(conn, &Event::Roster { reference, room, total, users }, now);
         }
     }
 

@@ -34,12 +34,15 @@ pub enum Mail {
         /// It is a member already; nothing begins.
         again: bool,
     },
-    /// To a room's home: a connection of the sending shard left.
+    /// To a room's home: a connection of the sending shard left. Every join is followed by one
+    /// leave, also a join that the home refuses: the leave may be under way already.
     Leave {
         /// The room.
         room: Name,
         /// The user that it had.
         user: Name,
+        /// The stay that ends.
+        stay: Stay,
     },
     /// To a room's home: a member changed its name.
     Rename {
@@ -51,6 +54,8 @@ pub enum Mail {
         to: Name,
         /// The member.
         member: Address,
+        /// The stay in which it is.
+        stay: Stay,
     },
     /// To a room's home: a message.
     Publish {

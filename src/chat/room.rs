@@ -151,6 +151,8 @@ pub struct Room {
     pub joining: u32,
     /// Whether the fan-out has it on its list.
     pub listed: bool,
+    /// The last total of which the members were not told, because the queue was full.
+    pub missed_total: Option<u32>,
     members: Vec<Member>,
     holes: Vec<usize>,
     watchers: usize,
@@ -165,6 +167,7 @@ impl Room {
             audience,
             joining: 0,
             listed: false,
+            missed_total: None,
             members: Vec::new(),
             holes: Vec::new(),
             watchers: 0,

@@ -24,6 +24,7 @@ use crate::base::time::{Mono, Now, Tick};
 use crate::base::wheel::Wheel;
 use crate::wire::message::{Code, Event};
 
+use super::agenda::Agenda;
 use super::batch::ChunkPool;
 use super::config::ShardConfig;
 use super::directory::Directory;
@@ -34,7 +35,7 @@ use super::mail::{Mail, Postbag};
 use super::outbox::{Outbox, OutboxPool};
 use super::room::{Audience, RoomTable};
 use super::session::{Marks, RoomKey, SessionTable, State, Stay};
-use super::timers::{Agenda, Drain};
+use super::timers::Drain;
 
 /// Whether a budgeted phase has work left for the next turn, which then must not sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +132,7 @@ impl Shard {
             ),
             rooms,
             homes: HomeTable::new(hasher),
-            directory: Directory::new(hasher, now.wall_ms << 16),
+            directory: Directory::new(now.wall_ms << 16),
             wheel: Wheel::new(now.mono),
             outboxes: OutboxPool::new(OUTBOXES_KEPT, BUFFER_KEPT_BYTES),
             chunks: ChunkPool::new(BATCHES_KEPT, BUFFER_KEPT_BYTES),
@@ -162,7 +163,8 @@ impl Shard {
     pub fn open(&mut self, conn: ConnId, now: Now) {
         self.sessions.insert(conn, now.mono);
         self.counters.opened += 1;
-        self.arm_at(conn, now, now.mono + self.limits.handshake_timeout_ms);
+        let due = now.mono + self.limits.handshake_timeout_ms;
+        self.agenda.await_hello(conn, now.mono, due);
     }
 
     /// The peer will send no more: read returned 0.
@@ -321,6 +323,7 @@ impl Shard {
             sessions: self.sessions.len(),
             rooms: self.rooms.len() - 1,
             home_rooms: self.homes.len() - usize::from(self.everyone_home() == self.id),
+            refused_joins: self.homes.refused(),
             users: self.directory.len(),
             letters: (0..self.shards).map(|to| self.postbag.waiting_for(ShardId(to))).sum(),
             timers: self.wheel.len(),
@@ -337,6 +340,8 @@ pub struct Holdings {
     pub rooms: usize,
     /// Rooms whose home is here, the room `*` not counted.
     pub home_rooms: usize,
+    /// Joins that this home refused and whose leave has not arrived.
+    pub refused_joins: usize,
     /// Sessions of users whose home is here.
     pub users: usize,
     /// Letters that wait to be posted.
@@ -436,7 +441,9 @@ impl Shard {
         let heard_nothing = session.state == State::Sniffing && session.outbox.is_none();
         self.counters.count_close(reason);
         if let Some(event) = last {
-            self.queue(conn, event, Haste::Urgent);
+            // A peer that reads is told in order; one that does not, as soon as can be.
+            let unread = matches!(reason, CloseReason::SlowReader | CloseReason::HeartbeatTimeout);
+            self.queue(conn, event, if unread { Haste::Urgent } else { Haste::InOrder });
         }
         self.depart(conn, now);
         if heard_nothing {
@@ -444,7 +451,12 @@ impl Shard {
         }
         let session = self.sessions.get_mut(conn).expect("it was just there");
         session.state = State::Closing(reason);
-        session.marks.clear(Marks::PAUSED);
+        if session.marks.has(Marks::PAUSED) {
+            // The shell is to see it hang up, and must not leave bytes unread: they would turn the
+            // close into a reset.
+            session.marks.clear(Marks::PAUSED);
+            self.verdicts.push_back(Verdict::Resume(conn));
+        }
         if let Some(input) = session.input.take() {
             self.outboxes.release_buffer(*input);
         }

@@ -15,7 +15,7 @@ use super::batch::Dialect;
 use super::heartbeat::Tempo;
 use super::mail::Mail;
 use super::requests::code_of;
-use super::session::RoomKey;
+use super::session::{RoomKey, Stay};
 use super::shard::Shard;
 
 impl Shard {
@@ -47,6 +47,7 @@ impl Shard {
             user: &user,
         });
         self.tell(conn, &welcome, now);
+        self.send_on_if_draining(conn, now);
         self.enter_room(conn, LOBBY, now);
         if !was_named && !matches!(command, Command::Nick(_)) {
             self.command(conn, first_line, now);
@@ -189,20 +190,16 @@ impl Shard {
             return;
         };
         let from = session.user.replace(to.clone()).expect("a live session has a user");
-        let rooms: Vec<(ShardId, Name)> = session
-            .memberships()
-            .map(|membership| self.rooms.get(membership.room))
-            .map(|room| (room.home, room.name.clone()))
-            .collect();
+        let stays: Vec<(RoomKey, Stay)> =
+            session.memberships().map(|m| (m.room, m.stay())).collect();
         if from == to {
             return;
         }
-        for (home, room) in rooms {
-            self.send(
-                home,
-                Mail::Rename { room, from: from.clone(), to: to.clone(), member: address },
-                now,
-            );
+        for (key, stay) in stays {
+            let room = self.rooms.get(key);
+            let (home, room, member) = (room.home, room.name.clone(), address);
+            let (from, to) = (from.clone(), to.clone());
+            self.send(home, Mail::Rename { room, from, to, member, stay }, now);
         }
         let old_home = self.home_of(self.hasher.hash(&from));
         self.send(old_home, Mail::Offline { user: from, session: address }, now);
