@@ -1,4 +1,5 @@
-//! The real program: its help, its exit codes, its signals, and what the kernel says of its threads.
+//! The real program: its help, its exit codes, its signals, and what the kernel says of its
+//! threads.
 
 mod common;
 
@@ -204,6 +205,30 @@ fn a_silent_client_is_given_up_at_the_timeout() {
     }
     assert_eq!(last.error_code(), 408);
     assert_eq!(client.next(), None);
+}
+
+#[test]
+fn a_server_with_nothing_to_do_uses_no_processor_time() {
+    let program = Corebeat::start(&["--workers", "2"]);
+    let _stuck = stuck(&program);
+    let mut bob = Text::greet(program.address, "bob");
+    let ann = Text::greet(program.address, "ann");
+    ann.hang_up();
+    bob.wait_for("* ann left lobby");
+    // User and system time of the workers, in hundredths of a second.
+    let used = || -> u64 {
+        let ticks = |path: &std::path::PathBuf| -> u64 {
+            let stat = std::fs::read_to_string(path.join("stat")).unwrap();
+            let fields = stat.rsplit(") ").next().unwrap().split(' ');
+            fields.skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum()
+        };
+        program.workers().iter().map(ticks).sum()
+    };
+    let before = used();
+    // Nothing comes: this read is the wait.
+    bob.stay_silent(Duration::from_secs(1));
+    let spent = used() - before;
+    assert!(spent < 20, "{spent} hundredths of a second in one second: a loop spins");
 }
 
 #[test]

@@ -9,6 +9,8 @@
 //! To add a case, write a function that returns how often it did what its doc comment says, put it
 //! into [`CASES`], and run `scripts/instructions.sh --record`.
 
+mod chat;
+mod hall;
 mod wheel;
 
 use std::hint::black_box;
@@ -17,7 +19,14 @@ use std::process::ExitCode;
 /// A name, and the function that runs the case and returns its number of operations.
 type Case = (&'static str, fn() -> usize);
 
-const CASES: &[Case] = &[("wheel_arm", wheel::arm), ("wheel_fire", wheel::fire)];
+const CASES: &[Case] = &[
+    ("wheel_arm", wheel::arm),
+    ("wheel_fire", wheel::fire),
+    ("receive", chat::receive),
+    ("publish_1000", chat::publish_1000),
+    ("deliver", chat::deliver),
+    ("heartbeat", chat::heartbeat),
+];
 
 fn main() -> ExitCode {
     // Cargo adds options of its own when it runs this itself.

@@ -40,16 +40,21 @@ fn warm_wheel() -> (Wheel, Tick, Vec<(ConnId, u32)>) {
     (wheel, now, plan)
 }
 
+// Both functions are called through pointers that the compiler cannot see through: whether it puts
+// something so small in line depends on who else calls it, and that is not what is to be judged.
+
 fn arm_all(wheel: &mut Wheel, now: Tick, plan: &[(ConnId, u32)]) {
+    let arm: fn(&mut Wheel, ConnId, Tick) -> Tick = black_box(Wheel::arm);
     for (conn, ahead) in plan {
-        black_box(wheel.arm(*conn, now + *ahead));
+        black_box(arm(wheel, *conn, now + *ahead));
     }
 }
 
 fn fire_all(wheel: &mut Wheel, now: &mut Tick) {
+    let pop_due: fn(&mut Wheel, Tick) -> Option<(Tick, ConnId)> = black_box(Wheel::pop_due);
     while !wheel.is_empty() {
         *now = *now + 1;
-        while let Some(fired) = wheel.pop_due(*now) {
+        while let Some(fired) = pop_due(wheel, *now) {
             black_box(fired);
         }
     }

@@ -17,10 +17,12 @@ use crate::base::limits::FAN_OUT_SLICE;
 use crate::base::name::Name;
 use crate::base::time::Now;
 
+use crate::wire::message::PresenceKind;
+
 use super::batch::{Batch, Chunk, ChunkPool};
 use super::mail::Mail;
 use super::outbox::{Outbox, OutboxPool};
-use super::room::{Audience, Delivery, News, Room};
+use super::room::{Audience, Delivery, News, Presence, Room};
 use super::session::{Marks, Membership, Place, RoomKey, SessionTable, State};
 use super::shard::{Progress, Shard};
 
@@ -75,13 +77,19 @@ impl Shard {
     }
 
     /// Somebody came or went.
-    pub(super) fn hear_presence(&mut self, room: &Name, presence: News) {
+    pub(super) fn hear_presence(&mut self, room: &Name, presence: Presence) {
         let Some(key) = self.rooms.find(room, self.hasher.hash(room)) else {
             return;
         };
-        let room = self.rooms.get(key);
-        if room.watchers() > 0 && room.queued() < self.limits.max_room_queue {
-            self.queue_news(key, presence, Vec::new());
+        let room = self.rooms.get_mut(key);
+        if room.watchers() == 0 {
+            return;
+        }
+        if room.queued() < self.limits.max_room_queue {
+            self.queue_news(key, News::Presence(presence), Vec::new());
+        } else {
+            room.missed_total = Some(presence.total);
+            self.counters.presence_folded += 1;
         }
     }
 
@@ -130,6 +138,7 @@ impl Shard {
             }
         }
         self.close_overflowed(now);
+        self.make_up_for_presence(key);
         let room = self.rooms.get_mut(key);
         room.listed = room.queued() > 0;
         if room.listed {
@@ -139,6 +148,18 @@ impl Shard {
             self.rooms.remove_if_unused(key);
         }
         served
+    }
+
+    /// The queue is empty again: who came and went while it was full is told as a total.
+    fn make_up_for_presence(&mut self, key: RoomKey) {
+        let room = self.rooms.get_mut(key);
+        if room.queued() == 0
+            && let Some(total) = room.missed_total.take()
+        {
+            let kind = PresenceKind::Many;
+            let presence = Presence { kind, total, user: None, member: None };
+            self.queue_news(key, News::Presence(presence), Vec::new());
+        }
     }
 
     fn serve(&mut self, key: RoomKey, delivery: &mut Delivery, slice: usize) -> usize {
@@ -212,8 +233,8 @@ impl Shard {
             Some(place) => self.vacate(membership.room, place),
         }
         let room = self.rooms.get(membership.room);
-        let (home, room) = (room.home, room.name.clone());
-        self.send(home, Mail::Leave { room, user }, now);
+        let (home, room, stay) = (room.home, room.name.clone(), membership.stay());
+        self.send(home, Mail::Leave { room, user, stay }, now);
         self.rooms.remove_if_unused(membership.room);
     }
 
@@ -280,16 +301,17 @@ impl Desk<'_> {
         let State::Live(dialect) = session.state else {
             return;
         };
-        if let News::Presence { user, .. } = &delivery.news
-            && (!notify || session.user == *user)
+        let conn = ConnId::new(slot, session.generation);
+        let address = Address::new(self.shard, conn);
+        if let News::Presence(Presence { user, member, .. }) = &delivery.news
+            && (!notify || session.user == *user || *member == Some(address))
         {
             return;
         }
-        let conn = ConnId::new(slot, session.generation);
         let chunk = Rc::clone(delivery.chunk(&room.name, dialect, self.chunks));
         let outbox = session.outbox(self.outboxes);
         if let News::Messages(batch) = &delivery.news {
-            let own = if wrote { Some(Address::new(self.shard, conn)) } else { None };
+            let own = if wrote { Some(address) } else { None };
             self.counters.delivered += push_messages(outbox, &chunk, batch, own);
         } else {
             outbox.push_shared(&chunk, 0, chunk.frames().bytes().len() as u32);

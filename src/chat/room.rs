@@ -16,7 +16,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use slab::Slab;
 
-use crate::base::ids::{Epoch, Seq, ShardId};
+use crate::base::ids::{Address, Epoch, Seq, ShardId};
 use crate::base::name::Name;
 use crate::wire::message::{Event, PresenceKind};
 
@@ -30,14 +30,7 @@ pub enum News {
     /// Messages.
     Messages(Arc<Batch>),
     /// Somebody came or went.
-    Presence {
-        /// What happened.
-        kind: PresenceKind,
-        /// Members of the room now.
-        total: u32,
-        /// Who it was; that user is not told.
-        user: Option<Name>,
-    },
+    Presence(Presence),
     /// Messages that this shard did not get.
     Gap {
         /// The epoch.
@@ -47,6 +40,19 @@ pub enum News {
         /// The last one missing.
         to: Seq,
     },
+}
+
+/// Somebody came or went, or many did.
+#[derive(Clone, Debug)]
+pub struct Presence {
+    /// What happened.
+    pub kind: PresenceKind,
+    /// Members of the room now.
+    pub total: u32,
+    /// Who it was; nobody for [`PresenceKind::Many`]. That user is not told.
+    pub user: Option<Name>,
+    /// The connection that came or changed its name. It is not told, whatever its name is by now.
+    pub member: Option<Address>,
 }
 
 /// A news item on its way to the members of this shard.
@@ -71,11 +77,11 @@ impl Delivery {
     }
 
     /// The rendering for `dialect`.
-    pub fn chunk(&mut self, room: &str, dialect: Dialect, pool: &mut ChunkPool) -> &Rc<Chunk> {
+    pub fn chunk(&mut self, room: &Name, dialect: Dialect, pool: &mut ChunkPool) -> &Rc<Chunk> {
         let news = &self.news;
         self.chunks[dialect as usize].get_or_insert_with(|| match news {
             News::Messages(batch) => pool.render_batch(batch, dialect),
-            News::Presence { kind, total, user } => {
+            News::Presence(Presence { kind, total, user, .. }) => {
                 let user = user.as_deref().unwrap_or_default();
                 let event = Event::Presence { kind: *kind, total: *total, room, user };
                 pool.render_event(&event, dialect)
@@ -145,6 +151,8 @@ pub struct Room {
     pub joining: u32,
     /// Whether the fan-out has it on its list.
     pub listed: bool,
+    /// The last total of which the members were not told, because the queue was full.
+    pub missed_total: Option<u32>,
     members: Vec<Member>,
     holes: Vec<usize>,
     watchers: usize,
@@ -159,6 +167,7 @@ impl Room {
             audience,
             joining: 0,
             listed: false,
+            missed_total: None,
             members: Vec::new(),
             holes: Vec::new(),
             watchers: 0,
@@ -262,7 +271,8 @@ impl RoomTable {
 
     /// The room called `name`, whose hash is `hash`.
     pub fn find(&self, name: &str, hash: u64) -> Option<RoomKey> {
-        self.index.find(hash, |key| &*self.rooms[key.index()].name == name).copied()
+        let is_it = |key: &RoomKey| self.rooms[key.index()].name.as_bytes() == name.as_bytes();
+        self.index.find(hash, is_it).copied()
     }
 
     /// The room called `name`, made if there is none.

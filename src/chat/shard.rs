@@ -1,8 +1,8 @@
 //! The seam between the heart and its shells.
 //!
 //! Owns all of one worker's sessions and rooms. Never blocks, never fails: a peer's mistake becomes
-//! a close with a reason, a full mailbox becomes letters that wait. A shell calls it one mutation at
-//! a time and then takes out what came of it:
+//! a close with a reason, a full mailbox becomes letters that wait. A shell calls it one mutation
+//! at a time and then takes out what came of it:
 //!
 //! ```text
 //!  in   open · receive · end_of_input · closed · mail · expire · fan_out · drain
@@ -24,6 +24,7 @@ use crate::base::time::{Mono, Now, Tick};
 use crate::base::wheel::Wheel;
 use crate::wire::message::{Code, Event};
 
+use super::agenda::Agenda;
 use super::batch::ChunkPool;
 use super::config::ShardConfig;
 use super::directory::Directory;
@@ -34,7 +35,7 @@ use super::mail::{Mail, Postbag};
 use super::outbox::{Outbox, OutboxPool};
 use super::room::{Audience, RoomTable};
 use super::session::{Marks, RoomKey, SessionTable, State, Stay};
-use super::timers::{Agenda, Drain};
+use super::timers::Drain;
 
 /// Whether a budgeted phase has work left for the next turn, which then must not sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +100,8 @@ pub struct Shard {
     pub(super) agenda: Agenda,
     pub(super) drain: Option<Drain>,
 
+    /// When the pools were last trimmed.
+    pub(super) trimmed_at: Mono,
     /// Silence before this instant is forgiven.
     pub(super) amnesty_at: Mono,
     pub(super) last_stay: Stay,
@@ -129,7 +132,7 @@ impl Shard {
             ),
             rooms,
             homes: HomeTable::new(hasher),
-            directory: Directory::new(hasher, now.wall_ms << 16),
+            directory: Directory::new(now.wall_ms << 16),
             wheel: Wheel::new(now.mono),
             outboxes: OutboxPool::new(OUTBOXES_KEPT, BUFFER_KEPT_BYTES),
             chunks: ChunkPool::new(BATCHES_KEPT, BUFFER_KEPT_BYTES),
@@ -143,6 +146,7 @@ impl Shard {
             lossy_homes: Vec::new(),
             agenda: Agenda::default(),
             drain: None,
+            trimmed_at: now.mono,
             amnesty_at: Mono(0),
             last_stay: Stay::default(),
             guests: 0,
@@ -159,7 +163,8 @@ impl Shard {
     pub fn open(&mut self, conn: ConnId, now: Now) {
         self.sessions.insert(conn, now.mono);
         self.counters.opened += 1;
-        self.arm_at(conn, now, now.mono + self.limits.handshake_timeout_ms);
+        let due = now.mono + self.limits.handshake_timeout_ms;
+        self.agenda.await_hello(conn, now.mono, due);
     }
 
     /// The peer will send no more: read returned 0.
@@ -254,8 +259,13 @@ impl Shard {
         if waiting > 0 {
             return self.mark_dirty(conn);
         }
-        self.recycle_outbox(conn);
-        self.all_sent(conn);
+        if let Some(emptied) = session.outbox.take() {
+            let closing = matches!(session.state, State::Closing(_));
+            self.outboxes.release_outbox(emptied, &mut self.chunks);
+            if closing {
+                self.all_sent(conn);
+            }
+        }
     }
 
     /// The kernel took nothing more: the connection is not dirty before [`Shard::writable`].
@@ -280,9 +290,11 @@ impl Shard {
         self.verdicts.pop_front()
     }
 
-    /// Whether the connection is to be read. False while it asks faster than it reads the answers.
+    /// Whether the connection is to be read. False while it asks faster than it reads the answers,
+    /// and until what is held of its input has been used.
     pub fn wants_input(&self, conn: ConnId) -> bool {
-        self.sessions.get(conn).is_some_and(|session| !session.marks.has(Marks::PAUSED))
+        let held_back = |marks: Marks| marks.has(Marks::PAUSED) || marks.has(Marks::RESUMING);
+        self.sessions.get(conn).is_some_and(|session| !held_back(session.marks))
     }
 
     /// When [`Shard::expire`] has something to do at the earliest. `None`: never, as things stand.
@@ -311,6 +323,7 @@ impl Shard {
             sessions: self.sessions.len(),
             rooms: self.rooms.len() - 1,
             home_rooms: self.homes.len() - usize::from(self.everyone_home() == self.id),
+            refused_joins: self.homes.refused(),
             users: self.directory.len(),
             letters: (0..self.shards).map(|to| self.postbag.waiting_for(ShardId(to))).sum(),
             timers: self.wheel.len(),
@@ -327,6 +340,8 @@ pub struct Holdings {
     pub rooms: usize,
     /// Rooms whose home is here, the room `*` not counted.
     pub home_rooms: usize,
+    /// Joins that this home refused and whose leave has not arrived.
+    pub refused_joins: usize,
     /// Sessions of users whose home is here.
     pub users: usize,
     /// Letters that wait to be posted.
@@ -388,16 +403,22 @@ impl Shard {
         }
     }
 
-    /// Closes a connection whose outbox is full.
+    /// Closes a connection whose outbox is full. It may have been closed for that in this turn.
     pub(super) fn close_slow_reader(&mut self, conn: ConnId, now: Now) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        if matches!(session.state, State::Closing(_)) {
+            return;
+        }
+        if let Some(outbox) = session.outbox.as_mut() {
+            outbox.truncate(&mut self.outboxes, &mut self.chunks);
+        }
         let last = Event::Error {
             reference: Ref::NONE,
             code: Code::SlowReader,
             text: "the outbound queue is full: read faster",
         };
-        if let Some(outbox) = self.sessions.get_mut(conn).and_then(|s| s.outbox.as_mut()) {
-            outbox.truncate(&mut self.outboxes, &mut self.chunks);
-        }
         self.close(conn, CloseReason::SlowReader, Some(&last), now);
     }
 
@@ -420,7 +441,9 @@ impl Shard {
         let heard_nothing = session.state == State::Sniffing && session.outbox.is_none();
         self.counters.count_close(reason);
         if let Some(event) = last {
-            self.queue(conn, event, Haste::Urgent);
+            // A peer that reads is told in order; one that does not, as soon as can be.
+            let unread = matches!(reason, CloseReason::SlowReader | CloseReason::HeartbeatTimeout);
+            self.queue(conn, event, if unread { Haste::Urgent } else { Haste::InOrder });
         }
         self.depart(conn, now);
         if heard_nothing {
@@ -428,7 +451,12 @@ impl Shard {
         }
         let session = self.sessions.get_mut(conn).expect("it was just there");
         session.state = State::Closing(reason);
-        session.marks.clear(Marks::PAUSED);
+        if session.marks.has(Marks::PAUSED) {
+            // The shell is to see it hang up, and must not leave bytes unread: they would turn the
+            // close into a reset.
+            session.marks.clear(Marks::PAUSED);
+            self.verdicts.push_back(Verdict::Resume(conn));
+        }
         if let Some(input) = session.input.take() {
             self.outboxes.release_buffer(*input);
         }

@@ -26,6 +26,7 @@ use crate::base::counters::{CloseReason, Counters};
 use crate::base::ids::{ConnId, ShardId};
 use crate::base::limits::{
     ACCEPT_BUDGET, CONNECTIONS_RESERVED, EVENTS_PER_TURN, MAIL_BUDGET, READ_CHUNK, WRITE_SLICES,
+    WRITE_SLICES_USUAL,
 };
 use crate::base::time::{Mono, Now};
 use crate::chat::config::ShardConfig;
@@ -349,12 +350,17 @@ impl Worker {
 
     fn write(&mut self, conn: ConnId) {
         let Some(socket) = self.sockets.of(conn) else { return };
-        let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
-        let count = self.shard.gather(conn, &mut slices);
-        if count == 0 {
-            return;
-        }
-        match socket.write(&slices[..count]) {
+        let mut usual = [IoSlice::new(&[]); WRITE_SLICES_USUAL];
+        let written = match self.shard.gather(conn, &mut usual) {
+            0 => return,
+            WRITE_SLICES_USUAL => {
+                let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
+                let count = self.shard.gather(conn, &mut slices);
+                socket.write(&slices[..count])
+            }
+            count => socket.write(&usual[..count]),
+        };
+        match written {
             // If bytes remain the shard names the connection again, until the kernel has no room:
             // only then does the kernel tell when it has.
             Ok(bytes) => self.shard.sent(conn, bytes, self.now),
@@ -404,8 +410,8 @@ impl Worker {
         }
     }
 
-    /// Tells the steward. His mailbox has room for all that he can have asked for, and where he is
-    /// gone nobody wants to know.
+    /// Tells the steward, whose mailbox has room for all that it can have asked for. Where it is
+    /// gone, nobody wants to know.
     fn report(&self, news: News) {
         let _ = self.seat.steward.try_send(Report { worker: self.id, news });
     }

@@ -234,6 +234,15 @@ impl Text {
         while self.next().expect("the line before the end") != wanted {}
     }
 
+    /// Waits for so long, in which nothing must come.
+    pub fn stay_silent(&mut self, time: Duration) {
+        let stream = self.reader.get_ref();
+        stream.set_read_timeout(Some(time)).unwrap();
+        let error = stream.peek(&mut [0]).expect_err("silence");
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+        stream.set_read_timeout(Some(GUARD)).unwrap();
+    }
+
     /// Closes its sending side.
     pub fn hang_up(&self) {
         self.reader.get_ref().shutdown(Shutdown::Write).unwrap();
