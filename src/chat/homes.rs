@@ -212,7 +212,7 @@ impl Shard {
         let hash = self.hasher.hash(&room);
         let key = if again {
             // Where the shard has no member, the join before this one was refused.
-            let linked = |key: &HomeKey| self.homes.get(*key).is_linked(member.shard());
+            let linked = |key: &HomeKey| self.homes.get(*key).link_index(member.shard()).is_some();
             self.homes.find(&room, hash).filter(linked)
         } else {
             self.home_room(&room, hash, now)
@@ -224,6 +224,11 @@ impl Shard {
             return self.refuse_for_home(member, reference, Asked::Join { stay }, now);
         };
         self.close_batch(key);
+        // What its shard was not sent lies before the head that the member is told, and is told
+        // first.
+        if let Some(index) = self.homes.get(key).link_index(member.shard()) {
+            self.post_gap(key, index);
+        }
         let home = self.homes.get_mut(key);
         let mut newcomer = false;
         if !again {

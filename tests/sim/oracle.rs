@@ -253,6 +253,9 @@ pub(crate) fn judge_rest(world: &World, letters: &[usize], checked: &mut Checked
     for letter in letters.iter().map(|number| &world.ledger.letters[*number]) {
         let mut received = letter.received_by.clone();
         received.sort_unstable();
+        if world.visits[letter.visit].unasked > 0 {
+            continue;
+        }
         let mut expected: Vec<VisitId> = present
             .iter()
             .copied()
