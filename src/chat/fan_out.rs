@@ -87,31 +87,29 @@ impl Shard {
 
     /// Queues a gap, as part of the last item where that is the gap before it.
     fn queue_gap(&mut self, key: RoomKey, gap: News) {
-        let room = self.rooms.get_mut(key);
-        let end = room.members().len();
-        if let Some(Delivery { news: News::Gap { to, epoch, .. }, next: 0, end: last_end, .. }) =
-            room.queue().back_mut()
-            && *last_end == end
-            && let News::Gap { epoch: gap_epoch, to: gap_to, .. } = gap
-            && *epoch == gap_epoch
-        {
-            *to = gap_to;
-            return;
+        let end = self.end_of(key);
+        let last = self.rooms.get_mut(key).queue().back_mut();
+        if !last.is_some_and(|last| last.extend_gap(&gap, end, &mut self.chunks)) {
+            self.queue_news(key, gap, Vec::new());
         }
-        self.queue_news(key, gap, Vec::new());
     }
 
     fn queue_news(&mut self, key: RoomKey, news: News, authors: Vec<usize>) {
-        let slots = self.sessions.slots();
+        let end = self.end_of(key);
         let room = self.rooms.get_mut(key);
-        let end = match room.audience {
-            Audience::Members => room.members().len(),
-            Audience::Everyone => slots,
-        };
         room.queue().push_back(Delivery::new(news, end, authors));
         if !room.listed {
             room.listed = true;
             self.active.push_back(key);
+        }
+    }
+
+    /// One beyond the last place of those who hear a room now.
+    fn end_of(&self, key: RoomKey) -> usize {
+        let room = self.rooms.get(key);
+        match room.audience {
+            Audience::Members => room.members().len(),
+            Audience::Everyone => self.sessions.slots(),
         }
     }
 

@@ -93,6 +93,26 @@ impl Delivery {
         })
     }
 
+    /// Extends a gap that nobody's turn has come for, where `gap` follows it and goes to the places
+    /// below the same `end`. Returns whether it did.
+    ///
+    /// Somebody may have been told of the shorter gap ahead of the turn, on leaving: its rendering
+    /// is dropped.
+    pub fn extend_gap(&mut self, gap: &News, end: usize, pool: &mut ChunkPool) -> bool {
+        let News::Gap { epoch: gap_epoch, to: gap_to, .. } = *gap else {
+            return false;
+        };
+        let untouched = self.next == 0 && self.end == end;
+        match &mut self.news {
+            News::Gap { epoch, to, .. } if untouched && *epoch == gap_epoch => *to = gap_to,
+            _ => return false,
+        }
+        for chunk in std::mem::take(&mut self.chunks).into_iter().flatten() {
+            pool.release(chunk);
+        }
+        true
+    }
+
     /// Gives back what it holds.
     pub fn release(self, pool: &mut ChunkPool) {
         pool.release_places(self.authors);
