@@ -123,7 +123,10 @@ fn judge_stay(world: &World, visit: &Visit, room: usize, stay: &Stay, present: b
                 Some(true) => {}
                 None => unexplained += 1,
                 Some(false) => {
-                    panic!("visit {} misses message {seq} of {} in {stay:?}", visit.id, ROOMS[room])
+                    panic!(
+                        "visit {} misses message {seq} of {} in {stay:?} after {:?}",
+                        visit.id, ROOMS[room], visit.rooms[room].moves
+                    )
                 }
             }
         }
