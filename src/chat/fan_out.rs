@@ -74,14 +74,29 @@ impl Shard {
         }
     }
 
-    /// Somebody came or went.
+    /// Somebody came or went. Where the queue is full, the total is told later.
     pub(super) fn hear_presence(&mut self, room: &Name, presence: Presence) {
         let Some(key) = self.rooms.find(room, self.hasher.hash(room)) else {
             return;
         };
-        let room = self.rooms.get(key);
-        if room.watchers() > 0 && room.queued() < self.limits.max_room_queue {
+        let room = self.rooms.get_mut(key);
+        if room.watchers() == 0 {
+            room.untold_total = None;
+        } else if room.untold_total.is_some() || room.queued() >= self.limits.max_room_queue {
+            room.untold_total = Some(presence.total);
+        } else {
             self.queue_news(key, News::Presence(presence), Vec::new());
+        }
+    }
+
+    /// Tells the total that was not told while the queue was full.
+    fn tell_untold(&mut self, key: RoomKey) {
+        let room = self.rooms.get_mut(key);
+        if room.queued() < self.limits.max_room_queue
+            && let Some(total) = room.untold_total.take()
+        {
+            self.counters.presence_folded += 1;
+            self.queue_news(key, News::Presence(Presence::total(total)), Vec::new());
         }
     }
 
@@ -128,6 +143,7 @@ impl Shard {
             }
         }
         self.close_overflowed(now);
+        self.tell_untold(key);
         let room = self.rooms.get_mut(key);
         room.listed = room.queued() > 0;
         if room.listed {

@@ -319,25 +319,29 @@ impl Shard {
         let total = home.roster.total();
         if total as usize > self.limits.presence_max || home.owes_total {
             self.counters.presence_folded += 1;
-            if !home.owes_total {
-                home.owes_total = true;
-                self.agenda.totals.push_back((now.mono + PRESENCE_PERIOD_MS, key));
-            }
-            return;
+            return self.owe_total(key, now);
         }
-        self.post_presence(key, &Presence { kind, total, user: Some(user), member });
+        self.post_presence(key, &Presence { kind, total, user: Some(user), member }, now);
     }
 
-    /// Tells the total that a crowded room owes.
-    pub(super) fn tell_total(&mut self, key: HomeKey) {
+    fn owe_total(&mut self, key: HomeKey, now: Now) {
+        let home = self.homes.get_mut(key);
+        if !home.owes_total {
+            home.owes_total = true;
+            self.agenda.totals.push_back((now.mono + PRESENCE_PERIOD_MS, key));
+        }
+    }
+
+    /// Tells the total that a room owes.
+    pub(super) fn tell_total(&mut self, key: HomeKey, now: Now) {
         let home = self.homes.get_mut(key);
         home.owes_total = false;
         let total = home.roster.total();
-        let presence = Presence { kind: PresenceKind::Many, total, user: None, member: None };
-        self.post_presence(key, &presence);
+        self.post_presence(key, &Presence::total(total), now);
     }
 
-    fn post_presence(&mut self, key: HomeKey, presence: &Presence) {
+    /// Tells the members' shards. To those whose mail is at its bound, the total is owed.
+    fn post_presence(&mut self, key: HomeKey, presence: &Presence, now: Now) {
         self.close_batch(key);
         for index in 0..self.homes.get(key).links.len() {
             let home = self.homes.get(key);
@@ -347,6 +351,9 @@ impl Shard {
             } else if !self.is_overloaded(to) {
                 self.counters.mail_out += 1;
                 self.postbag.push(to, Mail::Presence { room, presence: presence.clone() });
+            } else {
+                self.counters.presence_folded += 1;
+                self.owe_total(key, now);
             }
         }
     }

@@ -55,6 +55,13 @@ pub struct Presence {
     pub member: Option<Address>,
 }
 
+impl Presence {
+    /// Many came or went: only how many members there are now.
+    pub fn total(total: u32) -> Presence {
+        Presence { kind: PresenceKind::Many, total, user: None, member: None }
+    }
+}
+
 /// A news item on its way to the members of this shard.
 #[derive(Debug)]
 pub struct Delivery {
@@ -171,6 +178,9 @@ pub struct Room {
     pub joining: u32,
     /// Whether the fan-out has it on its list.
     pub listed: bool,
+    /// Members of the room, where those who want presence were not told, because the queue was
+    /// full.
+    pub untold_total: Option<u32>,
     members: Vec<Member>,
     holes: Vec<usize>,
     watchers: usize,
@@ -185,6 +195,7 @@ impl Room {
             audience,
             joining: 0,
             listed: false,
+            untold_total: None,
             members: Vec::new(),
             holes: Vec::new(),
             watchers: 0,

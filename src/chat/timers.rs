@@ -127,7 +127,7 @@ impl Shard {
             && due <= now.mono
         {
             self.agenda.totals.pop_front();
-            self.tell_total(key);
+            self.tell_total(key, now);
         }
         while let Some((due, key)) = self.agenda.idle_rooms.front().copied()
             && due <= now.mono
