@@ -229,10 +229,10 @@ impl Room {
     }
 
     /// Takes the member at `place` out. Returns the slot of the member that stands there now, if
-    /// one was moved.
+    /// one was moved. Behind the last of the news, holes may still wait to be closed.
     pub fn vacate(&mut self, place: usize) -> Option<usize> {
         self.watchers -= usize::from(self.members[place].notify());
-        if self.queue.is_empty() {
+        if self.queue.is_empty() && self.holes.is_empty() {
             return self.remove(place);
         }
         self.members[place] = Member::HOLE;
@@ -389,6 +389,21 @@ mod tests {
         assert_eq!(moved, [(0, 12)]);
         let slots: Vec<_> = room.members().iter().map(|member| member.slot()).collect();
         assert_eq!(slots, [Some(12), Some(11)]);
+    }
+
+    #[test]
+    fn who_leaves_behind_the_last_news_leaves_a_hole_if_there_are_others() {
+        let mut room = room();
+        for slot in 10..13 {
+            room.enter(slot, true);
+        }
+        room.queue().push_back(news());
+        assert_eq!(room.vacate(2), None);
+        room.queue().pop_front();
+        assert_eq!(room.vacate(0), None);
+        let mut moved = Vec::new();
+        room.close_holes(|place, slot| moved.push((place, slot)));
+        assert_eq!(moved, [(0, 11)]);
     }
 
     #[test]
