@@ -27,7 +27,9 @@ impl Visit {
             return self.read_message(message, ledger);
         }
         if let Some(error) = line.strip_prefix("! ") {
-            return self.errors.push(code_of(error));
+            let code = code_of(error);
+            self.unasked += usize::from(code == Code::Unavailable);
+            return self.errors.push(code);
         }
         if line == "pong" {
             self.pings.pop().expect("a pong answers a /ping");

@@ -315,8 +315,8 @@ impl World {
         }
         let first_round = self.round;
         while self.workers.iter().any(|worker| worker.shard.connections() > 0)
-            || !self.mailroom.is_empty()
             || self.workers.iter().any(|worker| worker.shard.next_deadline().is_some())
+            || !self.is_quiet()
         {
             assert!(self.round < first_round + CALM_ROUNDS, "{}", oracle::leftovers(self));
             if !self.draining && self.dice.chance(100) {
