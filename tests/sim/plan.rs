@@ -179,7 +179,7 @@ fn draw_limits(dice: &mut Dice) -> Limits {
         }
     };
     tighten(&mut limits.max_outbound, &[2_048, 4_096, 16_384]);
-    tighten(&mut limits.fan_out_budget, &[1, 2, 7, 50]);
+    tighten(&mut limits.fan_out_budget, &[4, 7, 20, 50]);
     tighten(&mut limits.timer_budget, &[1, 2, 5]);
     tighten(&mut limits.max_mail_staged, &[1, 4, 16]);
     tighten(&mut limits.max_room_queue, &[1, 3, 8]);

@@ -125,6 +125,12 @@ impl Worker {
         !self.is_awake(network, mailroom, u64::MAX, now)
     }
 
+    /// What keeps it awake.
+    pub(crate) fn unrest(&self) -> String {
+        let (deadline, holdings) = (self.shard.next_deadline(), self.shard.holdings());
+        format!("busy: {}, {deadline:?}, {holdings:?} {}", self.busy, self.shard.counters())
+    }
+
     /// Starts the drain.
     pub(crate) fn drain(&mut self, reason: &str, now: Now) {
         self.shard.drain(reason, now);

@@ -19,7 +19,7 @@ use super::visit::Visit;
 use super::worker::{Surroundings, Worker};
 
 /// Rounds after which a storm must have calmed down.
-const CALM_ROUNDS: u64 = 30_000;
+const CALM_ROUNDS: u64 = 50_000;
 /// Rest is at least so long: what is owed with a delay is told by then.
 const CALM_MS: u64 = 1_500;
 
@@ -66,6 +66,9 @@ pub(crate) struct Outcome {
 pub(crate) fn run(seed: u64) -> Outcome {
     let _whereabouts = Whereabouts::enter(seed);
     let mut world = World::new(Plan::draw(seed));
+    if std::env::var_os("CB_PLAN").is_some() {
+        eprintln!("{:#?}", world.plan);
+    }
     world.storm();
     world.phase = Phase::Rest;
     let mut checked = oracle::Checked::default();
@@ -191,7 +194,7 @@ impl World {
     fn calm_down(&mut self) {
         let (start, first_round) = (self.now.mono, self.round);
         while self.now.mono.since_ms(start) < CALM_MS || !self.is_quiet() {
-            assert!(self.round < first_round + CALM_ROUNDS, "it never calms down");
+            assert!(self.round < first_round + CALM_ROUNDS, "no calm: {}", self.unrest());
             self.now = self.now.plus_ms(self.dice.number(0..=20));
             self.play_round();
         }
@@ -205,6 +208,17 @@ impl World {
                 let visit = &self.visits[*id];
                 visit.mute || visit.unwritten() == 0
             })
+    }
+
+    /// What keeps it from being quiet.
+    fn unrest(&self) -> String {
+        let links = self.network.links.iter().enumerate();
+        let links: Vec<_> = links.filter(|(_, link)| !link.is_quiet()).collect();
+        let awake = |worker: &&Worker| !worker.is_quiet(&self.network, &self.mailroom, self.now);
+        let workers: Vec<_> = self.workers.iter().filter(awake).map(|w| w.unrest()).collect();
+        let present = self.present();
+        let unwritten: Vec<_> = present.iter().map(|id| self.visits[*id].unwritten()).collect();
+        format!("{links:?}, {workers:?}, {unwritten:?}, mail {}", !self.mailroom.is_empty())
     }
 
     /// Visits whose connection is open on both sides.
