@@ -131,9 +131,13 @@ impl Worker {
         format!("busy: {}, {deadline:?}, {holdings:?} {}", self.busy, self.shard.counters())
     }
 
-    /// Starts the drain.
-    pub(crate) fn drain(&mut self, reason: &str, now: Now) {
-        self.shard.drain(reason, now);
+    /// Starts the drain. A listener is emptied before it is closed.
+    pub(crate) fn drain(&mut self, around: &mut Surroundings<'_>) {
+        while !around.network.backlogs[self.id].is_empty() {
+            self.accept(around);
+        }
+        self.busy = true;
+        self.shard.drain("maintenance", around.now);
     }
 
     /// One turn.

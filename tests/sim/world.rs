@@ -66,9 +66,6 @@ pub(crate) struct Outcome {
 pub(crate) fn run(seed: u64) -> Outcome {
     let _whereabouts = Whereabouts::enter(seed);
     let mut world = World::new(Plan::draw(seed));
-    if std::env::var_os("CB_PLAN").is_some() {
-        eprintln!("{:#?}", world.plan);
-    }
     world.storm();
     world.phase = Phase::Rest;
     let mut checked = oracle::Checked::default();
@@ -180,6 +177,10 @@ impl World {
         if !self.dice.chance(if awake { chance } else { self.plan.spurious_turn }) {
             return;
         }
+        self.with_worker(index, Worker::turn);
+    }
+
+    fn with_worker(&mut self, index: usize, act: impl FnOnce(&mut Worker, &mut Surroundings<'_>)) {
         let mut around = Surroundings {
             network: &mut self.network,
             mailroom: &mut self.mailroom,
@@ -187,7 +188,7 @@ impl World {
             round: self.round,
             now: self.now,
         };
-        self.workers[index].turn(&mut around);
+        act(&mut self.workers[index], &mut around);
     }
 
     /// Goes on until nothing but time could change anything.
@@ -317,8 +318,11 @@ impl World {
 
     fn drain(&mut self) {
         self.draining = true;
-        for worker in &mut self.workers {
-            worker.drain("maintenance", self.now);
+        for id in self.present() {
+            self.visits[id].must_be_told = self.visits[id].welcomed;
+        }
+        for index in 0..self.workers.len() {
+            self.with_worker(index, Worker::drain);
         }
     }
 
