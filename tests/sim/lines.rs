@@ -6,7 +6,6 @@
 use corebeat::wire::message::Code;
 
 use super::ledger::{Ledger, number_of};
-use super::plan::ROOMS;
 use super::stay::Item;
 use super::visit::{Roster, Visit, room_index};
 
@@ -81,7 +80,7 @@ impl Visit {
             return self.rename(user, ledger);
         }
         if notice.starts_with("the server is going away") {
-            self.went_away = true;
+            self.told_to_go = true;
             return;
         }
         if notice == "bye" || notice.starts_with('/') || notice.starts_with("A line that") {
@@ -129,11 +128,6 @@ impl Visit {
             }
             _ => panic!("{notice:?} is no notice"),
         }
-    }
-
-    /// Whether a text client knows that it is a member of a room.
-    pub(crate) fn stands_in(&self, room: usize) -> bool {
-        room < ROOMS.len() && self.rooms[room].stay.is_some()
     }
 }
 

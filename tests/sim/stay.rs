@@ -81,9 +81,6 @@ pub(crate) struct RoomView {
 impl RoomView {
     /// Notes a request; returns its number.
     pub(crate) fn request(&mut self, join: bool, notify: bool, reference: u32) -> usize {
-        if join && notify && !self.wants_presence() {
-            (self.total, self.users) = (None, BTreeMap::new());
-        }
         self.moves.push(Move { join, notify, reference, done: None });
         self.moves.len() - 1
     }
@@ -141,9 +138,9 @@ impl RoomView {
                 stay.end = Some(head);
             }
             self.past.push(stay);
-        } else {
-            (self.total, self.users) = (None, BTreeMap::new());
         }
+        // It may not have wanted presence until this request.
+        (self.total, self.users) = (None, BTreeMap::new());
         self.begun_by = number;
         self.stay = Some(Stay {
             epoch: Some(epoch),

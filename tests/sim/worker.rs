@@ -125,9 +125,19 @@ impl Worker {
         !self.is_awake(network, mailroom, u64::MAX, now)
     }
 
-    /// Starts the drain.
-    pub(crate) fn drain(&mut self, reason: &str, now: Now) {
-        self.shard.drain(reason, now);
+    /// What keeps it awake.
+    pub(crate) fn unrest(&self) -> String {
+        let (deadline, holdings) = (self.shard.next_deadline(), self.shard.holdings());
+        format!("busy: {}, {deadline:?}, {holdings:?} {}", self.busy, self.shard.counters())
+    }
+
+    /// Starts the drain. A listener is emptied before it is closed.
+    pub(crate) fn drain(&mut self, around: &mut Surroundings<'_>) {
+        while !around.network.backlogs[self.id].is_empty() {
+            self.accept(around);
+        }
+        self.busy = true;
+        self.shard.drain("maintenance", around.now);
     }
 
     /// One turn.
