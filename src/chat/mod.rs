@@ -11,6 +11,7 @@
 //! | --- | --- |
 //! | [`shard`] | the seam: what goes in, what comes out |
 //! | [`intake`] | received bytes to requests, in any dialect |
+//! | [`egress`] | words to one connection, and how it ends |
 //! | [`requests`] | what a client may ask, and the refusals |
 //! | [`text`] | the commands of a text client |
 //! | [`homes`] | the rooms and users whose home this shard is: order, presence, rosters |
@@ -25,6 +26,7 @@ pub mod agenda;
 pub mod batch;
 pub mod config;
 pub mod directory;
+pub mod egress;
 pub mod fan_out;
 pub mod hash;
 pub mod heartbeat;
