@@ -115,6 +115,8 @@ macro_rules! counters {
 counters! {
     /// Connections opened.
     opened,
+    /// Connections accepted and closed at once, because the worker held all that it may.
+    turned_away,
     /// Hellos answered: native WELCOMEs and text greetings.
     welcomed,
     /// Bytes received.

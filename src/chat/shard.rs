@@ -159,6 +159,11 @@ impl Shard {
         self.agenda.await_hello(conn, now.mono, due);
     }
 
+    /// A socket was closed at once, because there are as many as the bounds allow.
+    pub fn note_turned_away(&mut self) {
+        self.counters.turned_away += 1;
+    }
+
     /// The peer will send no more: read returned 0.
     ///
     /// What it asked for is still answered; then the connection is closed.

@@ -265,6 +265,7 @@ impl Worker {
             } else {
                 // A client that is closed at once knows more than one that is left hanging.
                 self.acceptor.turn_away(stream, self.max_connections, self.now.mono);
+                self.shard.note_turned_away();
             }
         }
         Progress::More
