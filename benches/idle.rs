@@ -166,7 +166,7 @@ fn memory(
 }
 
 /// No connection is pinged while memory is read.
-const QUIET_HEARTBEAT: [&str; 4] = ["--heartbeat", "1h", "--timeout", "3h"];
+const QUIET_HEARTBEAT: [&str; 4] = ["--heartbeat", "30s", "--timeout", "90s"];
 
 /// Prints the growth by connection; returns that of the resident set.
 fn print_growth(before: &Memory, after: &Memory, connections: usize) -> f64 {

@@ -102,7 +102,7 @@ step "clippy" cargo clippy --locked --all-targets -- -D warnings
 step "check without default features" \
     cargo check --locked --no-default-features --all-targets
 step "no async runtime" no_tokio
-step "tests" cargo test --locked
+step "tests" cargo test --locked --no-fail-fast
 step "documentation" documentation
 step "instruction counts" scripts/instructions.sh
 if [[ -x scripts/planted-faults.sh ]]; then

@@ -8,6 +8,8 @@ mod heart {
     mod greeting;
     mod heartbeats;
     mod malformed;
+    mod overload;
+    mod peer;
     mod presence;
     mod refs;
     mod rooms;

@@ -1,8 +1,8 @@
 //! The deterministic simulation.
 //!
-//! Several shards, many clients and the kernel between them in one thread, with a clock and an order
-//! of events that a seed fixes. An oracle knows from outside what every client must see. A failure
-//! names the seed and the step; the same seed fails in the same way again:
+//! Several shards, many clients and the kernel between them in one thread, with a clock and an
+//! order of events that a seed fixes. An oracle knows from outside what every client must see. A
+//! failure names the seed and the step; the same seed fails in the same way again:
 //!
 //! ```text
 //! CB_SEED=123 cargo test --test sim one_seed -- --nocapture

@@ -133,7 +133,7 @@ counters! {
     directs,
     /// Requests refused with an ERROR that left the connection alive.
     refused,
-    /// PINGs sent on time, at the heartbeat interval.
+    /// PINGs sent, the further ones included.
     pings,
     /// Further PINGs, sent because the first was not answered.
     probes,

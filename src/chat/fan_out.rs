@@ -84,6 +84,7 @@ impl Shard {
             room.untold_total = None;
         } else if room.untold_total.is_some() || room.queued() >= self.limits.max_room_queue {
             room.untold_total = Some(presence.total);
+            self.counters.presence_folded += 1;
         } else {
             self.queue_news(key, News::Presence(presence), Vec::new());
         }

@@ -324,11 +324,12 @@ impl Shard {
         self.post_presence(key, &Presence { kind, total, user: Some(user), member }, now);
     }
 
+    /// Has the room's members told its total before long.
     fn owe_total(&mut self, key: HomeKey, now: Now) {
         let home = self.homes.get_mut(key);
         if !home.owes_total {
             home.owes_total = true;
-            self.agenda.totals.push_back((now.mono + PRESENCE_PERIOD_MS, key));
+            self.agenda.owe_total(key, now.mono + PRESENCE_PERIOD_MS);
         }
     }
 
@@ -348,12 +349,12 @@ impl Shard {
             let (to, room) = (home.links[index].shard, home.name.clone());
             if to == self.id {
                 self.hear_presence(&room, presence.clone());
-            } else if !self.is_overloaded(to) {
-                self.counters.mail_out += 1;
-                self.postbag.push(to, Mail::Presence { room, presence: presence.clone() });
-            } else {
+            } else if self.is_overloaded(to) {
                 self.counters.presence_folded += 1;
                 self.owe_total(key, now);
+            } else {
+                self.counters.mail_out += 1;
+                self.postbag.push(to, Mail::Presence { room, presence: presence.clone() });
             }
         }
     }
@@ -363,7 +364,7 @@ impl Shard {
         let home = self.homes.get_mut(key);
         if home.links.is_empty() && !home.idle_listed {
             home.idle_listed = true;
-            self.agenda.idle_rooms.push_back((now.mono + ROOM_IDLE_MS, key));
+            self.agenda.note_idle_room(key, now.mono + ROOM_IDLE_MS);
         }
     }
 

@@ -40,7 +40,7 @@ impl Shard {
             }
             Mail::Who { room, origin, reference } => self.home_who(room, origin, reference, now),
             Mail::Online { user, session } => self.directory.online(user, session),
-            Mail::Offline { user, session } => self.directory.offline(&user, session),
+            Mail::Offline { user, session } => self.directory.offline(user, session),
             Mail::Direct { user, from, origin, body } => {
                 self.home_direct(&user, &from, origin, &body, now);
             }
@@ -65,8 +65,7 @@ impl Shard {
             }
             Mail::Roster { conn, room, reference, total, names } => {
                 self.question_answered(conn);
-                let users = Names::new(&names);
-                self.tell(conn, &Event::Roster { reference, room: &room, total, users }, now);
+                self.tell_roster(conn, reference, &room, total, &names, now);
                 conn
             }
             Mail::DirectTo { conn, id, time_ms, from, body } => {
@@ -208,6 +207,23 @@ impl Shard {
             && !session.awaits_answers()
         {
             self.part(conn, now);
+        }
+    }
+
+    /// Answers a question for a roster. Text clients have no refs and always want the answer.
+    fn tell_roster(
+        &mut self,
+        conn: ConnId,
+        reference: Ref,
+        room: &Name,
+        total: u32,
+        names: &[u8],
+        now: Now,
+    ) {
+        let state = self.sessions.get(conn).map(|session| session.state);
+        if reference.wants_answer() || state == Some(State::Live(Dialect::Text)) {
+            let users = Names::new(names);
+            self.tell(conn, &Event::Roster { reference, room, total, users }, now);
         }
     }
 

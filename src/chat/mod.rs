@@ -18,9 +18,10 @@
 //! | [`fan_out`] | news to the members of this shard |
 //! | [`timers`] | heartbeats, time-outs, the drain |
 //!
-//! and the nouns they work on: [`session`], [`room`], [`home`], [`directory`], [`batch`],
-//! [`outbox`], [`refs`], [`mail`], [`heartbeat`], [`hash`], [`config`].
+//! and the nouns they work on: [`session`], [`room`], [`home`], [`roster`], [`directory`],
+//! [`batch`], [`outbox`], [`refs`], [`mail`], [`agenda`], [`heartbeat`], [`hash`], [`config`].
 
+pub mod agenda;
 pub mod batch;
 pub mod config;
 pub mod directory;
@@ -36,6 +37,7 @@ pub mod outbox;
 pub mod refs;
 pub mod requests;
 pub mod room;
+pub mod roster;
 pub mod session;
 pub mod shard;
 pub mod text;

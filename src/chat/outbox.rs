@@ -74,8 +74,8 @@ impl Outbox {
     /// Queues what `encode` writes ahead of all that has not begun to be sent.
     ///
     /// Heartbeats and the last word before a close overtake data so, in the order among themselves
-    /// in which they were queued. The first piece goes before them: a frame that has begun cannot be
-    /// cut in two.
+    /// in which they were queued. The first piece goes before them: a frame that has begun cannot
+    /// be cut in two.
     pub fn push_urgent(&mut self, pool: &mut OutboxPool, encode: impl FnOnce(&mut Vec<u8>)) {
         let place = self.pieces.len().min(1);
         if !matches!(self.pieces.get(place), Some(Piece::Urgent(_))) {

@@ -52,6 +52,7 @@ impl Shard {
             user: &user,
         });
         self.tell(conn, &welcome, now);
+        self.send_on_if_draining(conn, now);
         if hello.session != 0 {
             self.refuse(conn, Ref::NONE, Code::Unavailable, NOT_AVAILABLE, now);
         }

@@ -101,7 +101,7 @@ impl RoomKey {
 /// The home repeats it when it acknowledges a join, so that the acknowledgement of an earlier stay
 /// opens no later one: a member who left and joined again would see what came before and after the
 /// leave, and miss what came between.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stay(u32);
 
 const NOTIFY_BIT: u32 = 1 << 31;
@@ -111,11 +111,6 @@ impl Stay {
     #[must_use]
     pub fn next(self) -> Stay {
         Stay((self.0 + 1) & !NOTIFY_BIT)
-    }
-
-    /// Its number within its shard.
-    pub fn number(self) -> u32 {
-        self.0
     }
 }
 

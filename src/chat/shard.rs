@@ -24,6 +24,7 @@ use crate::base::time::{Mono, Now, Tick};
 use crate::base::wheel::Wheel;
 use crate::wire::message::{Code, Event};
 
+use super::agenda::Agenda;
 use super::batch::ChunkPool;
 use super::config::ShardConfig;
 use super::directory::Directory;
@@ -34,7 +35,7 @@ use super::mail::{Mail, Postbag};
 use super::outbox::{Outbox, OutboxPool};
 use super::room::{Audience, RoomTable};
 use super::session::{Marks, RoomKey, SessionTable, State, Stay};
-use super::timers::{Agenda, Drain};
+use super::timers::Drain;
 
 /// Whether a budgeted phase has work left for the next turn, which then must not sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +132,7 @@ impl Shard {
             ),
             rooms,
             homes: HomeTable::new(hasher),
-            directory: Directory::new(hasher, now.wall_ms << 16),
+            directory: Directory::new(now.wall_ms << 16),
             wheel: Wheel::new(now.mono),
             outboxes: OutboxPool::new(OUTBOXES_KEPT, BUFFER_KEPT_BYTES),
             chunks: ChunkPool::new(BATCHES_KEPT, BUFFER_KEPT_BYTES),
@@ -162,7 +163,8 @@ impl Shard {
     pub fn open(&mut self, conn: ConnId, now: Now) {
         self.sessions.insert(conn, now.mono);
         self.counters.opened += 1;
-        self.arm_at(conn, now, now.mono + self.limits.handshake_timeout_ms);
+        let due = now.mono + self.limits.handshake_timeout_ms;
+        self.agenda.await_hello(conn, now.mono, due);
     }
 
     /// The peer will send no more: read returned 0.
@@ -439,7 +441,9 @@ impl Shard {
         let heard_nothing = session.state == State::Sniffing && session.outbox.is_none();
         self.counters.count_close(reason);
         if let Some(event) = last {
-            self.queue(conn, event, Haste::Urgent);
+            // A peer that reads is told in order; one that does not, as soon as can be.
+            let unread = matches!(reason, CloseReason::SlowReader | CloseReason::HeartbeatTimeout);
+            self.queue(conn, event, if unread { Haste::Urgent } else { Haste::InOrder });
         }
         self.depart(conn, now);
         if heard_nothing {

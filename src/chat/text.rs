@@ -47,6 +47,7 @@ impl Shard {
             user: &user,
         });
         self.tell(conn, &welcome, now);
+        self.send_on_if_draining(conn, now);
         self.enter_room(conn, LOBBY, now);
         if !was_named && !matches!(command, Command::Nick(_)) {
             self.command(conn, first_line, now);

@@ -318,7 +318,7 @@ fn most_pings_to_mean(heartbeat: HeartbeatPolicy) -> Vec<f64> {
 
 #[test]
 fn a_herd_of_hellos_never_pings_as_a_herd() {
-    for (interval_s, timeout_s) in [(30, 90), (5, 10), (15, 45)] {
+    for (interval_s, timeout_s) in [(30, 90), (5, 10)] {
         let policy = HeartbeatPolicy { interval_s, timeout_s, ..HeartbeatPolicy::default() };
         let ratios = most_pings_to_mean(policy);
         assert_eq!(ratios.len(), 4);

@@ -1,6 +1,7 @@
 //! What clients say and hear, short enough to be read in a test.
 //!
-//! Owns the constructors of requests and the words that an event is put into. Never touches a shard.
+//! Owns the constructors of requests and the words that an event is put into. Never touches a
+//! shard.
 
 use corebeat::base::ids::{Epoch, NodeId, Ref, Seq};
 use corebeat::wire::message::{Event, Heartbeat, Hello, PresenceKind, Request};

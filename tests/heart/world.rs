@@ -19,54 +19,20 @@ use corebeat::chat::shard::{Holdings, Progress, Shard, Verdict};
 use corebeat::wire::message::{Event, Hello, Request};
 use corebeat::wire::native;
 
-use super::speech::{hello, words};
+use super::peer::Peer;
+pub(crate) use super::peer::{Client, Fate};
+use super::speech::hello;
 
 /// A room at home on each shard.
 pub(crate) const ROOMS: [&str; SHARDS] = ["attic", "porch", "lobby"];
 /// How many shards a world has.
 pub(crate) const SHARDS: usize = 3;
+/// Letters that the mailbox of a stalled shard holds.
+pub(crate) const MAILBOX: usize = 4;
 /// The node that the world's heartbeats come from.
 pub(crate) const NODE: NodeId = NodeId(7);
 /// When the world begins, on the wall clock.
 pub(crate) const BEGINNING_MS: u64 = 1_790_000_000_000;
-
-/// A client of the world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Client(usize);
-
-/// What has become of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// Both sides talk.
-    Open,
-    /// The server will send no more.
-    HalfClosed,
-    /// The server dropped the socket.
-    Closed(CloseReason),
-}
-
-struct Peer {
-    shard: usize,
-    conn: ConnId,
-    is_text: bool,
-    crc: bool,
-    /// Bytes that the server has not read.
-    upward: VecDeque<u8>,
-    /// Nothing follows `upward`.
-    ended: bool,
-    /// The heart wants its bytes left unread.
-    paused: bool,
-    /// Bytes that the client will still read.
-    window: usize,
-    blocked: bool,
-    /// Bytes of a frame or line whose end has not come.
-    half: Vec<u8>,
-    /// All bytes since they were last asked for.
-    raw: Vec<u8>,
-    heard: Vec<(u64, String)>,
-    fate: Fate,
-    answers_pings: bool,
-}
 
 /// Shards, their mail, their clients and their time.
 pub(crate) struct World {
@@ -77,6 +43,8 @@ pub(crate) struct World {
     slots: Vec<Vec<Option<Client>>>,
     /// Clients with bytes for the server.
     ready: VecDeque<Client>,
+    /// A shard that gets no turn, so that its mailbox fills.
+    stalled: Option<usize>,
     now: Now,
 }
 
@@ -114,6 +82,7 @@ impl World {
             peers: Vec::new(),
             slots: vec_of(SHARDS),
             ready: VecDeque::new(),
+            stalled: None,
             now,
         }
     }
@@ -128,22 +97,7 @@ impl World {
         });
         slots[slot] = Some(client);
         let conn = ConnId::new(slot, client.0 as u32);
-        self.peers.push(Peer {
-            shard,
-            conn,
-            is_text: false,
-            crc: false,
-            upward: VecDeque::new(),
-            ended: false,
-            paused: false,
-            window: usize::MAX,
-            blocked: false,
-            half: Vec::new(),
-            raw: Vec::new(),
-            heard: Vec::new(),
-            fate: Fate::Open,
-            answers_pings: false,
-        });
+        self.peers.push(Peer::new(shard, conn));
         self.shards[shard].open(conn, self.now);
         client
     }
@@ -347,6 +301,28 @@ impl World {
         self.settle();
     }
 
+    /// A shard gets no turn any more, and takes no more mail than its mailbox holds.
+    pub(crate) fn stall(&mut self, shard: usize) {
+        self.stalled = Some(shard);
+    }
+
+    /// Every shard gets its turns again.
+    pub(crate) fn go_on(&mut self) {
+        self.stalled = None;
+        self.settle();
+    }
+
+    /// Time passes, a client sends bytes, and each shard gets one turn however much is left.
+    pub(crate) fn hurry_ms(&mut self, ms: u64, client: Client, bytes: &[u8]) {
+        self.now = self.now.plus_ms(ms);
+        self.peers[client.0].upward.extend(bytes);
+        self.ready.push_back(client);
+        self.read_phase();
+        for shard in 0..SHARDS {
+            self.turn(shard);
+        }
+    }
+
     /// Turns follow one another until nothing is left to do at this instant.
     fn settle(&mut self) {
         for _ in 0..100_000 {
@@ -355,7 +331,10 @@ impl World {
             for shard in 0..SHARDS {
                 busy |= self.turn(shard);
             }
-            if !busy && self.ready.is_empty() && self.mailboxes.iter().all(VecDeque::is_empty) {
+            let is_empty = |(index, mailbox): (usize, &VecDeque<_>)| {
+                mailbox.is_empty() || self.stalled == Some(index)
+            };
+            if !busy && self.ready.is_empty() && self.mailboxes.iter().enumerate().all(is_empty) {
                 return;
             }
         }
@@ -386,6 +365,9 @@ impl World {
     }
 
     fn turn(&mut self, index: usize) -> bool {
+        if self.stalled == Some(index) {
+            return false;
+        }
         let shard = &mut self.shards[index];
         let mut progress = [shard.retry_mail(), Progress::Done, Progress::Done];
         let mut letters = std::mem::take(&mut self.mailboxes[index]);
@@ -397,7 +379,13 @@ impl World {
         progress[2] = shard.fan_out(self.now);
         while let Some((to, mail)) = shard.poll_mail() {
             assert_ne!(to.index(), index, "a shard's own mail never leaves it");
-            self.mailboxes[to.index()].push_back((ShardId(index as u16), mail));
+            let mailbox = &mut self.mailboxes[to.index()];
+            if self.stalled == Some(to.index()) && mailbox.len() >= MAILBOX {
+                progress[0] = Progress::Done;
+                shard.mail_refused(to, mail);
+            } else {
+                mailbox.push_back((ShardId(index as u16), mail));
+            }
         }
         while let Some(conn) = self.shards[index].poll_dirty() {
             busy = true;
@@ -432,39 +420,8 @@ impl World {
             shard.blocked(peer.conn);
         }
         assert!(!matches!(peer.fate, Fate::Closed(_)), "a closed connection got bytes");
-        peer.raw.extend_from_slice(&bytes);
-        peer.half.extend_from_slice(&bytes);
-        if peer.is_text { self.listen_to_lines(client) } else { self.listen_to_frames(client) }
-    }
-
-    fn listen_to_frames(&mut self, client: Client) {
-        let peer = &mut self.peers[client.0];
-        let half = std::mem::take(&mut peer.half);
-        let mut rest = &half[..];
-        while let Some((frame, used)) = native::frame(rest, usize::MAX).expect("a sound frame") {
-            let has_crc = frame.flags.contains(native::Flags::CRC);
-            assert_eq!(has_crc, peer.crc, "checksums on all frames or on none");
-            let event = native::event(&frame).expect("a sound payload").expect("a known type");
-            peer.heard.push((self.now.mono.0, words(&event)));
-            if let Event::Ping(ping) = event
-                && peer.answers_pings
-            {
-                let mut pong = Vec::new();
-                native::encode_request(&mut pong, &Request::Pong(ping), peer.crc);
-                peer.upward.extend(pong);
-                self.ready.push_back(client);
-            }
-            rest = &rest[used..];
-        }
-        peer.half = rest.to_vec();
-    }
-
-    fn listen_to_lines(&mut self, client: Client) {
-        let peer = &mut self.peers[client.0];
-        while let Some(end) = peer.half.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = peer.half.drain(..=end).collect();
-            let line = String::from_utf8(line).expect("lines are UTF-8");
-            peer.heard.push((self.now.mono.0, line.trim_end_matches('\n').to_owned()));
+        if peer.take(&bytes, self.now.mono.0) {
+            self.ready.push_back(client);
         }
     }
 
@@ -474,7 +431,11 @@ impl World {
         let peer = &mut self.peers[client.0];
         assert_eq!(peer.conn, conn, "a verdict about an earlier connection of the slot");
         match verdict {
-            Verdict::Shutdown(_) => peer.fate = Fate::HalfClosed,
+            Verdict::Shutdown(_) => {
+                peer.fate = Fate::HalfClosed;
+                peer.paused = false;
+                self.ready.push_back(client);
+            }
             Verdict::Close(_, reason) => {
                 peer.fate = Fate::Closed(reason);
                 self.slots[shard][conn.slot()] = None;

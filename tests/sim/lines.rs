@@ -1,6 +1,7 @@
 //! How a text client reads what it is sent.
 //!
-//! Owns the grammar of the lines that the server prints. A line that fits none of them is a failure.
+//! Owns the grammar of the lines that the server prints. A line that fits none of them is a
+//! failure.
 
 use corebeat::wire::message::Code;
 

@@ -1,7 +1,7 @@
 //! What one run is like.
 //!
-//! Owns the parameters that a seed draws: how many shards and clients, what they are like, how tight
-//! the bounds are, how the time passes. Never changes during the run.
+//! Owns the parameters that a seed draws: how many shards and clients, what they are like, how
+//! tight the bounds are, how the time passes. Never changes during the run.
 
 use corebeat::base::limits::Limits;
 use corebeat::chat::heartbeat::HeartbeatPolicy;

@@ -1,8 +1,8 @@
 //! One connection from its client's side.
 //!
-//! Owns what the client has still to write, what it has read and not understood yet, and all that it
-//! asked and was told. Knows nothing of the server but the bytes that came. How frames are read is
-//! in `frames`, how lines are in `lines`.
+//! Owns what the client has still to write, what it has read and not understood yet, and all that
+//! it asked and was told. Knows nothing of the server but the bytes that came. How frames are read
+//! is in `frames`, how lines are in `lines`.
 
 use std::collections::{BTreeMap, VecDeque};
 

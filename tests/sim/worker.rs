@@ -1,8 +1,8 @@
 //! One shard and the turn that a worker takes with it.
 //!
 //! Owns the slab of sockets, which reuses slots last in, first out, and the generations. Does what
-//! the shell does and nothing else: it reads the clock once, serves sockets, mail and timers, posts,
-//! flushes and closes last. It sleeps unless it has a reason not to, so that a deadline or a
+//! the shell does and nothing else: it reads the clock once, serves sockets, mail and timers,
+//! posts, flushes and closes last. It sleeps unless it has a reason not to, so that a deadline or a
 //! connection that the heart forgets to mention stays forgotten.
 
 use std::io::IoSlice;

@@ -1,8 +1,8 @@
 //! One run: everything in it, and the order in which it happens.
 //!
 //! Owns the clock, the rounds and the phases: a storm in which clients do as they like, a rest in
-//! which all is compared with the truth, and an end after which nothing may be left. What is true is
-//! judged by `oracle`.
+//! which all is compared with the truth, and an end after which nothing may be left. What is true
+//! is judged by `oracle`.
 
 use std::cell::Cell;
 
