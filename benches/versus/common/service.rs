@@ -4,7 +4,7 @@
 //! three. Options that bound a turn of corebeat's loop are taken and change nothing. Never accepts.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -67,7 +67,7 @@ impl Service {
 
 /// Reads the options, reserves the port and runs the twin until it ends.
 ///
-/// `run` opens its listeners on the address with [`listener::open`] and calls [`announce`].
+/// `run` opens its listeners on the address with [`open`] and calls [`announce`].
 pub fn main(run: impl FnOnce(ServerConfig, Service, SocketAddr) -> io::Result<()>) -> ExitCode {
     let config = match CommandLine::parse().serve.into_config() {
         Ok(config) => config,
@@ -98,12 +98,12 @@ pub fn announce(address: SocketAddr) {
     let _ = writeln!(io::stderr(), "listening on {address}");
 }
 
-/// A listener as corebeat opens its own, with the same options, for tokio.
+/// A listener as corebeat opens its own, with the same options.
 ///
 /// # Errors
-/// What the kernel says. To be called within a runtime.
-pub fn listen(address: SocketAddr) -> io::Result<tokio::net::TcpListener> {
-    tokio::net::TcpListener::from_std(listener::open(address)?.into())
+/// What the kernel says.
+pub fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    Ok(listener::open(address)?.into())
 }
 
 fn complain(line: &str) -> ExitCode {

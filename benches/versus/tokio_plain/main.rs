@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 
 async fn run(config: ServerConfig, service: Service, address: SocketAddr) -> io::Result<()> {
     let hub = Arc::new(Hub::new(service));
-    let listener = service::listen(address)?;
+    let listener = TcpListener::from_std(service::open(address)?)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     service::announce(address);

@@ -1,2 +1,132 @@
-//! x
-fn main() {}
+//! `tokio-tuned`: the gateway as a tokio expert would ship it.
+#![allow(unreachable_pub)]
+
+mod bell;
+#[path = "../common/mod.rs"]
+mod common;
+mod connection;
+mod core;
+mod homes;
+mod intake;
+mod mail;
+mod outbox;
+mod room;
+mod timers;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
+use std::thread;
+
+use core_affinity::CoreId;
+use corebeat::base::ids::ShardId;
+use corebeat::base::limits::EVENTS_PER_TURN;
+use corebeat::engine::config::ServerConfig;
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::unconstrained;
+
+use self::common::service::{self, Service};
+use self::core::{Core, Parts};
+use self::mail::{Mail, Mailbox, Post};
+
+/// As in corebeat.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    service::main(run)
+}
+
+fn run(config: ServerConfig, service: Service, address: SocketAddr) -> io::Result<()> {
+    let (mailboxes, posts): (Vec<Mailbox>, Vec<_>) =
+        (0..config.workers).map(|_| Mailbox::new()).unzip();
+    let cores = if config.pin { core_affinity::get_core_ids().unwrap_or_default() } else { vec![] };
+    // Opened here, so that all of them listen before any connection can come.
+    let listeners = (0..config.workers).map(|_| service::open(address));
+    let listeners: Vec<TcpListener> = listeners.collect::<io::Result<_>>()?;
+    let seats: Vec<Seat> = (0..config.workers)
+        .zip(posts.into_iter().zip(listeners))
+        .map(|(number, (post, listener))| Seat {
+            id: ShardId(number),
+            core: cores.get(usize::from(number) % cores.len().max(1)).copied(),
+            config: config.clone(),
+            service: service.clone(),
+            listener,
+            mailboxes: mailboxes.clone(),
+            post,
+        })
+        .collect();
+    let mut seats = seats.into_iter();
+    let first = seats.next().expect("there is a worker at least");
+    let others: Vec<_> = seats
+        .map(|seat| {
+            let name = format!("tokio-tuned-{}", seat.id);
+            thread::Builder::new().name(name).spawn(move || seat.work())
+        })
+        .collect::<io::Result<_>>()?;
+    // The first worker has no thread of its own: with one worker the process has one thread, and
+    // the kernel does not count references to its file table.
+    service::announce(address);
+    let outcome = first.work();
+    for other in others {
+        other.join().map_err(|_| io::Error::other("a worker panicked"))??;
+    }
+    outcome
+}
+
+/// What a thread needs to become a core.
+struct Seat {
+    id: ShardId,
+    core: Option<CoreId>,
+    config: ServerConfig,
+    service: Service,
+    listener: TcpListener,
+    mailboxes: Vec<Mailbox>,
+    post: UnboundedReceiver<Post>,
+}
+
+impl Seat {
+    fn work(self) -> io::Result<()> {
+        if let Some(core) = self.core {
+            core_affinity::set_for_current(core);
+        }
+        let runtime = runtime()?;
+        let Seat { id, config, mut service, listener, mailboxes, post, .. } = self;
+        let workers = usize::from(config.workers);
+        service.limits.max_connections = service.limits.max_connections.div_ceil(workers);
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            if id == ShardId(0) {
+                tokio::task::spawn_local(stop_at_signal(id, mailboxes.clone()));
+            }
+            let drain = config.drain;
+            let core = Core::new(Parts { id, service, listener, mailboxes, post, drain });
+            // Its own task, because the reactor wakes a task without a system call; without a
+            // budget, because a turn has bounds of its own.
+            let ended = tokio::task::spawn_local(unconstrained(core)).await;
+            ended.map_err(io::Error::other)
+        })
+    }
+}
+
+fn runtime() -> io::Result<LocalRuntime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .max_io_events_per_tick(EVENTS_PER_TURN)
+        .build_local(LocalOptions::default())
+}
+
+async fn stop_at_signal(id: ShardId, mailboxes: Vec<Mailbox>) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    for mailbox in &mailboxes {
+        mailbox.send(Post { from: id, letters: vec![Mail::Stop] });
+    }
+    Ok(())
+}
