@@ -320,7 +320,10 @@ impl Core {
             } else {
                 outbox.push_run(run);
             }
-            if outbox.waiting() > self.service.limits.max_outbound {
+            let waiting = outbox.waiting();
+            if waiting == 0 {
+                self.outboxes.extend(connection.outbox.take());
+            } else if waiting > self.service.limits.max_outbound {
                 self.overflowed.push(conn);
             } else if !connection.marks.dirty && !connection.marks.blocked {
                 connection.marks.dirty = true;
