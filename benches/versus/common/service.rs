@@ -15,7 +15,7 @@ use corebeat::base::time::Now;
 use corebeat::chat::hash::NameHasher;
 use corebeat::chat::heartbeat::{HeartbeatPolicy, Tempo};
 use corebeat::cli::options::ServeOptions;
-use corebeat::engine::config::ServerConfig;
+use corebeat::engine::config::{FileTables, ServerConfig, connections_per_worker};
 use corebeat::net::{file_table, listener};
 use corebeat::wire::message::{Event, Heartbeat, Welcome};
 use corebeat::wire::native;
@@ -69,11 +69,17 @@ impl Service {
 ///
 /// `run` opens its listeners on the address with [`open`] and calls [`announce`].
 pub fn main(run: impl FnOnce(ServerConfig, Service, SocketAddr) -> io::Result<()>) -> ExitCode {
-    let config = match CommandLine::parse().serve.into_config() {
+    let mut config = match CommandLine::parse().serve.into_config() {
         Ok(config) => config,
         Err(refusal) => return complain(&refusal),
     };
-    file_table::raise_open_file_limit();
+    let open_files = file_table::raise_open_file_limit();
+    let (shared, workers, wanted) = (FileTables::Shared, config.workers, config.max_connections);
+    config.limits.max_connections =
+        match connections_per_worker(open_files, shared, workers, wanted) {
+            Ok(most) => most,
+            Err(error) => return complain(&error.to_string()),
+        };
     // Held until the process ends, as corebeat holds it until its workers listen.
     let reservation = match listener::reserve(config.listen) {
         Ok(reservation) => reservation,

@@ -18,7 +18,7 @@ use corebeat::wire::message::{Code, Event, Heartbeat, Hello, Names, Request};
 use corebeat::wire::sniff::Sniffed;
 use corebeat::wire::{http, native};
 use futures_util::StreamExt;
-use tokio::io::AsyncReadExt;
+use tokio::io::{copy, sink};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::mpsc::unbounded_channel;
@@ -34,8 +34,8 @@ use super::writer;
 
 /// Bytes of a ROSTER payload before the names.
 const ROSTER_HEADER: usize = 4 + 4 + 2;
-/// Bytes that one read takes, and the memory that an idle connection keeps for it.
-const READ_BUFFER: usize = 4 << 10;
+/// Bytes that one read takes at first, and the memory that an idle connection keeps for it.
+const READ_BUFFER: usize = 1 << 10;
 
 /// What a connection does when its timer fires.
 enum Stage {
@@ -90,8 +90,7 @@ pub async fn serve(stream: TcpStream, hub: Arc<Hub>) {
 /// Reads on until the client hangs up: what was left unread would turn the close into a reset, and
 /// a reset takes the last words away from the peer.
 async fn discard(mut half: OwnedReadHalf) {
-    let mut scratch = [0; 512];
-    while matches!(half.read(&mut scratch).await, Ok(count) if count > 0) {}
+    let _ = copy(&mut half, &mut sink()).await;
 }
 
 impl Connection {

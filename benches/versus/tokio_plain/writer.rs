@@ -13,8 +13,10 @@ use tokio_util::codec::{Encoder, FramedWrite};
 
 use super::peer::Peer;
 
-/// Bytes gathered for one write, and the memory that an idle connection keeps for it.
-const BUFFER: usize = 4 << 10;
+/// Bytes gathered for one write.
+const GATHERED: usize = 8 << 10;
+/// Memory of a connection that never had so much to gather.
+const BUFFER: usize = 512;
 
 /// Frames are encoded once for all members; what is left is to copy them.
 #[derive(Debug)]
@@ -38,8 +40,8 @@ pub async fn write(
     mut queue: UnboundedReceiver<Option<Bytes>>,
     peer: Arc<Peer>,
 ) {
-    let mut sink = FramedWrite::new(half, Copy);
-    sink.set_backpressure_boundary(BUFFER);
+    let mut sink = FramedWrite::with_capacity(half, Copy, BUFFER);
+    sink.set_backpressure_boundary(GATHERED);
     let overflow = peer.writer_bell.notified();
     tokio::pin!(overflow);
     let ended = tokio::select! {

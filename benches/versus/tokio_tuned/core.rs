@@ -200,7 +200,12 @@ impl Core {
             };
             match listener.poll_accept(cx) {
                 Poll::Pending => return false,
-                Poll::Ready(Ok((stream, _))) => self.open(stream),
+                Poll::Ready(Ok((stream, _))) => {
+                    // One more than that is closed at once: it knows more than one left hanging.
+                    if self.connections.len() < self.service.limits.max_connections {
+                        self.open(stream);
+                    }
+                }
                 Poll::Ready(Err(_)) => {
                     self.door_rests_until = self.now.mono + DOOR_REST_MS;
                     return false;

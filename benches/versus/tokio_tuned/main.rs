@@ -93,9 +93,7 @@ impl Seat {
             core_affinity::set_for_current(core);
         }
         let runtime = runtime()?;
-        let Seat { id, config, mut service, listener, mailboxes, post, .. } = self;
-        let workers = usize::from(config.workers);
-        service.limits.max_connections = service.limits.max_connections.div_ceil(workers);
+        let Seat { id, config, service, listener, mailboxes, post, .. } = self;
         runtime.block_on(async move {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             if id == ShardId(0) {
