@@ -29,14 +29,16 @@ pub struct Hub {
     pub rooms: Rooms,
     peers: Mutex<HashMap<PeerId, Arc<Peer>>>,
     emptied: Notify,
+    max_peers: usize,
     last_peer: AtomicU64,
     last_guest: AtomicU64,
 }
 
 impl Hub {
-    /// A hub without connections.
-    pub fn new(service: Service) -> Hub {
+    /// A hub without connections, for so many workers.
+    pub fn new(service: Service, workers: usize) -> Hub {
         Hub {
+            max_peers: service.limits.max_connections * workers,
             rooms: Rooms::new(&service.limits),
             service,
             peers: Mutex::default(),
@@ -44,6 +46,11 @@ impl Hub {
             last_peer: AtomicU64::new(0),
             last_guest: AtomicU64::new(0),
         }
+    }
+
+    /// Whether one more connection may come.
+    pub fn has_room(&self) -> bool {
+        self.peers().len() < self.max_peers
     }
 
     /// Lists a new connection whose writer reads from the other end of `outbound`.

@@ -59,7 +59,15 @@ pub enum Mail {
     /// To a room's home: a member of the sender left.
     Leave { room: Name, user: Name },
     /// To a room's home.
-    Publish { room: Name, from: Name, origin: Address, reference: Ref, echo: bool, body: Box<[u8]> },
+    Publish {
+        room: Name,
+        /// The sender's user.
+        from: Name,
+        origin: Address,
+        reference: Ref,
+        echo: bool,
+        body: Box<[u8]>,
+    },
     /// To a room's home.
     Who { room: Name, origin: Address, reference: Ref },
     /// From a room's home: what follows is for the member too.

@@ -1,4 +1,41 @@
 //! `tokio-tuned`: the gateway as a tokio expert would ship it.
+//!
+//! A pinned thread per core, each with a runtime of its own, its own listener in the port's
+//! `SO_REUSEPORT` group, and one [`Core`] that owns all its connections and rooms, so that nothing
+//! is locked. A room has a home core that gives its messages their order; letters between cores
+//! travel once a turn. What a turn produced for a connection leaves in one write.
+//!
+//! Run it with `cargo run --release --example tokio_tuned -- --listen 127.0.0.1:8080`; the options
+//! are those of `corebeat serve`.
+//!
+//! # What was tried, and what each step gained
+//! Processor time of the server per delivery, 64-byte bodies to 1,000 members of one room over
+//! loopback, 16 in flight, one worker, a receiver that spins; medians of five rounds in which the
+//! variants took turns, on a virtual machine of two busy cores, where a tenth is noise.
+//!
+//! | step | before | after |
+//! | --- | --- | --- |
+//! | one write per connection and turn, not one per message | 6,630 ns | 420 ns |
+//! | a room's messages of one turn are one segment, not one each | 530 ns | 420 ns |
+//! | one task for all connections, called by [`bell`]s, not one each: memory | 128 B | 32 B |
+//! | the same: to wake and serve, when 256 sockets are ready at once | 45 ns | 15 ns |
+//! | one timing wheel, not a `Sleep` for each connection: memory | 96 B | 8 to 17 B |
+//! | `poll_read` into the core's scratch, not `try_read`: system calls of an echo | 4 | 3 |
+//!
+//! Without a difference beyond the noise, and kept because they cost nothing: frames shared by `Rc`
+//! and not by `Arc` (420 and 460 ns), no table of slices for a single segment, and the first core
+//! on the main thread, so that with one worker the process has one thread and the kernel counts no
+//! references to its file table (420 ns, and 400 with a second thread). With one message in flight
+//! all of these are alike, 6.5 µs: that is the kernel's `send`.
+//!
+//! The core is a task of a `LocalRuntime`, whose wakers cost no system call: an echo is one
+//! `epoll_wait`, one `recv` and one `send`. It runs without tokio's budget, which would end a turn
+//! after 128 sockets; letters and newcomers have bounds of their own, and a socket is read for one
+//! scratch at most.
+//!
+//! An idle, joined connection takes 500 bytes: 256 are tokio's `ScheduledIo`, which is aligned to
+//! 128; the connection itself, its stream of 40 bytes included, takes 128, its bell 32, and the rest
+//! is its name, its place in its room and its timer.
 #![allow(unreachable_pub)]
 
 mod bell;
@@ -6,6 +43,7 @@ mod bell;
 mod common;
 mod connection;
 mod core;
+mod delivery;
 mod homes;
 mod intake;
 mod mail;

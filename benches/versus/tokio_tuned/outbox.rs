@@ -200,6 +200,12 @@ impl Outbox {
         self.waiting = 0;
     }
 
+    /// What waits, where that is one segment.
+    pub fn only_segment(&self) -> Option<&[u8]> {
+        let first = self.segments.front().filter(|_| self.segments.len() == 1)?;
+        Some(&first.bytes()[self.begun..])
+    }
+
     /// Fills `slices` from the front; returns how many it filled.
     pub fn gather<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut filled = 0;
