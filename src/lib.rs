@@ -46,5 +46,7 @@ pub mod base;
 pub mod chat;
 pub mod cli;
 pub mod engine;
+#[cfg(feature = "bench")]
+pub mod load;
 pub mod net;
 pub mod wire;
