@@ -161,6 +161,8 @@ struct Driver {
     shared_ns: u64,
     /// Connections that stay and are ready.
     ready: u32,
+    /// Connections that are back after a storm.
+    returned: u32,
     /// Connections that are on their way in.
     half_open: u32,
     open: u32,
@@ -212,6 +214,7 @@ impl Driver {
             recent: Latencies::new(2),
             shared_ns: 0,
             ready: 0,
+            returned: 0,
             half_open: 0,
             open: 0,
             due_delivered: 0,
@@ -361,6 +364,7 @@ impl Driver {
         let counts = &self.measures.counts;
         progress.open.store(self.open, Ordering::Relaxed);
         progress.ready.store(self.ready, Ordering::Relaxed);
+        progress.returned.store(self.returned, Ordering::Relaxed);
         progress.sent.store(counts.sent, Ordering::Relaxed);
         progress.delivered.store(counts.delivered, Ordering::Relaxed);
         progress.violations.store(counts.violations.total(), Ordering::Relaxed);

@@ -23,14 +23,24 @@
 
 pub mod agenda;
 pub mod body;
+pub mod chart;
+pub mod conductor;
 pub mod config;
+pub mod crew;
 pub mod driver;
+pub mod figures;
 pub mod flight;
 pub mod ledger;
 pub mod links;
 pub mod measure;
+pub mod page;
 pub mod peer;
 pub mod plan;
+pub mod report;
+pub mod sample;
+pub mod server;
 pub mod shared;
 pub mod speech;
+pub mod table;
+pub mod verdict;
 pub mod violation;

@@ -59,6 +59,8 @@ pub struct Progress {
     pub open: AtomicU32,
     /// Those that stay and are where they want to be.
     pub ready: AtomicU32,
+    /// Those that are back after a storm.
+    pub returned: AtomicU32,
     /// Messages and echoes sent.
     pub sent: AtomicU64,
     /// Deliveries and echoes heard.
@@ -141,6 +143,11 @@ impl Shared {
     /// Connections that stay and are where they want to be.
     pub fn ready(&self) -> u64 {
         self.sum(|progress| u64::from(progress.ready.load(Ordering::Relaxed)))
+    }
+
+    /// Connections that are back after a storm.
+    pub fn returned(&self) -> u64 {
+        self.sum(|progress| u64::from(progress.returned.load(Ordering::Relaxed)))
     }
 
     /// Whether a thread has ended, which none does before it is told to unless it failed.

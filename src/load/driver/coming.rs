@@ -212,7 +212,8 @@ impl Driver {
         if let Some(planned) = self.planned_coming(local) {
             self.measures.joined.record(now.saturating_sub(planned));
         }
-        if self.storm_at.is_some() && self.ready == self.staying() {
+        if self.storm_at.is_some() {
+            self.returned += 1;
             self.measures.counts.storm_done_ns = Some(now);
         }
     }
