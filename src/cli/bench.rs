@@ -144,7 +144,7 @@ pub struct BenchOptions {
     #[arg(short = 'w', long, value_name = "COUNT", help_heading = LOAD)]
     in_flight: Option<u32>,
 
-    /// Bytes of a message's body [default: 64; slow: 1KiB]
+    /// Bytes of a message's body [default: 64; slow: 4KiB]
     #[arg(long, value_name = "SIZE", value_parser = units::size, help_heading = LOAD)]
     size: Option<usize>,
 

@@ -14,6 +14,8 @@ pub enum Task {
     Come(u32),
     /// It goes.
     Go(u32),
+    /// All connections of the thread are dropped and come back.
+    Storm,
 }
 
 /// Tasks by the instant at which they are due.

@@ -20,10 +20,10 @@ const LINES: [RGBColor; 6] = [
     RGBColor(16, 0, 0),
 ];
 
-/// A named line.
+/// A named line. The page draws the legend: the nth line has the colour `var(--line0)` and so on.
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// Its name in the legend.
+    /// Its name.
     pub name: String,
     /// Its points, from left to right.
     pub points: Vec<(f64, f64)>,
@@ -165,22 +165,6 @@ where
         let stroke = ShapeStyle::from(colour).stroke_width(2);
         chart
             .draw_series(LineSeries::new(line.points.iter().copied(), stroke))
-            .map_err(|error| error.to_string())?
-            .label(line.name.as_str())
-            .legend(move |(x, y)| {
-                PathElement::new(
-                    vec![(x, y), (x + 18, y)],
-                    ShapeStyle::from(colour).stroke_width(3),
-                )
-            });
-    }
-    if lines.len() > 1 {
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .margin(8)
-            .label_font(text())
-            .draw()
             .map_err(|error| error.to_string())?;
     }
     Ok(())
@@ -222,12 +206,12 @@ mod tests {
     }
 
     #[test]
-    fn lines_over_time_have_a_legend_if_there_are_several() {
-        let lines = [line("one", &[(0.0, 1.0), (9.0, 5.0)]), line("two", &[(0.0, 2.0)])];
+    fn each_line_over_time_has_its_own_colour() {
+        let lines =
+            [line("one", &[(0.0, 1.0), (9.0, 5.0)]), line("two", &[(0.0, 2.0), (1.0, 2.0)])];
         let svg = over_time(&lines, label).unwrap();
-        assert!(svg.contains("one") && svg.contains("two") && svg.contains("var(--line1)"));
-        let svg = over_time(&lines[..1], label).unwrap();
-        assert!(!svg.contains("one"));
+        assert!(svg.contains("var(--line0)") && svg.contains("var(--line1)"));
+        assert!(!over_time(&lines[..1], label).unwrap().contains("var(--line1)"));
         assert!(over_time(&[], label).is_ok(), "nothing to show is no error");
     }
 }

@@ -18,7 +18,7 @@ use super::driver::{BELL, Departure, DriverThread, Seat};
 use super::figures;
 use super::measure::{Measures, RunClock};
 use super::plan::Plan;
-use super::sample::{KernelSample, Machine, ProcessSample, Switches, waited_ns};
+use super::sample::{KernelSample, Machine, ProcessSample, Switches, processor_ns, waited_ns};
 use super::server::{ServerChoice, ServerProcess};
 use super::shared::{Note, Shared, Timetable};
 use crate::net::mailbox::mailbox;
@@ -115,6 +115,8 @@ pub struct Mark {
     pub at_ns: u64,
     /// The server.
     pub server: Option<ProcessSample>,
+    /// Its processor time in nanoseconds.
+    pub processor_ns: Option<u64>,
     /// Its context switches.
     pub switches: Option<Switches>,
     /// The generator.
@@ -492,6 +494,7 @@ impl Conductor {
         Mark {
             at_ns: self.now(),
             server: pid.and_then(|pid| ProcessSample::take(pid).ok()),
+            processor_ns: pid.and_then(processor_ns),
             switches: pid.and_then(Switches::take),
             generator: ProcessSample::of_this_process(),
             waited_ns: waits.sum(),

@@ -196,7 +196,7 @@ impl LoadConfig {
             Scenario::Echo => (1_000, 0, 10_000.0, 12),
             Scenario::Churn => (1_000, 10, 200.0, 12),
             Scenario::Storm => (5_000, 50, 0.0, 0),
-            Scenario::Slow => (200, 2, 400.0, 15),
+            Scenario::Slow => (200, 2, 200.0, 15),
             Scenario::Mixed => (2_000, 20, 400.0, 15),
         };
         let churn = match scenario {
@@ -217,7 +217,7 @@ impl LoadConfig {
             rooms,
             publishers: 1,
             traffic,
-            size: if scenario == Scenario::Slow { 1_024 } else { 64 },
+            size: if scenario == Scenario::Slow { 4_096 } else { 64 },
             heartbeat_s: 0,
             ramp_rate: 5_000.0,
             ramp_window: 256,

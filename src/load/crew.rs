@@ -140,7 +140,7 @@ mod tests {
     fn a_million_connections_get_the_threads_and_workers_that_a_low_limit_needs() {
         let own = ServerChoice::Own { workers: None, options: Vec::new() };
         assert_eq!(enough_threads(1, &plan(1_000_000), 20_000), 51);
-        assert_eq!(workers(&own, 2, 1_000_000, 20_000), 52);
+        assert_eq!(workers(&own, 2, 1_000_000, 20_000), 53);
         assert_eq!(enough_threads(1, &plan(10_000), 20_000), 1);
         assert_eq!(workers(&own, 2, 10_000, 20_000), 1);
         let asked = ServerChoice::Own { workers: Some(3), options: Vec::new() };

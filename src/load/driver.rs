@@ -274,7 +274,7 @@ impl Driver {
             Note::Traffic(timetable) => self.begin_traffic(timetable),
             Note::Storm { at } => {
                 self.timetable = Some(Timetable { start: at, from: at, until: u64::MAX });
-                self.begin_storm(at);
+                self.agenda.add(at, 0, Task::Storm);
             }
             Note::Prove => self.prove(),
             Note::Landed(publisher) => self.owe(publisher / self.shared.threads),
@@ -301,6 +301,7 @@ impl Driver {
                 Task::Send => self.send_planned(local, at),
                 Task::Come(life) => self.come(local, life, at),
                 Task::Go(life) => self.go(local, life),
+                Task::Storm => self.begin_storm(at),
             }
         }
         worked
@@ -428,7 +429,8 @@ impl Driver {
 
     fn tell_if_settled(&mut self) {
         let echoes: u64 = self.senders.values().map(Sender::outstanding).sum();
-        let settled = echoes == 0 && self.due_delivered >= self.due();
+        let settled =
+            echoes == 0 && self.due_delivered >= self.due() && self.slow_ones_are_through();
         let progress = &self.shared.progress[self.id as usize];
         progress.settled.store(settled, Ordering::Release);
     }

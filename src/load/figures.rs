@@ -33,8 +33,8 @@ pub fn time(ns: f64) -> String {
 pub fn bytes(count: f64) -> String {
     match count {
         count if count < 10_240.0 => format!("{count:.0} B"),
-        count if count < 10.0 * 1_048_576.0 => format!("{:.1} KiB", count / 1_024.0),
-        count if count < 10.0 * 1_073_741_824.0 => format!("{:.1} MiB", count / 1_048_576.0),
+        count if count < 1_048_576.0 => format!("{:.1} KiB", count / 1_024.0),
+        count if count < 1_073_741_824.0 => format!("{:.1} MiB", count / 1_048_576.0),
         count => format!("{:.1} GiB", count / 1_073_741_824.0),
     }
 }
@@ -50,6 +50,6 @@ mod tests {
         assert_eq!(time(1_234.0), "1.23 µs");
         assert_eq!(time(12_345_678.0), "12 ms");
         assert_eq!(bytes(2_000.0), "2000 B");
-        assert_eq!(bytes(3.0 * 1_048_576.0), "3072.0 KiB");
+        assert_eq!(bytes(3.0 * 1_048_576.0), "3.0 MiB");
     }
 }

@@ -22,6 +22,8 @@ use super::plan::Source;
 const BACKLOG_MAX: usize = 4 << 20;
 /// The receive buffer of a connection that will not read: the least that Linux gives.
 const SLOW_RECEIVE_BUFFER: usize = 2_304;
+/// And of one that did not read and does now.
+const WIDE_RECEIVE_BUFFER: usize = 1 << 20;
 /// The first port of Linux's usual range.
 const FIRST_PORT: u16 = 32_768;
 
@@ -113,19 +115,21 @@ impl Links {
         source: Source,
         slow: bool,
     ) -> io::Result<()> {
-        let domain = Domain::for_address(self.target);
-        let kind = Type::STREAM.nonblocking().cloexec();
-        let socket = Socket::new(domain, kind, Some(Protocol::TCP))?;
-        socket.set_tcp_nodelay(true)?;
-        if slow {
-            socket.set_recv_buffer_size(SLOW_RECEIVE_BUFFER)?;
-        }
-        bind(&socket, source)?;
-        match socket.connect(&SockAddr::from(self.target)) {
-            Ok(()) => {}
-            Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
-            Err(error) => return Err(error),
-        }
+        let from = match source {
+            Source::Any => None,
+            Source::Bound(address, nth) => {
+                let port = u16::try_from(u32::from(FIRST_PORT) + nth).unwrap_or(0);
+                Some(SocketAddr::new(IpAddr::V4(address), port))
+            }
+        };
+        // The port follows from the plan, since the kernel's search for a free one becomes long
+        // when most are taken. Where a stranger has it, the kernel chooses after all.
+        let socket = match (connect(self.target, from, slow), from) {
+            (Err(error), Some(from)) if is_taken(&error) => {
+                connect(self.target, Some(SocketAddr::new(from.ip(), 0)), slow)
+            }
+            (other, _) => other,
+        }?;
         let mut stream = TcpStream::from_std(socket.into());
         let both = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut stream, Token(local as usize), both)?;
@@ -140,6 +144,14 @@ impl Links {
         if let Some(stream) = self.links[local as usize].stream.take() {
             // Where the kernel refuses, the connection ends in the usual way.
             let _ = SockRef::from(&stream.as_fd()).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    /// Gives one that did not read a buffer of a usual size, so that it can catch up.
+    pub fn widen(&self, local: u32) {
+        if let Some(stream) = &self.links[local as usize].stream {
+            // Where the kernel refuses, it takes longer.
+            let _ = SockRef::from(&stream.as_fd()).set_recv_buffer_size(WIDE_RECEIVE_BUFFER);
         }
     }
 
@@ -223,18 +235,28 @@ impl Links {
     }
 }
 
-/// Binds a socket to where it is to come from. The port follows from the plan, since the kernel's
-/// search for a free one becomes long when most are taken; where a stranger holds it, the kernel
-/// chooses after all.
-fn bind(socket: &Socket, source: Source) -> io::Result<()> {
-    let Source::Bound(address, nth) = source else { return Ok(()) };
-    socket.set_reuse_address(true)?;
-    let at = |port| SockAddr::from(SocketAddr::new(IpAddr::V4(address), port));
-    let port = u16::try_from(u32::from(FIRST_PORT) + nth).unwrap_or(0);
-    match socket.bind(&at(port)) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => socket.bind(&at(0)),
-        other => other,
+/// Begins to connect, from a certain address or any.
+fn connect(target: SocketAddr, from: Option<SocketAddr>, slow: bool) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(target), kind, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    if slow {
+        socket.set_recv_buffer_size(SLOW_RECEIVE_BUFFER)?;
     }
+    if let Some(from) = from {
+        // A port that is in `TIME_WAIT` from elsewhere may be taken.
+        socket.set_reuse_address(true)?;
+        socket.bind(&SockAddr::from(from))?;
+    }
+    match socket.connect(&SockAddr::from(target)) {
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
+        _ => Ok(socket),
+    }
+}
+
+/// Whether the kernel says so of a source address and port.
+fn is_taken(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
 }
 
 /// Writes as much as the kernel takes now.

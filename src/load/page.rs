@@ -4,7 +4,7 @@
 //! there is no script. Never computes: the [`Report`] did.
 
 use super::chart::{self, Line};
-use super::figures::{bytes, thousands, time};
+use super::figures::{thousands, time};
 use super::report::{Report, Results, Verdict};
 use super::table;
 
@@ -27,7 +27,10 @@ p { margin: 0 0 8px; } .soft { color: var(--soft); }
 .passed { color: var(--good); } .failed, .refused { color: var(--bad); }
 figure { margin: 0; background: var(--card); border: 1px solid var(--grid); border-radius: 10px;
   padding: 6px; } figure svg { display: block; width: 100%; height: auto; }
-.scroll { overflow-x: auto; }
+figcaption { display: flex; gap: 20px; padding: 8px 14px 0; color: var(--soft); font-size: 14px; }
+figcaption i { display: inline-block; width: 18px; height: 3px; margin-right: 7px;
+  vertical-align: middle; } td:nth-child(2) { white-space: nowrap; }
+.scroll { margin-top: 12px; overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 6px 12px 6px 0; border-bottom: 1px solid var(--grid);
   vertical-align: top; } th { color: var(--soft); font-weight: 600; }
@@ -94,13 +97,17 @@ fn latencies(results: &Results) -> Result<String, String> {
         return Ok(String::new());
     }
     let mut out = String::from("<h2>Latency</h2>\n");
+    // How connections came in during the ramp is beside the point where messages flow.
+    let flows = results.latencies.iter().any(|row| row.kind != "connect");
     let lines: Vec<Line> = results
         .latencies
         .iter()
+        .filter(|row| !flows || row.kind != "connect" || results.storm.is_some())
         .map(|row| Line { name: row.kind.into(), points: row.curve.clone() })
         .collect();
     let svg = chart::percentiles(&lines, |us| round_time(us * 1e3))?;
-    out += &format!("<figure>{svg}</figure>\n<div class=\"scroll\"><table>\n<tr>");
+    out +=
+        &format!("<figure>{}{svg}</figure>\n<div class=\"scroll\"><table>\n<tr>", legend(&lines));
     for (nth, head) in table::LATENCY_HEADS.into_iter().enumerate() {
         let class = if nth == 0 { "" } else { " class=\"number\"" };
         out += &format!("<th{class}>{head}</th>");
@@ -121,6 +128,16 @@ fn latencies(results: &Results) -> Result<String, String> {
     Ok(out)
 }
 
+/// The names of the lines, beside their colours.
+fn legend(lines: &[Line]) -> String {
+    let name = |(nth, line): (usize, &Line)| {
+        let name = escaped(&line.name);
+        format!("<span><i style=\"background:var(--line{nth})\"></i>{name}</span>")
+    };
+    let names: String = lines.iter().enumerate().map(name).collect();
+    format!("<figcaption>{names}</figcaption>")
+}
+
 fn course(results: &Results) -> Result<String, String> {
     let points = |value: &dyn Fn(&super::report::CoursePoint) -> Option<f64>| -> Vec<(f64, f64)> {
         results.course.iter().filter_map(|point| Some((point.at_s, value(point)?))).collect()
@@ -136,9 +153,9 @@ fn course(results: &Results) -> Result<String, String> {
         let svg = chart::over_time(&open, |count| thousands(count as u64))?;
         out += &format!("<h2>Open connections, over time</h2>\n<figure>{svg}</figure>\n");
     }
-    let resident = points(&|point| point.resident_bytes.map(|bytes| bytes as f64));
+    let resident = points(&|point| point.resident_bytes.map(|bytes| bytes as f64 / MIB));
     if !resident.is_empty() {
-        let svg = chart::over_time(&line("resident", resident), bytes)?;
+        let svg = chart::over_time(&line("resident", resident), mebibytes)?;
         out += &format!("<h2>Server's resident memory, over time</h2>\n<figure>{svg}</figure>\n");
     }
     Ok(out)
@@ -159,6 +176,15 @@ fn figures(report: &Report, results: &Results) -> String {
         );
     }
     out + "</table></div>\n"
+}
+
+const MIB: f64 = 1_048_576.0;
+
+fn mebibytes(count: f64) -> String {
+    match count {
+        count if count < 10.0 => format!("{count:.1} MiB"),
+        count => format!("{} MiB", thousands(count as u64)),
+    }
 }
 
 /// A power of ten of nanoseconds, as an axis shows it.

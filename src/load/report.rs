@@ -127,8 +127,8 @@ pub struct GeneratorFacts {
     pub processors_used: f64,
     /// The share of the measured time that its threads waited for a processor, all together.
     pub waited: Option<f64>,
-    /// Its own memory for each connection, in bytes.
-    pub bytes_per_connection: f64,
+    /// Its own memory for each connection; only of many.
+    pub bytes_per_connection: Option<f64>,
 }
 
 /// What was measured.
@@ -227,8 +227,8 @@ pub struct ServerFacts {
     pub resident_joined_bytes: u64,
     /// The most of the run.
     pub resident_peak_bytes: u64,
-    /// Memory for each connection.
-    pub bytes_per_connection: f64,
+    /// Memory for each connection; only of many, since memory comes in large steps.
+    pub bytes_per_connection: Option<f64>,
     /// Context switches a second because it waited.
     pub voluntary_switches_per_s: Option<f64>,
     /// Context switches a second because another was given the processor.
@@ -395,7 +395,7 @@ fn generator_facts(run: &Run, fitness: &Fitness) -> GeneratorFacts {
         lag_allowed_us: fitness.lag_allowed_ns.map(micros),
         processors_used: used as f64 / 1e6 / window_s,
         waited: waited.map(|(until, from)| seconds(until.saturating_sub(from)) / window_s),
-        bytes_per_connection: grown as f64 / f64::from(run.plan.staying()),
+        bytes_per_connection: each_of_many(grown, run.plan.staying()),
     }
 }
 
@@ -504,14 +504,18 @@ fn server_facts(run: &Run, measured_s: f64) -> Option<ServerFacts> {
     let (from, until) = (run.from.server?, run.until.server?);
     let counts = &run.measures.counts;
     let config = run.plan.config();
-    let used_us = (until.processor_us() - from.processor_us()) as f64;
+    let ticks_us = until.processor_us().saturating_sub(from.processor_us()) as f64;
+    let exact = run.from.processor_ns.zip(run.until.processor_ns);
+    // A thread that ended in between took its time with it.
+    let exact_us = exact.and_then(|(from, until)| until.checked_sub(from)).map(micros);
+    let used_us = exact_us.filter(|exact| *exact > 0.9 * ticks_us - 50e3).unwrap_or(ticks_us);
     let each = |count: u64| (count > 0).then(|| used_us / count as f64);
     let switches = run.from.switches.zip(run.until.switches);
     let peak = run.course.iter().filter_map(|point| point.server).map(|server| server.resident);
     let grown = joined.resident.saturating_sub(at_rest.resident);
     Some(ServerFacts {
         processors_used: used_us / 1e6 / measured_s,
-        system_share: (until.system_us - from.system_us) as f64 / used_us.max(1.0),
+        system_share: (until.system_us - from.system_us) as f64 / ticks_us.max(1.0),
         us_per_delivery: each(counts.delivered_measured),
         idle_us_per_connection_second: (config.scenario == Scenario::Idle)
             .then(|| used_us / measured_s / f64::from(config.connections)),
@@ -521,7 +525,7 @@ fn server_facts(run: &Run, measured_s: f64) -> Option<ServerFacts> {
         resident_at_rest_bytes: at_rest.resident,
         resident_joined_bytes: joined.resident,
         resident_peak_bytes: peak.max().unwrap_or(joined.resident),
-        bytes_per_connection: grown as f64 / f64::from(config.connections),
+        bytes_per_connection: each_of_many(grown, config.connections),
         voluntary_switches_per_s: switches
             .map(|(a, b)| b.voluntary.saturating_sub(a.voluntary) as f64 / measured_s),
         involuntary_switches_per_s: switches
@@ -582,6 +586,13 @@ fn course(points: &[Point]) -> Vec<CoursePoint> {
         }
     };
     before.zip(points).map(step).collect()
+}
+
+/// Memory that grew with connections, for each; nothing for so few that a step of the allocator, or
+/// of the kernel's large pages, would be most of it.
+fn each_of_many(grown: u64, connections: u32) -> Option<f64> {
+    const MANY: u32 = 10_000;
+    (connections >= MANY).then(|| grown as f64 / f64::from(connections))
 }
 
 fn seconds(ns: u64) -> f64 {

@@ -60,6 +60,17 @@ fn parse_stat(text: &str) -> Option<ProcessSample> {
     })
 }
 
+/// Processor time of a process in nanoseconds, finer than the ticks of a [`ProcessSample`]: the sum
+/// over the threads that it has now, where the kernel counts it.
+pub fn processor_ns(pid: u32) -> Option<u64> {
+    let mut sum = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
+        let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        sum += text.split_ascii_whitespace().next()?.parse::<u64>().ok()?;
+    }
+    Some(sum)
+}
+
 /// How often a process's threads gave up a processor, since they began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Switches {
@@ -189,6 +200,10 @@ mod tests {
         let sample = ProcessSample::take(pid).unwrap();
         assert!(sample.resident > 0 && sample.threads > 0);
         assert!(Switches::take(pid).is_some());
+        if let Some(before) = processor_ns(pid) {
+            let busy: u64 = (0..2_000_000u64).map(std::hint::black_box).sum();
+            assert!(busy > 0 && processor_ns(pid).is_some_and(|after| after > before));
+        }
         assert!(ProcessSample::take(u32::MAX - 1).is_err());
     }
 

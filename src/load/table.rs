@@ -213,7 +213,11 @@ fn traffic(list: &mut List, results: &Results) {
         list.add("traffic", "bytes heard per second", bytes(facts.bytes_per_s), "");
     }
     if facts.due > 0 {
-        let ratio = format!("{:.4} %", facts.delivery_ratio * 100.0);
+        // Rounded down: what is not all must not look like it.
+        let ratio = match facts.came == facts.due {
+            true => "100 %".into(),
+            false => format!("{:.4} %", (facts.delivery_ratio * 1e6).floor() / 1e4),
+        };
         let remark = format!("{} of {} due", thousands(facts.came), thousands(facts.due));
         list.add("traffic", "delivered", ratio, remark);
     }
@@ -269,7 +273,9 @@ fn server_figures(list: &mut List, server: &ServerFacts) {
         bytes(server.resident_joined_bytes as f64),
         bytes(server.resident_peak_bytes as f64)
     );
-    list.add(group, "memory per connection", bytes(server.bytes_per_connection), remark);
+    let many = server.bytes_per_connection.map(bytes);
+    let value = many.unwrap_or_else(|| "too few".into());
+    list.add(group, "memory per connection", value, remark);
     let switches = server.voluntary_switches_per_s.zip(server.involuntary_switches_per_s);
     let value = switches.map(|(waited, _)| thousands(waited as u64));
     list.some(group, "context switches per second", value, || {
@@ -288,7 +294,8 @@ fn generator(list: &mut List, report: &Report) {
         let remark = format!("turns {}; {} allowed", us(facts.turn_p99_us), us(allowed));
         list.add(group, "lag, p99", us(facts.lag_p99_us), remark);
     }
-    let remark = format!("{} of its own per connection", bytes(facts.bytes_per_connection));
+    let many = facts.bytes_per_connection.map(bytes);
+    let remark = many.map(|own| format!("{own} of its own per connection")).unwrap_or_default();
     list.add(group, "processors used", format!("{:.3}", facts.processors_used), remark);
     let waited = facts.waited.map(|waited| format!("{:.1} %", waited * 100.0));
     list.some(group, "waited for a processor", waited, || "of the measured time".into());

@@ -3,6 +3,8 @@
 //! Owns the reading of sockets and what follows from each thing that a server says. Every delivery
 //! goes to the ledger and to the peer; what either objects to is a violation.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use mio::event::Event;
 
 use super::super::links::{Arrival, Sent};
@@ -40,9 +42,23 @@ impl Driver {
     pub(super) fn read_slow_ones(&mut self) {
         for local in 0..self.staying() {
             if self.is_slow(local) {
+                self.links.widen(local);
                 self.read(local);
             }
         }
+    }
+
+    /// Whether every slow reader was ended or has caught up.
+    pub(super) fn slow_ones_are_through(&self) -> bool {
+        self.shared.plan.config().slow_share <= 0.0
+            || (0..self.staying()).filter(|&local| self.is_slow(local)).all(|local| {
+                let published = |room| {
+                    let count: &AtomicU32 = &self.shared.published[room as usize];
+                    count.load(Ordering::Acquire)
+                };
+                let peer = self.links.peer(local);
+                !peer.is_open() || peer.missing(self.room(local).map_or(0, published), 0) == 0
+            })
     }
 
     /// Reads until nothing is left.
