@@ -1,7 +1,7 @@
 //! `corebeat bench`.
 //!
-//! Owns its options, what it prints where, and its exit codes. Never measures: [`load`](crate::load)
-//! does.
+//! Owns its options, what it prints where, and its exit codes. Never measures:
+//! [`load`](crate::load) does.
 
 use std::fs;
 use std::io::Write;
@@ -202,7 +202,8 @@ pub struct BenchOptions {
     #[arg(long, help_heading = GENERATOR)]
     pin: bool,
 
-    /// Refuse to report beyond this lag [default: 1ms, or half of the p99 latency]
+    /// Refuse to report beyond this lag [default: 1ms, or a quarter of the p99
+    /// latency]
     #[arg(long, value_name = "DURATION", value_parser = fine_duration, help_heading = GENERATOR)]
     lag: Option<Duration>,
 

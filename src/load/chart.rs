@@ -1,7 +1,8 @@
 //! Charts as SVG that fit a light and a dark page.
 //!
 //! Owns their looks. Colours are names of the page's own style (`var(--ink)`), so that a chart
-//! changes with it, and no chart needs a script or a file from elsewhere. Never knows what it shows.
+//! changes with it, and no chart needs a script or a file from elsewhere. Never knows what it
+//! shows.
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use plotters::prelude::*;

@@ -1,7 +1,7 @@
 //! The course of a run.
 //!
-//! Owns the phases and their order: server, ramp, barrier, warm-up, measured time (or storm), proof,
-//! drain; and what is sampled meanwhile. Never drives a connection: the drivers do. Never judges:
+//! Owns the order of the phases (server, ramp, barrier, warm-up, measured time or storm, proof,
+//! drain) and what is sampled meanwhile. Never drives a connection: the drivers do. Never judges:
 //! the [verdict](super::verdict) does. The command line calls [`conduct`].
 
 use std::io::{IsTerminal, Write};
@@ -18,6 +18,7 @@ use super::driver::{BELL, Departure, DriverThread, Seat};
 use super::figures;
 use super::measure::{Measures, RunClock};
 use super::plan::Plan;
+use super::run::{Mark, Phase, Point, Run};
 use super::sample::{KernelSample, Machine, ProcessSample, Switches, processor_ns, waited_ns};
 use super::server::{ServerChoice, ServerProcess};
 use super::shared::{Note, Shared, Timetable};
@@ -54,110 +55,6 @@ pub enum Trouble {
     Refused(String),
     /// The server did not do what it should, before anything could be measured.
     Failed(String),
-}
-
-/// A phase of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Connections are opened.
-    Ramp,
-    /// All are there; nothing happens.
-    Rest,
-    /// Messages flow and are not measured.
-    WarmUp,
-    /// What is planned now is measured.
-    Measured,
-    /// All were dropped and come back.
-    Storm,
-    /// What is on its way is waited for.
-    Drain,
-}
-
-impl Phase {
-    /// Its name in the live line and in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Phase::Ramp => "ramp",
-            Phase::Rest => "rest",
-            Phase::WarmUp => "warm-up",
-            Phase::Measured => "measured",
-            Phase::Storm => "storm",
-            Phase::Drain => "drain",
-        }
-    }
-}
-
-/// The run at an instant.
-#[derive(Clone, Copy, Debug)]
-pub struct Point {
-    /// When, in nanoseconds of the run's clock.
-    pub at_ns: u64,
-    /// The phase.
-    pub phase: Phase,
-    /// Connections that are open.
-    pub open: u64,
-    /// Messages sent so far.
-    pub sent: u64,
-    /// Deliveries so far.
-    pub delivered: u64,
-    /// Violations so far.
-    pub violations: u64,
-    /// The 99th percentile of the latency since the last point, in nanoseconds; 0 for none.
-    pub p99_ns: u64,
-    /// The server.
-    pub server: Option<ProcessSample>,
-}
-
-/// Both processes and the kernel at one end of a stretch of time.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Mark {
-    /// When, in nanoseconds of the run's clock.
-    pub at_ns: u64,
-    /// The server.
-    pub server: Option<ProcessSample>,
-    /// Its processor time in nanoseconds.
-    pub processor_ns: Option<u64>,
-    /// Its context switches.
-    pub switches: Option<Switches>,
-    /// The generator.
-    pub generator: ProcessSample,
-    /// How long the generator's threads waited for a processor, in nanoseconds.
-    pub waited_ns: Option<u64>,
-    /// What the kernel keeps.
-    pub kernel: Option<KernelSample>,
-}
-
-/// A run that is over.
-#[derive(Debug)]
-pub struct Run {
-    /// What was done.
-    pub plan: Plan,
-    /// What it was done to.
-    pub server_name: String,
-    /// The server's process.
-    pub server_pid: Option<u32>,
-    /// The machine.
-    pub machine: Machine,
-    /// Threads of the generator.
-    pub threads: u32,
-    /// Whether they slept.
-    pub spin: bool,
-    /// How long the ramp took, in nanoseconds.
-    pub ramp_ns: u64,
-    /// Before the first connection.
-    pub at_rest: Mark,
-    /// When all connections were there.
-    pub joined: Mark,
-    /// When the measured time began.
-    pub from: Mark,
-    /// When it ended.
-    pub until: Mark,
-    /// When the storm was to begin.
-    pub storm_ns: Option<u64>,
-    /// What all threads measured.
-    pub measures: Measures,
-    /// The course of the run.
-    pub course: Vec<Point>,
 }
 
 /// Runs it all.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use nix::sys::socket::{setsockopt, sockopt};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use std::collections::HashMap;
@@ -24,8 +25,6 @@ const BACKLOG_MAX: usize = 4 << 20;
 const SLOW_RECEIVE_BUFFER: usize = 2_304;
 /// And of one that did not read and does now.
 const WIDE_RECEIVE_BUFFER: usize = 1 << 20;
-/// The first port of Linux's usual range.
-const FIRST_PORT: u16 = 32_768;
 
 /// One connection.
 #[derive(Debug, Default)]
@@ -115,21 +114,7 @@ impl Links {
         source: Source,
         slow: bool,
     ) -> io::Result<()> {
-        let from = match source {
-            Source::Any => None,
-            Source::Bound(address, nth) => {
-                let port = u16::try_from(u32::from(FIRST_PORT) + nth).unwrap_or(0);
-                Some(SocketAddr::new(IpAddr::V4(address), port))
-            }
-        };
-        // The port follows from the plan, since the kernel's search for a free one becomes long
-        // when most are taken. Where a stranger has it, the kernel chooses after all.
-        let socket = match (connect(self.target, from, slow), from) {
-            (Err(error), Some(from)) if is_taken(&error) => {
-                connect(self.target, Some(SocketAddr::new(from.ip(), 0)), slow)
-            }
-            (other, _) => other,
-        }?;
+        let socket = connect(self.target, source, slow)?;
         let mut stream = TcpStream::from_std(socket.into());
         let both = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut stream, Token(local as usize), both)?;
@@ -235,28 +220,24 @@ impl Links {
     }
 }
 
-/// Begins to connect, from a certain address or any.
-fn connect(target: SocketAddr, from: Option<SocketAddr>, slow: bool) -> io::Result<Socket> {
+/// Begins to connect.
+fn connect(target: SocketAddr, source: Source, slow: bool) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(target), kind, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     if slow {
         socket.set_recv_buffer_size(SLOW_RECEIVE_BUFFER)?;
     }
-    if let Some(from) = from {
-        // A port that is in `TIME_WAIT` from elsewhere may be taken.
-        socket.set_reuse_address(true)?;
-        socket.bind(&SockAddr::from(from))?;
+    if let Source::Bound(address) = source {
+        // The port is chosen when it connects. A port that `bind` chooses is taken away from every
+        // other connection of this machine, whatever its address.
+        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+        socket.bind(&SockAddr::from(SocketAddr::new(IpAddr::V4(address), 0)))?;
     }
     match socket.connect(&SockAddr::from(target)) {
         Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
         _ => Ok(socket),
     }
-}
-
-/// Whether the kernel says so of a source address and port.
-fn is_taken(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
 }
 
 /// Writes as much as the kernel takes now.
@@ -292,7 +273,6 @@ mod tests {
     struct Bench {
         poll: Poll,
         links: Links,
-        listener: TcpListener,
     }
 
     fn bench(source: Source) -> (Bench, std::net::TcpStream) {
@@ -301,7 +281,7 @@ mod tests {
         let mut links = Links::new(listener.local_addr().unwrap(), 1);
         links.open(poll.registry(), 0, source, false).unwrap();
         let (theirs, _) = listener.accept().unwrap();
-        let mut bench = Bench { poll, links, listener };
+        let mut bench = Bench { poll, links };
         bench.links.peer_mut(0).ask(0);
         bench.links.peer_mut(0).greet();
         (bench, theirs)
@@ -312,17 +292,17 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_comes_from_where_the_plan_says() {
-        let source = Source::Bound("127.0.0.3".parse().unwrap(), 17_123);
-        let (mut bench, theirs) = bench(source);
+    fn a_connection_comes_from_where_the_plan_says_and_takes_no_port_from_others() {
+        let address = "127.0.0.3".parse().unwrap();
+        let (bench, theirs) = bench(Source::Bound(address));
         let from = theirs.peer_addr().unwrap();
-        assert_eq!(from.ip().to_string(), "127.0.0.3");
-        let second = Links::new(bench.listener.local_addr().unwrap(), 1);
-        let mut second = Bench { links: second, ..bench };
-        second.links.open(second.poll.registry(), 0, source, false).unwrap();
-        let (other, _) = second.listener.accept().unwrap();
-        assert_ne!(other.peer_addr().unwrap().port(), from.port(), "that port is taken");
-        bench.links.reset(0);
+        assert_eq!(from.ip(), address);
+        let other = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        setsockopt(&other, sockopt::IpBindAddressNoPort, &true).unwrap();
+        other.bind(&SockAddr::from(SocketAddr::new("127.0.0.4".parse().unwrap(), 0))).unwrap();
+        let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+        other.connect(&SockAddr::from(elsewhere.local_addr().unwrap())).unwrap();
+        assert_eq!(bench.links.len(), 1);
     }
 
     #[test]

@@ -155,7 +155,7 @@ macro_rules! counts {
         #[derive(Clone, Debug, Default)]
         pub struct Counts {
             $($(#[$doc])* pub $name: u64,)*
-            /// The longest share of the measured time that one thread had work to do, in nanoseconds.
+            /// How long the busiest thread had work to do in the measured time, in nanoseconds.
             pub busiest_ns: u64,
             /// When the first connection of a storm was asked for, and when the last was.
             pub storm_asked_ns: Option<(u64, u64)>,

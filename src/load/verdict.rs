@@ -9,10 +9,10 @@
 //! during a turn waits for its end. That time is inside of every latency, so it must be short
 //! against them.
 
-use super::conductor::Run;
 use super::config::{SECOND_NS, Scenario, Traffic};
 use super::figures;
 use super::measure::Latencies;
+use super::run::Run;
 
 /// Lag is allowed up to this without being asked for: what a timer and a wake-up cost.
 const LAG_FREE_NS: u64 = SECOND_NS / 1_000;
@@ -113,10 +113,10 @@ impl Fitness {
 
 #[cfg(test)]
 mod tests {
-    use super::super::conductor::Mark;
     use super::super::config::LoadConfig;
     use super::super::measure::Measures;
     use super::super::plan::Plan;
+    use super::super::run::Mark;
     use super::super::sample::Machine;
     use super::*;
 

@@ -143,6 +143,13 @@ impl Driver {
                 }
                 self.violation(Violation::Closed, 1, || format!("connection {index} was refused"));
             }
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                self.links.peer_mut(local).leave(true);
+                self.broken = Some(format!(
+                    "connection {index} found no free port; other programs on this machine hold \
+                     too many (see `ss -s`)"
+                ));
+            }
             Err(error) => {
                 self.links.peer_mut(local).leave(true);
                 self.broken = Some(format!("connection {index} cannot be opened: {error}"));

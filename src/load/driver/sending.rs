@@ -1,8 +1,8 @@
 //! What is sent, and when.
 //!
-//! Owns the senders: their schedules in an open loop, their debts in a closed one. Never waits: what
-//! the kernel does not take is kept by the links, and the next message is due when the plan says
-//! so.
+//! Owns the senders: their schedules in an open loop, their debts in a closed one. Never waits:
+//! what the kernel does not take is kept by the links, and the next message is due when the plan
+//! says so.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
