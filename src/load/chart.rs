@@ -98,7 +98,7 @@ pub fn over_time(lines: &[Line], label: Label) -> Result<String, String> {
             .x_labels(10)
             .y_labels(6)
             .x_desc("seconds")
-            .x_label_formatter(&|x| format!("{x:.0}"))
+            .x_label_formatter(&|x| format!("{}", (x * 10.0).round() / 10.0))
             .y_label_formatter(&|y| label(*y))
             .label_style(text())
             .draw()
@@ -146,12 +146,12 @@ fn frame<'a, 'b>(
     area: &'a DrawingArea<SVGBackend<'b>, plotters::coord::Shift>,
 ) -> ChartBuilder<'a, 'b, SVGBackend<'b>> {
     let mut builder = ChartBuilder::on(area);
-    builder.margin(14).margin_right(28).x_label_area_size(44).y_label_area_size(76);
+    builder.margin(14).margin_right(28).x_label_area_size(46).y_label_area_size(84);
     builder
 }
 
 fn text<'a>() -> TextStyle<'a> {
-    (FONT, 13).into_font().color(&INK)
+    (FONT, 14).into_font().color(&INK)
 }
 
 fn draw<'a, 'b: 'a, X, Y>(

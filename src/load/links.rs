@@ -5,7 +5,7 @@
 //! buffer. Never understands a byte. The driver calls it.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{SocketAddr, SocketAddrV4};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -114,7 +114,16 @@ impl Links {
         source: Source,
         slow: bool,
     ) -> io::Result<()> {
-        let socket = connect(self.target, source, slow)?;
+        let from = source.address.map(|address| SocketAddrV4::new(address, 0));
+        let socket = match connect(self.target, from, slow) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrNotAvailable
+                    && self.target.ip().is_loopback() =>
+            {
+                connect(self.target, Some(source.spare), slow)
+            }
+            other => other,
+        }?;
         let mut stream = TcpStream::from_std(socket.into());
         let both = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut stream, Token(local as usize), both)?;
@@ -220,19 +229,22 @@ impl Links {
     }
 }
 
-/// Begins to connect.
-fn connect(target: SocketAddr, source: Source, slow: bool) -> io::Result<Socket> {
+/// Begins to connect, from a certain address or any. Port 0 leaves the port to the kernel.
+fn connect(target: SocketAddr, from: Option<SocketAddrV4>, slow: bool) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(target), kind, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     if slow {
         socket.set_recv_buffer_size(SLOW_RECEIVE_BUFFER)?;
     }
-    if let Source::Bound(address) = source {
-        // The port is chosen when it connects. A port that `bind` chooses is taken away from every
-        // other connection of this machine, whatever its address.
-        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
-        socket.bind(&SockAddr::from(SocketAddr::new(IpAddr::V4(address), 0)))?;
+    if let Some(from) = from {
+        match from.port() {
+            // The port is chosen when it connects: one that `bind` chooses would be taken away
+            // from all other connections of this machine.
+            0 => setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?,
+            _ => socket.set_reuse_address(true)?,
+        }
+        socket.bind(&SockAddr::from(from))?;
     }
     match socket.connect(&SockAddr::from(target)) {
         Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
@@ -270,6 +282,9 @@ mod tests {
 
     use super::*;
 
+    const ANYWHERE: Source =
+        Source { address: None, spare: SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 0) };
+
     struct Bench {
         poll: Poll,
         links: Links,
@@ -292,22 +307,25 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_comes_from_where_the_plan_says_and_takes_no_port_from_others() {
-        let address = "127.0.0.3".parse().unwrap();
-        let (bench, theirs) = bench(Source::Bound(address));
-        let from = theirs.peer_addr().unwrap();
-        assert_eq!(from.ip(), address);
-        let other = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        setsockopt(&other, sockopt::IpBindAddressNoPort, &true).unwrap();
-        other.bind(&SockAddr::from(SocketAddr::new("127.0.0.4".parse().unwrap(), 0))).unwrap();
-        let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
-        other.connect(&SockAddr::from(elsewhere.local_addr().unwrap())).unwrap();
-        assert_eq!(bench.links.len(), 1);
+    fn a_connection_comes_from_where_the_plan_says() {
+        let address = Some("127.0.0.3".parse().unwrap());
+        let (_bench, theirs) = bench(Source { address, ..ANYWHERE });
+        assert_eq!(theirs.peer_addr().unwrap().ip().to_string(), "127.0.0.3");
+    }
+
+    #[test]
+    fn a_connection_can_bring_its_own_port() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let free = TcpListener::bind("127.1.0.9:0").unwrap().local_addr().unwrap().port();
+        let from = SocketAddrV4::new("127.1.0.9".parse().unwrap(), free);
+        let _ours = connect(listener.local_addr().unwrap(), Some(from), false).unwrap();
+        let (_theirs, peer) = listener.accept().unwrap();
+        assert_eq!(peer, SocketAddr::from(from));
     }
 
     #[test]
     fn a_part_of_a_frame_comes_again_with_the_next_read() {
-        let (mut bench, mut theirs) = bench(Source::Any);
+        let (mut bench, mut theirs) = bench(ANYWHERE);
         let mut buffer = [0; 8];
         assert_eq!(bench.links.read(0, &mut buffer), Arrival::Nothing);
         theirs.write_all(b"abc").unwrap();
@@ -329,7 +347,7 @@ mod tests {
 
     #[test]
     fn what_the_kernel_does_not_take_waits_in_order_and_within_bounds() {
-        let (mut bench, mut theirs) = bench(Source::Any);
+        let (mut bench, mut theirs) = bench(ANYWHERE);
         let chunk = vec![7; 1 << 20];
         let sent = (0..64).take_while(|_| bench.links.send(0, &chunk) == Sent::Taken).count();
         assert!(bench.links.is_blocked(0));
@@ -348,7 +366,7 @@ mod tests {
 
     #[test]
     fn a_reset_leaves_the_peer_with_an_error() {
-        let (mut bench, mut theirs) = bench(Source::Any);
+        let (mut bench, mut theirs) = bench(ANYWHERE);
         bench.links.reset(0);
         let error = theirs.read(&mut [0]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);

@@ -30,7 +30,7 @@ figure { margin: 0; background: var(--card); border: 1px solid var(--grid); bord
 figcaption { display: flex; gap: 20px; padding: 8px 14px 0; color: var(--soft); font-size: 14px; }
 figcaption i { display: inline-block; width: 18px; height: 3px; margin-right: 7px;
   vertical-align: middle; } td:nth-child(2) { white-space: nowrap; }
-.scroll { margin-top: 12px; overflow-x: auto; }
+.scroll { margin: 12px 0; overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 6px 12px 6px 0; border-bottom: 1px solid var(--grid);
   vertical-align: top; } th { color: var(--soft); font-weight: 600; }
@@ -182,8 +182,8 @@ const MIB: f64 = 1_048_576.0;
 
 fn mebibytes(count: f64) -> String {
     match count {
-        count if count < 10.0 => format!("{count:.1} MiB"),
-        count => format!("{} MiB", thousands(count as u64)),
+        count if count < 10.0 => format!("{} MiB", (count * 10.0).round() / 10.0),
+        count => format!("{} MiB", thousands(count.round() as u64)),
     }
 }
 

@@ -8,10 +8,14 @@
 //! is in room `i % rooms`, so the first `rooms × publishers` members are the publishers, dealt
 //! evenly over the rooms, and a publisher's number is its connection's.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::ops::Range;
 
 use super::config::{Arrivals, Churn, LoadConfig, PORTS_PER_SOURCE, SECOND_NS, Traffic};
+
+/// The first address, and the first port, of connections for which the kernel finds no port.
+const FIRST_SPARE: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 1);
+const FIRST_PORT: u16 = 32_768;
 
 /// What a connection is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,11 +30,12 @@ pub enum Role {
 
 /// Where a connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Source {
-    /// Wherever the kernel takes it from.
-    Any,
-    /// This address, with any port.
-    Bound(Ipv4Addr),
+pub struct Source {
+    /// Its address, if not any.
+    pub address: Option<Ipv4Addr>,
+    /// An address and port of its own, for a machine whose ports other programs have bound: the
+    /// kernel gives such a port to no connection that leaves the choice to it, whatever its address.
+    pub spare: SocketAddrV4,
 }
 
 /// The plan of a run.
@@ -153,12 +158,12 @@ impl Plan {
     /// Where connection `index` comes from. A source address has [`PORTS_PER_SOURCE`] ports; the
     /// first so many connections are left to the kernel, the next come from 127.0.0.2, and so on.
     pub fn source(&self, index: u32) -> Source {
-        match index / PORTS_PER_SOURCE {
-            0 => Source::Any,
-            nth => {
-                let address = u32::from(Ipv4Addr::LOCALHOST) + nth;
-                Source::Bound(Ipv4Addr::from(address))
-            }
+        let nth = index / PORTS_PER_SOURCE;
+        let above = |base: Ipv4Addr| Ipv4Addr::from(u32::from(base) + nth);
+        let port = FIRST_PORT + (index % PORTS_PER_SOURCE) as u16;
+        Source {
+            address: (nth > 0).then(|| above(Ipv4Addr::LOCALHOST)),
+            spare: SocketAddrV4::new(above(FIRST_SPARE), port),
         }
     }
 
@@ -293,7 +298,7 @@ impl Dice {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::collections::{HashMap, HashSet};
 
     use super::super::config::Scenario;
     use super::*;
@@ -343,15 +348,17 @@ mod tests {
     #[test]
     fn no_source_has_more_connections_than_ports() {
         let plan = plan(Scenario::Idle, |c| c.connections = 100_000);
-        let mut per_source: HashMap<Source, u32> = HashMap::new();
+        let mut per_source: HashMap<Option<Ipv4Addr>, u32> = HashMap::new();
+        let mut spares = HashSet::new();
         for index in 0..plan.len() {
-            *per_source.entry(plan.source(index)).or_default() += 1;
+            *per_source.entry(plan.source(index).address).or_default() += 1;
+            assert!(spares.insert(plan.source(index).spare), "each has a port of its own to spare");
         }
         assert_eq!(per_source.len(), 4);
         assert!(per_source.values().all(|count| *count <= PORTS_PER_SOURCE));
-        assert_eq!(plan.source(27_999), Source::Any);
-        assert_eq!(plan.source(28_000), Source::Bound(Ipv4Addr::new(127, 0, 0, 2)));
-        assert_eq!(plan.source(99_999), Source::Bound(Ipv4Addr::new(127, 0, 0, 4)));
+        assert_eq!(plan.source(27_999).address, None);
+        assert_eq!(plan.source(28_000).address, Some(Ipv4Addr::new(127, 0, 0, 2)));
+        assert_eq!(plan.source(99_999).address, Some(Ipv4Addr::new(127, 0, 0, 4)));
     }
 
     #[test]

@@ -267,14 +267,15 @@ fn server_figures(list: &mut List, server: &ServerFacts) {
     list.some(group, "idle processor time", idle, || "each connection, each second".into());
     let connect = server.us_per_connect.map(us);
     list.some(group, "processor time per connect", connect, String::new);
+    let few = if server.bytes_per_connection.is_none() { "too few to tell; " } else { "" };
     let remark = format!(
-        "{} at rest, {} with all connections, {} at most",
+        "{few}{} at rest, {} with all connections, {} at most",
         bytes(server.resident_at_rest_bytes as f64),
         bytes(server.resident_joined_bytes as f64),
         bytes(server.resident_peak_bytes as f64)
     );
     let many = server.bytes_per_connection.map(bytes);
-    let value = many.unwrap_or_else(|| "too few".into());
+    let value = many.unwrap_or_else(|| "-".into());
     list.add(group, "memory per connection", value, remark);
     let switches = server.voluntary_switches_per_s.zip(server.involuntary_switches_per_s);
     let value = switches.map(|(waited, _)| thousands(waited as u64));

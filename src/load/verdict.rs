@@ -65,10 +65,19 @@ pub fn judge(run: &Run, bounds: &Bounds) -> Fitness {
         bounds.lag_ns.unwrap_or(usual)
     });
     let mut fitness = Fitness { busy, lag_ns, turn_ns, lag_allowed_ns, refusals: Vec::new() };
+    let waited = run.until.waited_ns.zip(run.from.waited_ns).map(|(until, from)| until - from);
+    let waited = waited.unwrap_or(0) as f64 / window_ns as f64;
     // In a storm everything is due at one instant, and the table says how fast it was asked for.
     if config.scenario != Scenario::Storm {
         fitness.refuse_busy(bounds, run.threads);
         fitness.refuse_lag(latency);
+    }
+    if !fitness.refusals.is_empty() && waited > 0.1 {
+        fitness.refusals.push(format!(
+            "the generator's threads waited {:.0} % of the measured time for a processor: other \
+             programs are busy on this machine",
+            waited * 100.0
+        ));
     }
     fitness
 }
