@@ -2,7 +2,7 @@
 //!
 //! Owns the wall-clock figures of arming and firing at a million entries, the proof that neither
 //! allocates after warm-up, and the figures of levelling. The exact, repeatable figures are
-//! instruction counts and belong to `benches/instructions.rs`.
+//! instruction counts and belong to `benches/instructions/`.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;

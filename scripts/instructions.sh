@@ -4,7 +4,7 @@
 #   scripts/instructions.sh            fails when an operation grew by more than 2 %
 #   scripts/instructions.sh --record   writes what it counts to benches/instructions.toml
 #
-# The operations are the cases of benches/instructions.rs. Callgrind counts instructions instead of
+# The operations are the cases of benches/instructions/. Callgrind counts instructions instead of
 # measuring time, so the figures repeat exactly, however busy the machine. They are a compiler's
 # figures: under another rustc than the recorded one they are shown, but not judged.
 set -euo pipefail
@@ -60,7 +60,7 @@ mode, recorded, counts, compiler = sys.argv[1:]
 TOLERANCE = 0.02
 HEADER = """\
 # Instructions of one operation each, written by `scripts/instructions.sh --record`.
-# What the operations are is said in benches/instructions.rs.
+# What the operations are is said in benches/instructions/.
 """
 
 counted = {}

@@ -87,6 +87,11 @@ impl fmt::Debug for ConnId {
 pub struct Address(u64);
 
 impl Address {
+    /// Before all others.
+    pub const MIN: Address = Address(0);
+    /// Behind all others.
+    pub const MAX: Address = Address(u64::MAX);
+
     /// The connection `conn` of `shard`.
     ///
     /// # Panics

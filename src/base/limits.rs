@@ -21,7 +21,10 @@ pub const MAX_FRAME_RANGE: (usize, usize) = (1 << 10, 16 << 20);
 /// Bytes that one read may take from a socket: the scratch buffer of a worker. A connection is read
 /// once a turn and continued next turn, so this is also the read budget of a connection.
 pub const READ_CHUNK: usize = 64 << 10;
-/// Slices handed to one vectored write. Linux takes 1,024; beyond some dozens nothing is gained.
+/// Slices that most writes need. A table of them is set up for every write, which is not free.
+pub const WRITE_SLICES_USUAL: usize = 4;
+/// Slices handed to one vectored write at most. Linux takes 1,024; beyond some dozens nothing is
+/// gained.
 pub const WRITE_SLICES: usize = 64;
 
 /// Mail taken from the mailbox in one turn.
@@ -30,8 +33,14 @@ pub const MAIL_BUDGET: usize = 4_096;
 pub const MAILBOX_CAPACITY: usize = 4_096;
 /// Bytes of one batch of messages, above which it is closed and the next one begun.
 pub const BATCH_BYTES: usize = 64 << 10;
+/// Places of members who left a room while its news was being delivered, above which nobody joins
+/// before the delivery has caught up.
+pub const HOLES_MAX: usize = 65_536;
 /// Members served in one visit of the fan-out to a room, before the next room has its turn.
 pub const FAN_OUT_SLICE: usize = 1_024;
+/// Connections for which a worker reserves its tables at start. The memory is touched as they come;
+/// with more, the tables grow.
+pub const CONNECTIONS_RESERVED: usize = 1 << 20;
 /// Connections accepted in one turn.
 pub const ACCEPT_BUDGET: usize = 256;
 /// Kernel events taken in one turn.
@@ -47,7 +56,10 @@ pub const ROOM_IDLE_MS: u64 = 60_000;
 /// How often a crowded room tells its new total at most (wire contract).
 pub const PRESENCE_PERIOD_MS: u64 = 1_000;
 
-/// Outboxes kept for reuse by a worker; more are allocated when more connections have bytes waiting.
+/// How often a worker gives back what its pools did not need.
+pub const TRIM_PERIOD_MS: u64 = 1_000;
+/// Outboxes kept for reuse by a worker; more are allocated when more connections have bytes
+/// waiting.
 pub const OUTBOXES_KEPT: usize = 2_048;
 /// Message batches kept for reuse by a worker.
 pub const BATCHES_KEPT: usize = 64;
@@ -58,10 +70,14 @@ pub const RECONNECT_AFTER_MS: (u32, u32) = (500, 5_000);
 
 /// Largest buffer that is kept for reuse; larger ones are given back to the allocator.
 pub const BUFFER_KEPT_BYTES: usize = 4 << 10;
+/// Bytes said to one connection alone that are kept in one piece. What is urgent overtakes all but
+/// the first piece, so this is what a heartbeat may have to wait for.
+pub const OWN_PIECE_BYTES: usize = 2 << 10;
 
 const _: () = assert!(READ_CHUNK >= FRAME_HEADER + FRAME_CRC);
 const _: () = assert!(MAIL_BUDGET >= MAILBOX_CAPACITY, "a turn empties a mailbox");
 const _: () = assert!(MAX_FRAME_RANGE.0 > 2 * (NAME_MAX + 1) + 64, "every fixed frame fits");
+const _: () = assert!(OWN_PIECE_BYTES <= BUFFER_KEPT_BYTES, "pieces of small frames are reused");
 const _: () = assert!(LINGER_MS >= 10 * super::time::TICK_MS);
 
 /// Bounds that an operator sets. Every field is an option of `corebeat serve`.
@@ -92,8 +108,8 @@ pub struct Limits {
     /// Timers handled in one turn (`--timer-budget`).
     pub timer_budget: usize,
     /// Mail staged for one full mailbox before deliveries are shed and requests refused
-    /// (`--max-mail-staged`). What must not be lost (joins, leaves, answers) is staged beyond it, and
-    /// is bounded by the connections.
+    /// (`--max-mail-staged`). What must not be lost (joins, leaves, answers) is staged beyond it,
+    /// and is bounded by the connections.
     pub max_mail_staged: usize,
     /// Batches that may wait for fan-out in one room of one worker before further ones are shed
     /// (`--max-room-queue`).

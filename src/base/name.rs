@@ -3,9 +3,8 @@
 //! Owns the rule of the wire contract for names. Never looks a name up; tables of names belong to
 //! those who keep them.
 
-use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 
 use triomphe::ThinArc;
@@ -94,12 +93,6 @@ impl Deref for Name {
     }
 }
 
-impl Borrow<str> for Name {
-    fn borrow(&self) -> &str {
-        self.as_str()
-    }
-}
-
 impl PartialEq for Name {
     fn eq(&self, other: &Name) -> bool {
         self.as_bytes() == other.as_bytes()
@@ -108,9 +101,16 @@ impl PartialEq for Name {
 
 impl Eq for Name {}
 
-impl Hash for Name {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.as_str().hash(state);
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Name) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Name {
+    /// By bytes, which for UTF-8 is by characters.
+    fn cmp(&self, other: &Name) -> Ordering {
+        self.as_bytes().cmp(other.as_bytes())
     }
 }
 

@@ -3,66 +3,52 @@
 //! Owns the sessions of the users whose home this shard is, and the numbering of direct messages.
 //! Never delivers: the shard asks for addresses and posts.
 
-use hashbrown::HashTable;
+use std::collections::BTreeSet;
 
 use crate::base::ids::Address;
 use crate::base::name::Name;
 
-use super::hash::NameHasher;
-
-#[derive(Debug)]
-struct Entry {
-    user: Name,
-    session: Address,
-}
-
 /// The sessions of users, one entry of 16 bytes each; several of one user lie side by side.
+///
+/// An ordered set, because it grows by small nodes: a hash table of this size is half empty after
+/// it has grown, and leaves its former self behind in the allocator.
 #[derive(Debug)]
 pub struct Directory {
-    hasher: NameHasher,
-    entries: HashTable<Entry>,
+    sessions: BTreeSet<(Name, Address)>,
     next_direct_id: u64,
 }
 
 impl Directory {
     /// An empty directory. Ids of direct messages follow `first_direct_id`.
-    pub fn new(hasher: NameHasher, first_direct_id: u64) -> Directory {
-        Directory { hasher, entries: HashTable::new(), next_direct_id: first_direct_id }
+    pub fn new(first_direct_id: u64) -> Directory {
+        Directory { sessions: BTreeSet::new(), next_direct_id: first_direct_id }
     }
 
     /// A session of `user` began.
     pub fn online(&mut self, user: Name, session: Address) {
-        let hasher = self.hasher;
-        let hash = hasher.hash(&user);
-        self.entries.insert_unique(hash, Entry { user, session }, |entry| hasher.hash(&entry.user));
+        self.sessions.insert((user, session));
     }
 
     /// A session of `user` ended.
-    pub fn offline(&mut self, user: &str, session: Address) {
-        let hash = self.hasher.hash(user);
-        let found = self.entries.find_entry(hash, |entry| entry.session == session);
-        debug_assert!(found.is_ok(), "a session goes offline once, after it was online");
-        if let Ok(entry) = found {
-            entry.remove();
-        }
+    pub fn offline(&mut self, user: Name, session: Address) {
+        let was_online = self.sessions.remove(&(user, session));
+        debug_assert!(was_online, "a session goes offline once, after it was online");
     }
 
     /// The sessions of `user`.
-    pub fn sessions<'a>(&'a self, user: &'a str) -> impl Iterator<Item = Address> + 'a {
-        self.entries
-            .iter_hash(self.hasher.hash(user))
-            .filter(move |entry| &*entry.user == user)
-            .map(|entry| entry.session)
+    pub fn sessions(&self, user: &Name) -> impl Iterator<Item = Address> {
+        let all = (user.clone(), Address::MIN)..=(user.clone(), Address::MAX);
+        self.sessions.range(all).map(|(_, session)| *session)
     }
 
     /// How many sessions there are.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.sessions.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.sessions.is_empty()
     }
 
     /// The number of the next direct message, which grows for every user of this home.
@@ -79,16 +65,17 @@ mod tests {
 
     #[test]
     fn a_user_may_have_several_sessions() {
-        let mut directory = Directory::new(NameHasher::new([1, 2]), 0);
+        let mut directory = Directory::new(0);
         let address = |slot| Address::new(ShardId(1), ConnId::new(slot, 0));
+        let [ann, bob, eve] = ["ann", "bob", "anna"].map(Name::new);
         for slot in 0..100 {
-            directory.online(Name::new(if slot % 2 == 0 { "ann" } else { "bob" }), address(slot));
+            directory.online(if slot % 2 == 0 { &ann } else { &bob }.clone(), address(slot));
         }
-        assert_eq!(directory.sessions("ann").count(), 50);
-        directory.offline("ann", address(0));
-        assert_eq!(directory.sessions("ann").count(), 49);
-        assert!(directory.sessions("ann").all(|session| session != address(0)));
-        assert_eq!(directory.sessions("eve").count(), 0);
+        assert_eq!(directory.sessions(&ann).count(), 50);
+        directory.offline(ann.clone(), address(0));
+        assert_eq!(directory.sessions(&ann).count(), 49);
+        assert!(directory.sessions(&ann).all(|session| session != address(0)));
+        assert_eq!(directory.sessions(&eve).count(), 0);
         assert_eq!(directory.len(), 99);
     }
 }

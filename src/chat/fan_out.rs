@@ -20,8 +20,8 @@ use crate::base::time::Now;
 use super::batch::{Batch, Chunk, ChunkPool};
 use super::mail::Mail;
 use super::outbox::{Outbox, OutboxPool};
-use super::room::{Audience, Delivery, News, Room};
-use super::session::{Marks, Membership, RoomKey, SessionTable, State};
+use super::room::{Audience, Delivery, News, Presence, Room};
+use super::session::{Marks, Membership, Place, RoomKey, SessionTable, State};
 use super::shard::{Progress, Shard};
 
 impl Shard {
@@ -74,44 +74,58 @@ impl Shard {
         }
     }
 
-    /// Somebody came or went.
-    pub(super) fn hear_presence(&mut self, room: &Name, presence: News) {
+    /// Somebody came or went. Where the queue is full, the total is told later.
+    pub(super) fn hear_presence(&mut self, room: &Name, presence: Presence) {
         let Some(key) = self.rooms.find(room, self.hasher.hash(room)) else {
             return;
         };
-        let room = self.rooms.get(key);
-        if room.watchers() > 0 && room.queued() < self.limits.max_room_queue {
-            self.queue_news(key, presence, Vec::new());
+        let room = self.rooms.get_mut(key);
+        if room.watchers() == 0 {
+            room.untold_total = None;
+        } else if room.untold_total.is_some() || room.queued() >= self.limits.max_room_queue {
+            room.untold_total = Some(presence.total);
+            self.counters.presence_folded += 1;
+        } else {
+            self.queue_news(key, News::Presence(presence), Vec::new());
+        }
+    }
+
+    /// Tells the total that was not told while the queue was full.
+    fn tell_untold(&mut self, key: RoomKey) {
+        let room = self.rooms.get_mut(key);
+        if room.queued() < self.limits.max_room_queue
+            && let Some(total) = room.untold_total.take()
+        {
+            self.counters.presence_folded += 1;
+            self.queue_news(key, News::Presence(Presence::total(total)), Vec::new());
         }
     }
 
     /// Queues a gap, as part of the last item where that is the gap before it.
     fn queue_gap(&mut self, key: RoomKey, gap: News) {
-        let room = self.rooms.get_mut(key);
-        let end = room.members().len();
-        if let Some(Delivery { news: News::Gap { to, epoch, .. }, next: 0, end: last_end, .. }) =
-            room.queue().back_mut()
-            && *last_end == end
-            && let News::Gap { epoch: gap_epoch, to: gap_to, .. } = gap
-            && *epoch == gap_epoch
-        {
-            *to = gap_to;
-            return;
+        let end = self.end_of(key);
+        let last = self.rooms.get_mut(key).queue().back_mut();
+        if !last.is_some_and(|last| last.extend_gap(&gap, end, &mut self.chunks)) {
+            self.queue_news(key, gap, Vec::new());
         }
-        self.queue_news(key, gap, Vec::new());
     }
 
     fn queue_news(&mut self, key: RoomKey, news: News, authors: Vec<usize>) {
-        let slots = self.sessions.slots();
+        let end = self.end_of(key);
         let room = self.rooms.get_mut(key);
-        let end = match room.audience {
-            Audience::Members => room.members().len(),
-            Audience::Everyone => slots,
-        };
         room.queue().push_back(Delivery::new(news, end, authors));
         if !room.listed {
             room.listed = true;
             self.active.push_back(key);
+        }
+    }
+
+    /// One beyond the last place of those who hear a room now.
+    fn end_of(&self, key: RoomKey) -> usize {
+        let room = self.rooms.get(key);
+        match room.audience {
+            Audience::Members => room.members().len(),
+            Audience::Everyone => self.sessions.slots(),
         }
     }
 
@@ -130,6 +144,7 @@ impl Shard {
             }
         }
         self.close_overflowed(now);
+        self.tell_untold(key);
         let room = self.rooms.get_mut(key);
         room.listed = room.queued() > 0;
         if room.listed {
@@ -195,23 +210,14 @@ impl Shard {
     /// Takes a member out of its place.
     pub(super) fn vacate(&mut self, key: RoomKey, place: usize) {
         if let Some(slot) = self.rooms.get_mut(key).vacate(place) {
-            self.note_place(key, place, slot);
+            note_place(&mut self.sessions, key, place, slot);
         }
     }
 
     fn close_holes(&mut self, key: RoomKey) {
-        while self.rooms.get(key).has_holes() {
-            if let Some((place, slot)) = self.rooms.get_mut(key).close_hole() {
-                self.note_place(key, place, slot);
-            }
-        }
-    }
-
-    /// The member in `slot` was moved to `place`.
-    fn note_place(&mut self, key: RoomKey, place: usize, slot: usize) {
-        let session = self.sessions.in_slot(slot).expect("a member is a session");
-        let membership = session.membership_mut(key).expect("a member knows its room");
-        membership.place = super::session::Place::new(place);
+        let sessions = &mut self.sessions;
+        let moved = |place, slot| note_place(sessions, key, place, slot);
+        self.rooms.get_mut(key).close_holes(moved);
     }
 
     /// Takes a session, which no longer counts the room among its own, out of the room.
@@ -221,8 +227,8 @@ impl Shard {
             Some(place) => self.vacate(membership.room, place),
         }
         let room = self.rooms.get(membership.room);
-        let (home, room) = (room.home, room.name.clone());
-        self.send(home, Mail::Leave { room, user }, now);
+        let (home, room, stay) = (room.home, room.name.clone(), membership.stay());
+        self.send(home, Mail::Leave { room, user, stay }, now);
         self.rooms.remove_if_unused(membership.room);
     }
 
@@ -240,6 +246,13 @@ impl Shard {
         let session = self.address(conn);
         self.send(home, Mail::Offline { user, session }, now);
     }
+}
+
+/// The member in `slot` was moved to `place`.
+fn note_place(sessions: &mut SessionTable, key: RoomKey, place: usize, slot: usize) {
+    let session = sessions.in_slot(slot).expect("a member is a session");
+    let membership = session.membership_mut(key).expect("a member knows its room");
+    membership.place = Place::new(place);
 }
 
 /// Where a connection stands among those who hear a room.
@@ -282,16 +295,17 @@ impl Desk<'_> {
         let State::Live(dialect) = session.state else {
             return;
         };
-        if let News::Presence { user, .. } = &delivery.news
-            && (!notify || session.user == *user)
+        let conn = ConnId::new(slot, session.generation);
+        let address = Address::new(self.shard, conn);
+        if let News::Presence(Presence { user, member, .. }) = &delivery.news
+            && (!notify || session.user == *user || *member == Some(address))
         {
             return;
         }
-        let conn = ConnId::new(slot, session.generation);
         let chunk = Rc::clone(delivery.chunk(&room.name, dialect, self.chunks));
         let outbox = session.outbox(self.outboxes);
         if let News::Messages(batch) = &delivery.news {
-            let own = if wrote { Some(Address::new(self.shard, conn)) } else { None };
+            let own = if wrote { Some(address) } else { None };
             self.counters.delivered += push_messages(outbox, &chunk, batch, own);
         } else {
             outbox.push_shared(&chunk, 0, chunk.frames().bytes().len() as u32);

@@ -111,8 +111,8 @@ pub enum Beat {
     GiveUp,
 }
 
-/// Decides for a connection that was silent for `silent_ms` and has been sent `probes` pings in this
-/// silence.
+/// Decides for a connection that was silent for `silent_ms` and has been sent `probes` pings in
+/// this silence.
 ///
 /// No connection is given up before [`PROBES`] pings, a gap apart, went unanswered: timers that ran
 /// late lengthen the schedule, they never shorten it.

@@ -4,19 +4,20 @@
 //! count of members per shard and the users present. Never delivers: it fills batches, and the
 //! shard ([`homes`](super::homes)) posts them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
 use slab::Slab;
 
 use crate::base::ids::{Epoch, Seq, ShardId};
-use crate::base::limits::ROSTER_MAX;
 use crate::base::name::Name;
 use crate::base::time::Mono;
-use crate::wire::message::Names;
 
 use super::batch::Batch;
 use super::hash::NameHasher;
+use super::roster::Roster;
+use super::session::Stay;
 
 /// A room in its home's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,73 +32,6 @@ pub struct Link {
     pub members: u32,
     /// Messages that were shed because its mailbox was full, and of which it has not been told.
     pub lost: Option<(Seq, Seq)>,
-}
-
-#[derive(Debug)]
-struct Present {
-    user: Name,
-    sessions: u32,
-}
-
-/// The users in a room. One with several sessions is one.
-#[derive(Debug)]
-pub struct Roster {
-    hasher: NameHasher,
-    present: HashTable<Present>,
-}
-
-impl Roster {
-    fn new(hasher: NameHasher) -> Roster {
-        Roster { hasher, present: HashTable::new() }
-    }
-
-    /// How many users there are.
-    pub fn total(&self) -> u32 {
-        self.present.len() as u32
-    }
-
-    /// A session of `user` came in; returns whether it is the user's first.
-    pub fn enter(&mut self, user: Name) -> bool {
-        let hasher = self.hasher;
-        let hash = hasher.hash(&user);
-        if let Some(present) = self.present.find_mut(hash, |present| present.user == user) {
-            present.sessions += 1;
-            return false;
-        }
-        let newcomer = Present { user, sessions: 1 };
-        self.present.insert_unique(hash, newcomer, |present| hasher.hash(&present.user));
-        true
-    }
-
-    /// A session of `user` went out; returns whether it was the user's last.
-    ///
-    /// # Panics
-    /// If the user had none: shards report every leave once, after its join.
-    pub fn leave(&mut self, user: &Name) -> bool {
-        let hash = self.hasher.hash(user);
-        let mut entry = self
-            .present
-            .find_entry(hash, |present| present.user == *user)
-            .expect("who leaves was there");
-        entry.get_mut().sessions -= 1;
-        let gone = entry.get().sessions == 0;
-        if gone {
-            entry.remove();
-        }
-        gone
-    }
-
-    /// Names of those present, as many as the contract allows and `bytes_max` holds, encoded.
-    pub fn names(&self, bytes_max: usize) -> Vec<u8> {
-        let mut encoded = Vec::new();
-        for present in self.present.iter().take(ROSTER_MAX) {
-            if encoded.len() + 1 + present.user.len() > bytes_max {
-                break;
-            }
-            Names::push(&mut encoded, &present.user);
-        }
-        encoded
-    }
 }
 
 /// One room at its home.
@@ -128,11 +62,16 @@ pub struct HomeRoom {
 impl HomeRoom {
     /// The link to `shard`, made if there is none.
     pub fn link(&mut self, shard: ShardId) -> &mut Link {
-        let index = self.links.iter().position(|link| link.shard == shard).unwrap_or_else(|| {
+        let index = self.link_index(shard).unwrap_or_else(|| {
             self.links.push(Link { shard, members: 0, lost: None });
             self.links.len() - 1
         });
         &mut self.links[index]
+    }
+
+    /// The place of the link to `shard` among the links, if the shard has members.
+    pub fn link_index(&self, shard: ShardId) -> Option<usize> {
+        self.links.iter().position(|link| link.shard == shard)
     }
 
     /// A member of `shard` left; the last one ends the link.
@@ -140,7 +79,7 @@ impl HomeRoom {
     /// # Panics
     /// If the shard had none.
     pub fn unlink(&mut self, shard: ShardId) {
-        let index = self.links.iter().position(|link| link.shard == shard);
+        let index = self.link_index(shard);
         let index = index.expect("a shard reports every leave once, after its join");
         self.links[index].members -= 1;
         if self.links[index].members == 0 {
@@ -156,17 +95,46 @@ pub struct HomeTable {
     rooms: Slab<HomeRoom>,
     index: HashTable<HomeKey>,
     last_epoch: u32,
+    /// Stays that were refused and whose leave is under way.
+    refused: BTreeSet<(ShardId, Stay)>,
 }
 
 impl HomeTable {
     /// An empty table.
     pub fn new(hasher: NameHasher) -> HomeTable {
-        HomeTable { hasher, rooms: Slab::new(), index: HashTable::new(), last_epoch: 0 }
+        HomeTable {
+            hasher,
+            rooms: Slab::new(),
+            index: HashTable::new(),
+            last_epoch: 0,
+            refused: BTreeSet::new(),
+        }
+    }
+
+    /// Notes that a stay of a connection of `shard` was refused, until its leave arrives.
+    pub fn refuse(&mut self, shard: ShardId, stay: Stay) {
+        self.refused.insert((shard, stay));
+    }
+
+    /// Whether a stay of a connection of `shard` was refused.
+    pub fn is_refused(&self, shard: ShardId, stay: Stay) -> bool {
+        self.refused.contains(&(shard, stay))
+    }
+
+    /// The leave of a stay arrived. Returns whether the stay was refused.
+    pub fn forget_refused(&mut self, shard: ShardId, stay: Stay) -> bool {
+        self.refused.remove(&(shard, stay))
+    }
+
+    /// How many refused stays wait for their leave.
+    pub fn refused(&self) -> usize {
+        self.refused.len()
     }
 
     /// The room called `name`, whose hash is `hash`.
     pub fn find(&self, name: &str, hash: u64) -> Option<HomeKey> {
-        self.index.find(hash, |key| &*self.rooms[key.0 as usize].name == name).copied()
+        let is_it = |key: &HomeKey| self.rooms[key.0 as usize].name.as_bytes() == name.as_bytes();
+        self.index.find(hash, is_it).copied()
     }
 
     /// Makes the room called `name`, of which there is none.
@@ -181,7 +149,7 @@ impl HomeTable {
             seq: Seq(0),
             open: None,
             links: Vec::new(),
-            roster: Roster::new(self.hasher),
+            roster: Roster::default(),
             owes_total: false,
             last_active: now,
             idle_listed: false,
@@ -233,25 +201,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_with_two_sessions_is_one_member() {
-        let mut roster = Roster::new(NameHasher::new([1, 2]));
-        let ann = Name::new("ann");
-        assert!(roster.enter(ann.clone()));
-        assert!(!roster.enter(ann.clone()));
-        assert_eq!(roster.total(), 1);
-        assert!(!roster.leave(&ann));
-        assert!(roster.leave(&ann));
-        assert_eq!(roster.total(), 0);
-    }
-
-    #[test]
-    fn a_roster_names_as_many_as_fit() {
-        let mut roster = Roster::new(NameHasher::new([1, 2]));
-        for number in 0..1_500 {
-            roster.enter(Name::new(&format!("user-{number:04}")));
-        }
-        assert_eq!(Names::new(&roster.names(1 << 20)).count(), ROSTER_MAX);
-        assert_eq!(Names::new(&roster.names(25)).count(), 2);
+    fn a_refused_stay_is_remembered_until_its_leave() {
+        let mut homes = HomeTable::new(NameHasher::new([1, 2]));
+        let stay = Stay::default().next();
+        homes.refuse(ShardId(1), stay);
+        assert!(homes.is_refused(ShardId(1), stay));
+        assert!(!homes.is_refused(ShardId(2), stay));
+        assert!(!homes.forget_refused(ShardId(1), stay.next()));
+        assert!(homes.forget_refused(ShardId(1), stay));
+        assert!(!homes.forget_refused(ShardId(1), stay));
+        assert_eq!(homes.refused(), 0);
     }
 
     #[test]

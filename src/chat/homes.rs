@@ -19,7 +19,7 @@ use crate::wire::native;
 use super::batch::{Author, Batch};
 use super::home::HomeKey;
 use super::mail::{Asked, Mail};
-use super::room::News;
+use super::room::Presence;
 use super::session::Stay;
 use super::shard::Shard;
 
@@ -210,10 +210,25 @@ impl Shard {
     pub(super) fn home_join(&mut self, room: Name, joiner: Joiner, now: Now) {
         let Joiner { user, member, reference, stay, again } = joiner;
         let hash = self.hasher.hash(&room);
-        let Some(key) = self.home_room(&room, hash, now) else {
+        let key = if again {
+            // Where the shard has no member, the join before this one was refused.
+            let linked = |key: &HomeKey| self.homes.get(*key).link_index(member.shard()).is_some();
+            self.homes.find(&room, hash).filter(linked)
+        } else {
+            self.home_room(&room, hash, now)
+        };
+        let Some(key) = key else {
+            if !again {
+                self.homes.refuse(member.shard(), stay);
+            }
             return self.refuse_for_home(member, reference, Asked::Join { stay }, now);
         };
         self.close_batch(key);
+        // What its shard was not sent lies before the head that the member is told, and is told
+        // first.
+        if let Some(index) = self.homes.get(key).link_index(member.shard()) {
+            self.post_gap(key, index);
+        }
         let home = self.homes.get_mut(key);
         let mut newcomer = false;
         if !again {
@@ -225,18 +240,28 @@ impl Shard {
         let mail = Mail::Joined { room, conn, reference, stay, epoch, seq, total };
         self.send(member.shard(), mail, now);
         if newcomer {
-            self.tell_presence(key, PresenceKind::Joined, user, now);
+            self.tell_presence(key, PresenceKind::Joined, user, Some(member), now);
         }
     }
 
-    /// Lets a member of `from` out.
-    pub(super) fn home_leave(&mut self, from: ShardId, room: &Name, user: Name, now: Now) {
+    /// Lets a member of `from` out, unless it was never let in.
+    pub(super) fn home_leave(
+        &mut self,
+        from: ShardId,
+        room: &Name,
+        user: Name,
+        stay: Stay,
+        now: Now,
+    ) {
+        if self.homes.forget_refused(from, stay) {
+            return;
+        }
         let key = self.homes.find(room, self.hasher.hash(room)).expect("a member keeps its room");
         let home = self.homes.get_mut(key);
         let gone = home.roster.leave(&user);
         home.last_active = now.mono;
         if gone {
-            self.tell_presence(key, PresenceKind::Left, user, now);
+            self.tell_presence(key, PresenceKind::Left, user, None, now);
         }
         // The batch of this turn was closed for the presence; without one it is closed here, while
         // the leaver's shard may still have other members to give it to.
@@ -245,17 +270,23 @@ impl Shard {
         self.list_if_idle(key, now);
     }
 
-    /// A member changed its name.
-    pub(super) fn home_rename(&mut self, room: &Name, from: Name, to: Name, now: Now) {
-        let key = self.homes.find(room, self.hasher.hash(room)).expect("a member keeps its room");
-        let roster = &mut self.homes.get_mut(key).roster;
-        let gone = roster.leave(&from);
-        let newcomer = roster.enter(to.clone());
-        if gone {
-            self.tell_presence(key, PresenceKind::Left, from, now);
+    /// A member changed its name, unless it was never let in.
+    pub(super) fn home_rename(
+        &mut self,
+        room: &Name,
+        (from, to): (Name, Name),
+        (member, stay): (Address, Stay),
+        now: Now,
+    ) {
+        if self.homes.is_refused(member.shard(), stay) {
+            return;
         }
-        if newcomer {
-            self.tell_presence(key, PresenceKind::Joined, to, now);
+        let key = self.homes.find(room, self.hasher.hash(room)).expect("a member keeps its room");
+        if self.homes.get_mut(key).roster.leave(&from) {
+            self.tell_presence(key, PresenceKind::Left, from, Some(member), now);
+        }
+        if self.homes.get_mut(key).roster.enter(to.clone()) {
+            self.tell_presence(key, PresenceKind::Joined, to, Some(member), now);
         }
     }
 
@@ -276,38 +307,54 @@ impl Shard {
     /// Tells the members' shards of a join or leave, or, in a crowded room, owes them a total.
     ///
     /// Told singly, the comings and goings of n members are n² events.
-    fn tell_presence(&mut self, key: HomeKey, kind: PresenceKind, user: Name, now: Now) {
+    fn tell_presence(
+        &mut self,
+        key: HomeKey,
+        kind: PresenceKind,
+        user: Name,
+        member: Option<Address>,
+        now: Now,
+    ) {
         let home = self.homes.get_mut(key);
         let total = home.roster.total();
         if total as usize > self.limits.presence_max || home.owes_total {
             self.counters.presence_folded += 1;
-            if !home.owes_total {
-                home.owes_total = true;
-                self.agenda.totals.push_back((now.mono + PRESENCE_PERIOD_MS, key));
-            }
-            return;
+            return self.owe_total(key, now);
         }
-        self.post_presence(key, kind, total, Some(user));
+        self.post_presence(key, &Presence { kind, total, user: Some(user), member }, now);
     }
 
-    /// Tells the total that a crowded room owes.
-    pub(super) fn tell_total(&mut self, key: HomeKey) {
+    /// Has the room's members told its total before long.
+    fn owe_total(&mut self, key: HomeKey, now: Now) {
+        let home = self.homes.get_mut(key);
+        if !home.owes_total {
+            home.owes_total = true;
+            self.agenda.owe_total(key, now.mono + PRESENCE_PERIOD_MS);
+        }
+    }
+
+    /// Tells the total that a room owes.
+    pub(super) fn tell_total(&mut self, key: HomeKey, now: Now) {
         let home = self.homes.get_mut(key);
         home.owes_total = false;
         let total = home.roster.total();
-        self.post_presence(key, PresenceKind::Many, total, None);
+        self.post_presence(key, &Presence::total(total), now);
     }
 
-    fn post_presence(&mut self, key: HomeKey, kind: PresenceKind, total: u32, user: Option<Name>) {
+    /// Tells the members' shards. To those whose mail is at its bound, the total is owed.
+    fn post_presence(&mut self, key: HomeKey, presence: &Presence, now: Now) {
         self.close_batch(key);
         for index in 0..self.homes.get(key).links.len() {
             let home = self.homes.get(key);
             let (to, room) = (home.links[index].shard, home.name.clone());
             if to == self.id {
-                self.hear_presence(&room, News::Presence { kind, total, user: user.clone() });
-            } else if !self.is_overloaded(to) {
+                self.hear_presence(&room, presence.clone());
+            } else if self.is_overloaded(to) {
+                self.counters.presence_folded += 1;
+                self.owe_total(key, now);
+            } else {
                 self.counters.mail_out += 1;
-                self.postbag.push(to, Mail::Presence { room, kind, total, user: user.clone() });
+                self.postbag.push(to, Mail::Presence { room, presence: presence.clone() });
             }
         }
     }
@@ -317,7 +364,7 @@ impl Shard {
         let home = self.homes.get_mut(key);
         if home.links.is_empty() && !home.idle_listed {
             home.idle_listed = true;
-            self.agenda.idle_rooms.push_back((now.mono + ROOM_IDLE_MS, key));
+            self.agenda.note_idle_room(key, now.mono + ROOM_IDLE_MS);
         }
     }
 
@@ -362,6 +409,7 @@ impl Shard {
             let mail = Mail::DirectTo { conn, id, time_ms: now.wall_ms, from, body };
             self.send(session.shard(), mail, now);
         }
+        self.send(origin.shard(), Mail::DirectDone { conn: origin.conn() }, now);
     }
 
     fn refuse_for_home(&mut self, origin: Address, reference: Ref, request: Asked, now: Now) {

@@ -105,7 +105,8 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else {
             return Step::Over;
         };
-        if matches!(session.state, State::Closing(_)) {
+        let leaves = session.marks.has(Marks::LEAVING);
+        if leaves || matches!(session.state, State::Closing(_)) {
             return Step::Over;
         }
         if bytes.is_empty() {

@@ -13,7 +13,7 @@ use super::batch::Dialect;
 use super::homes::{Joiner, Said};
 use super::mail::{Asked, Mail};
 use super::room::News;
-use super::session::{Marks, Place, RoomKey, State, Stay};
+use super::session::{Place, RoomKey, State, Stay};
 use super::shard::Shard;
 
 impl Shard {
@@ -30,15 +30,17 @@ impl Shard {
                 let joiner = Joiner { user, member, reference, stay, again };
                 self.home_join(room, joiner, now);
             }
-            Mail::Leave { room, user } => self.home_leave(from, &room, user, now),
-            Mail::Rename { room, from, to } => self.home_rename(&room, from, to, now),
+            Mail::Leave { room, user, stay } => self.home_leave(from, &room, user, stay, now),
+            Mail::Rename { room, from, to, member, stay } => {
+                self.home_rename(&room, (from, to), (member, stay), now);
+            }
             Mail::Publish { room, from, origin, reference, echo, body } => {
                 let said = Said { from: &from, origin, reference, echo, body: &body };
                 self.home_publish(&room, self.hasher.hash(&room), &said, now);
             }
             Mail::Who { room, origin, reference } => self.home_who(room, origin, reference, now),
             Mail::Online { user, session } => self.directory.online(user, session),
-            Mail::Offline { user, session } => self.directory.offline(&user, session),
+            Mail::Offline { user, session } => self.directory.offline(user, session),
             Mail::Direct { user, from, origin, body } => {
                 self.home_direct(&user, &from, origin, &body, now);
             }
@@ -46,9 +48,7 @@ impl Shard {
             Mail::Gap { room, epoch, from, to } => {
                 self.hear_gap(&room, News::Gap { epoch, from, to });
             }
-            Mail::Presence { room, kind, total, user } => {
-                self.hear_presence(&room, News::Presence { kind, total, user });
-            }
+            Mail::Presence { room, presence } => self.hear_presence(&room, presence),
             answer => self.take_answer(answer, now),
         }
     }
@@ -65,14 +65,17 @@ impl Shard {
             }
             Mail::Roster { conn, room, reference, total, names } => {
                 self.question_answered(conn);
-                let users = Names::new(&names);
-                self.tell(conn, &Event::Roster { reference, room: &room, total, users }, now);
+                self.tell_roster(conn, reference, &room, total, &names, now);
                 conn
             }
             Mail::DirectTo { conn, id, time_ms, from, body } => {
                 self.counters.directs += 1;
                 let event = Event::Direct { id, time_ms, from: &from, body: &body, replay: false };
                 self.tell(conn, &event, now);
+                conn
+            }
+            Mail::DirectDone { conn } => {
+                self.question_answered(conn);
                 conn
             }
             Mail::Refused { conn, reference, request, code, text } => {
@@ -96,25 +99,28 @@ impl Shard {
     ) {
         let key = self.rooms.find(room, self.hasher.hash(room));
         let membership = key.and_then(|key| self.sessions.get(conn)?.membership(key).copied());
-        let Some(membership) = membership.filter(|membership| membership.stay() == stay) else {
-            return;
-        };
-        match membership.place.index() {
-            None => self.begin_stay(conn, membership.room),
+        let membership = membership.filter(|membership| membership.stay() == stay);
+        match membership.map(|membership| (membership, membership.place.index())) {
+            Some((membership, None)) => self.begin_stay(conn, membership.room, total),
             // Asked again: what precedes the head that is told must have been delivered before.
-            Some(place) => {
+            Some((membership, Some(place))) => {
+                self.question_answered(conn);
                 self.finish_deliveries(conn, &membership, now);
                 self.move_behind_news(conn, membership.room, place);
             }
+            // Left meanwhile: nothing begins, but the request was done and is answered.
+            None => self.question_answered(conn),
         }
         if reference.wants_answer() {
             let flags = OkFlags::default();
             self.tell(conn, &Event::Ok { reference, flags, epoch, seq }, now);
         }
-        self.tell_text_joined(conn, room, total, now);
+        if membership.is_some() {
+            self.tell_text_joined(conn, room, total, now);
+        }
     }
 
-    fn begin_stay(&mut self, conn: ConnId, key: RoomKey) {
+    fn begin_stay(&mut self, conn: ConnId, key: RoomKey, total: u32) {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
@@ -122,6 +128,10 @@ impl Shard {
         let room = self.rooms.get_mut(key);
         membership.place = room.enter(conn.slot(), membership.notify());
         room.joining -= 1;
+        if let Some(untold) = &mut room.untold_total {
+            // It will be told this total, and not of its own join: it must count in it.
+            *untold = total;
+        }
     }
 
     /// Moves a member, which has been given all queued news, behind the end of it.
@@ -166,16 +176,18 @@ impl Shard {
                 let pending = session.memberships().find(|m| m.stay() == stay).copied();
                 if let Some(membership) = pending.filter(|m| m.place == Place::PENDING) {
                     session.remove_membership(membership.room);
-                    self.rooms.get_mut(membership.room).joining -= 1;
-                    self.rooms.remove_if_unused(membership.room);
+                    let user = session.user.clone().expect("a member has a user");
+                    self.leave_room(&membership, user, now);
                     self.forget_current_room(conn, membership.room);
+                } else {
+                    self.question_answered(conn);
                 }
             }
             Asked::Publish if reference.wants_answer() => {
                 repetitions = session.extra().refs.forget(reference);
             }
-            Asked::Who => self.question_answered(conn),
-            Asked::Publish | Asked::Direct => {}
+            Asked::Who | Asked::Direct => self.question_answered(conn),
+            Asked::Publish => {}
         }
         for _ in 0..=repetitions {
             self.refuse(conn, reference, code, text, now);
@@ -190,13 +202,28 @@ impl Shard {
 
     /// Closes a connection that will send no more, once all it asked for is answered.
     fn close_if_answered(&mut self, conn: ConnId, now: Now) {
-        use crate::base::counters::CloseReason::PeerClosed;
         if let Some(session) = self.sessions.get(conn)
-            && session.marks.has(Marks::ENDED)
-            && matches!(session.state, State::Live(_))
+            && session.asks_no_more()
             && !session.awaits_answers()
         {
-            self.close(conn, PeerClosed, None, now);
+            self.part(conn, now);
+        }
+    }
+
+    /// Answers a question for a roster. Text clients have no refs and always want the answer.
+    fn tell_roster(
+        &mut self,
+        conn: ConnId,
+        reference: Ref,
+        room: &Name,
+        total: u32,
+        names: &[u8],
+        now: Now,
+    ) {
+        let state = self.sessions.get(conn).map(|session| session.state);
+        if reference.wants_answer() || state == Some(State::Live(Dialect::Text)) {
+            let users = Names::new(names);
+            self.tell(conn, &Event::Roster { reference, room, total, users }, now);
         }
     }
 

@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use crate::base::ids::{Address, ConnId, Epoch, Ref, Seq, ShardId};
 use crate::base::name::Name;
-use crate::wire::message::{Code, PresenceKind};
+use crate::wire::message::Code;
 
 use super::batch::Batch;
+use super::room::Presence;
 use super::session::Stay;
 
 /// A letter. Between two shards letters arrive in the order in which they were posted; everything
@@ -33,12 +34,15 @@ pub enum Mail {
         /// It is a member already; nothing begins.
         again: bool,
     },
-    /// To a room's home: a connection of the sending shard left.
+    /// To a room's home: a connection of the sending shard left. Every join is followed by one
+    /// leave, also a join that the home refuses: the leave may be under way already.
     Leave {
         /// The room.
         room: Name,
         /// The user that it had.
         user: Name,
+        /// The stay that ends.
+        stay: Stay,
     },
     /// To a room's home: a member changed its name.
     Rename {
@@ -48,6 +52,10 @@ pub enum Mail {
         from: Name,
         /// The new one.
         to: Name,
+        /// The member.
+        member: Address,
+        /// The stay in which it is.
+        stay: Stay,
     },
     /// To a room's home: a message.
     Publish {
@@ -144,11 +152,7 @@ pub enum Mail {
         /// The room.
         room: Name,
         /// What happened.
-        kind: PresenceKind,
-        /// Members of the room now.
-        total: u32,
-        /// Who it was; nobody for [`PresenceKind::Many`].
-        user: Option<Name>,
+        presence: Presence,
     },
     /// From a room's home: who is there.
     Roster {
@@ -175,6 +179,11 @@ pub enum Mail {
         from: Name,
         /// What is said.
         body: Arc<[u8]>,
+    },
+    /// From a user's home: the direct message is on its way to the user's sessions.
+    DirectDone {
+        /// The sender.
+        conn: ConnId,
     },
     /// From a home: the request cannot be done.
     Refused {

@@ -11,6 +11,7 @@
 //! | --- | --- |
 //! | [`shard`] | the seam: what goes in, what comes out |
 //! | [`intake`] | received bytes to requests, in any dialect |
+//! | [`egress`] | words to one connection, and how it ends |
 //! | [`requests`] | what a client may ask, and the refusals |
 //! | [`text`] | the commands of a text client |
 //! | [`homes`] | the rooms and users whose home this shard is: order, presence, rosters |
@@ -18,12 +19,14 @@
 //! | [`fan_out`] | news to the members of this shard |
 //! | [`timers`] | heartbeats, time-outs, the drain |
 //!
-//! and the nouns they work on: [`session`], [`room`], [`home`], [`directory`], [`batch`],
-//! [`outbox`], [`refs`], [`mail`], [`heartbeat`], [`hash`], [`config`].
+//! and the nouns they work on: [`session`], [`room`], [`home`], [`roster`], [`directory`],
+//! [`batch`], [`outbox`], [`refs`], [`mail`], [`agenda`], [`heartbeat`], [`hash`], [`config`].
 
+pub mod agenda;
 pub mod batch;
 pub mod config;
 pub mod directory;
+pub mod egress;
 pub mod fan_out;
 pub mod hash;
 pub mod heartbeat;
@@ -36,6 +39,7 @@ pub mod outbox;
 pub mod refs;
 pub mod requests;
 pub mod room;
+pub mod roster;
 pub mod session;
 pub mod shard;
 pub mod text;

@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::rc::Rc;
 
+use crate::base::limits::OWN_PIECE_BYTES;
+
 use super::batch::{Chunk, ChunkPool};
 
 /// A run of whole frames or lines.
@@ -17,6 +19,8 @@ enum Piece {
     Shared { chunk: Rc<Chunk>, start: u32, end: u32 },
     /// Said to this connection alone.
     Own(Vec<u8>),
+    /// The same, ahead of what waits.
+    Urgent(Vec<u8>),
 }
 
 impl Piece {
@@ -25,7 +29,7 @@ impl Piece {
             Piece::Shared { chunk, start, end } => {
                 &chunk.frames().bytes()[*start as usize..*end as usize]
             }
-            Piece::Own(bytes) => bytes,
+            Piece::Own(bytes) | Piece::Urgent(bytes) => bytes,
         }
     }
 }
@@ -59,34 +63,48 @@ impl Outbox {
 
     /// Queues what `encode` writes. It may write nothing.
     pub fn push_own(&mut self, pool: &mut OutboxPool, encode: impl FnOnce(&mut Vec<u8>)) {
-        if !matches!(self.pieces.back(), Some(Piece::Own(_))) {
+        let has_room =
+            |piece: &Piece| matches!(piece, Piece::Own(bytes) if bytes.len() < OWN_PIECE_BYTES);
+        if !self.pieces.back().is_some_and(has_room) {
             self.pieces.push_back(Piece::Own(pool.buffer()));
         }
-        let Some(Piece::Own(bytes)) = self.pieces.back_mut() else {
-            unreachable!("the last piece was just made an own one");
-        };
-        let before = bytes.len();
-        encode(bytes);
-        self.waiting += bytes.len() - before;
-        if bytes.is_empty()
-            && let Some(Piece::Own(bytes)) = self.pieces.pop_back()
-        {
-            pool.release_buffer(bytes);
-        }
+        self.write_into(self.pieces.len() - 1, pool, encode);
     }
 
     /// Queues what `encode` writes ahead of all that has not begun to be sent.
     ///
-    /// Heartbeats and the last word before a close overtake data so. What has begun is finished
-    /// first, for a frame cannot be cut in two.
+    /// Heartbeats and the last word before a close overtake data so, in the order among themselves
+    /// in which they were queued. The first piece goes before them: a frame that has begun cannot
+    /// be cut in two.
     pub fn push_urgent(&mut self, pool: &mut OutboxPool, encode: impl FnOnce(&mut Vec<u8>)) {
-        if self.pieces.len() <= 1 {
-            return self.push_own(pool, encode);
+        let place = self.pieces.len().min(1);
+        if !matches!(self.pieces.get(place), Some(Piece::Urgent(_))) {
+            self.pieces.insert(place, Piece::Urgent(pool.buffer()));
         }
-        let mut bytes = pool.buffer();
-        encode(&mut bytes);
-        self.waiting += bytes.len();
-        self.pieces.insert(1, Piece::Own(bytes));
+        self.write_into(place, pool, encode);
+    }
+
+    /// Appends what `encode` writes to a piece of this connection alone, which is dropped if it is
+    /// empty even so.
+    fn write_into(
+        &mut self,
+        place: usize,
+        pool: &mut OutboxPool,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let (Piece::Own(bytes) | Piece::Urgent(bytes)) = &mut self.pieces[place] else {
+            unreachable!("shared pieces are not written to");
+        };
+        let before = bytes.len();
+        encode(bytes);
+        self.waiting += bytes.len() - before;
+        if bytes.is_empty() {
+            let piece = self.pieces.remove(place).expect("it was just written to");
+            let (Piece::Own(bytes) | Piece::Urgent(bytes)) = piece else {
+                unreachable!("shared pieces are not written to");
+            };
+            pool.release_buffer(bytes);
+        }
     }
 
     /// Drops all that has not begun to be sent.
@@ -133,7 +151,7 @@ impl Outbox {
 fn release(piece: Piece, pool: &mut OutboxPool, chunks: &mut ChunkPool) {
     match piece {
         Piece::Shared { chunk, .. } => chunks.release(chunk),
-        Piece::Own(bytes) => pool.release_buffer(bytes),
+        Piece::Own(bytes) | Piece::Urgent(bytes) => pool.release_buffer(bytes),
     }
 }
 
@@ -144,6 +162,9 @@ pub struct OutboxPool {
     #[expect(clippy::vec_box)]
     outboxes: Vec<Box<Outbox>>,
     buffers: Vec<Vec<u8>>,
+    /// The fewest of each that were idle at any moment since the last trim.
+    idle_outboxes: usize,
+    idle_buffers: usize,
     kept_max: usize,
     bytes_max: usize,
 }
@@ -154,12 +175,21 @@ const PIECES_KEPT: usize = 16;
 impl OutboxPool {
     /// A pool that keeps at most `kept_max` of each kind, no buffer larger than `bytes_max`.
     pub fn new(kept_max: usize, bytes_max: usize) -> OutboxPool {
-        OutboxPool { outboxes: Vec::new(), buffers: Vec::new(), kept_max, bytes_max }
+        OutboxPool {
+            outboxes: Vec::new(),
+            buffers: Vec::new(),
+            idle_outboxes: 0,
+            idle_buffers: 0,
+            kept_max,
+            bytes_max,
+        }
     }
 
     /// An empty outbox.
     pub fn outbox(&mut self) -> Box<Outbox> {
-        self.outboxes.pop().unwrap_or_default()
+        let outbox = self.outboxes.pop().unwrap_or_default();
+        self.idle_outboxes = self.idle_outboxes.min(self.outboxes.len());
+        outbox
     }
 
     /// Takes an outbox back, with whatever is in it.
@@ -176,7 +206,17 @@ impl OutboxPool {
 
     /// An empty buffer, to hold a half frame or what is said to one connection.
     pub fn buffer(&mut self) -> Vec<u8> {
-        self.buffers.pop().unwrap_or_default()
+        let buffer = self.buffers.pop().unwrap_or_default();
+        self.idle_buffers = self.idle_buffers.min(self.buffers.len());
+        buffer
+    }
+
+    /// Gives back to the allocator what was idle at every moment since the last trim, so that a
+    /// burst does not leave its memory behind and a steady load keeps all it needs.
+    pub fn trim(&mut self) {
+        self.outboxes.truncate(self.outboxes.len() - self.idle_outboxes);
+        self.buffers.truncate(self.buffers.len() - self.idle_buffers);
+        (self.idle_outboxes, self.idle_buffers) = (self.outboxes.len(), self.buffers.len());
     }
 
     /// Takes a buffer back.
@@ -243,6 +283,24 @@ mod tests {
     }
 
     #[test]
+    fn the_urgent_waits_for_one_small_piece_and_keeps_its_own_order() {
+        let mut pools = pools();
+        let mut outbox = Outbox::default();
+        let answers = 10 * OWN_PIECE_BYTES / 100;
+        for _ in 0..answers {
+            outbox.push_own(&mut pools.0, |out| out.extend_from_slice(&[b'.'; 100]));
+        }
+        for word in ["PING ", "PONG ", "ERROR"] {
+            outbox.push_urgent(&mut pools.0, |out| out.extend_from_slice(word.as_bytes()));
+        }
+        outbox.push_urgent(&mut pools.0, |_| ());
+        let sent = String::from_utf8(drain(&mut outbox, 1_000, &mut pools)).unwrap();
+        assert_eq!(sent.len(), 100 * answers + 15);
+        let at = sent.find("PING PONG ERROR").expect("in one run");
+        assert!((OWN_PIECE_BYTES..OWN_PIECE_BYTES + 100).contains(&at), "{at}");
+    }
+
+    #[test]
     fn truncation_keeps_the_frame_that_was_begun() {
         let mut pools = pools();
         let mut outbox = Outbox::default();
@@ -257,6 +315,21 @@ mod tests {
         outbox.push_shared(&chunk, 0, 9);
         outbox.truncate(&mut pools.0, &mut pools.1);
         assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_trim_gives_back_what_a_burst_left_and_keeps_what_is_in_use() {
+        let (mut pool, mut chunks) = pools();
+        let burst: Vec<_> = (0..6).map(|_| pool.outbox()).collect();
+        burst.into_iter().for_each(|outbox| pool.release_outbox(outbox, &mut chunks));
+        pool.trim();
+        assert_eq!(pool.outboxes.len(), 6, "they were in use in this period");
+        let steady: Vec<_> = (0..2).map(|_| pool.outbox()).collect();
+        steady.into_iter().for_each(|outbox| pool.release_outbox(outbox, &mut chunks));
+        pool.trim();
+        assert_eq!(pool.outboxes.len(), 2);
+        pool.trim();
+        assert!(pool.outboxes.is_empty());
     }
 
     #[test]

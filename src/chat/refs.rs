@@ -8,13 +8,26 @@ use std::collections::VecDeque;
 use crate::base::ids::{Epoch, Ref, Seq};
 use crate::base::limits::REF_WINDOW;
 
-/// What became of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    /// The home has not answered; this many repetitions wait for the answer too.
-    Pending { repetitions: u32 },
-    /// It was done and took this place.
-    Done { epoch: Epoch, seq: Seq },
+/// A request and what became of it, in 16 bytes: a busy session remembers 1,024 of them.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    reference: Ref,
+    /// The epoch of the message, or how many repetitions wait while there is no message yet.
+    epoch_or_repetitions: u32,
+    /// The message's place, counted from 1; 0 while the home has not answered.
+    seq: Seq,
+}
+
+const PENDING: Seq = Seq(0);
+
+impl Entry {
+    fn new(reference: Ref) -> Entry {
+        Entry { reference, epoch_or_repetitions: 0, seq: PENDING }
+    }
+
+    fn is_pending(&self) -> bool {
+        self.seq == PENDING
+    }
 }
 
 /// What a ref means when it arrives.
@@ -36,7 +49,7 @@ pub enum Arrival {
 /// The window over one session's refs.
 #[derive(Debug, Default)]
 pub struct RefWindow {
-    entries: VecDeque<(Ref, Fate)>,
+    entries: VecDeque<Entry>,
     highest: u32,
     pending: usize,
 }
@@ -48,22 +61,20 @@ impl RefWindow {
     pub fn arrive(&mut self, reference: Ref) -> Arrival {
         debug_assert!(reference.wants_answer(), "ref 0 is not remembered");
         if reference.0 <= self.highest
-            && let Some(fate) = self.find(reference)
+            && let Some(entry) = self.find(reference)
         {
-            return match fate {
-                Fate::Pending { repetitions } => {
-                    *repetitions += 1;
-                    Arrival::Pending
-                }
-                Fate::Done { epoch, seq } => Arrival::Done { epoch: *epoch, seq: *seq },
-            };
+            if entry.is_pending() {
+                entry.epoch_or_repetitions += 1;
+                return Arrival::Pending;
+            }
+            return Arrival::Done { epoch: Epoch(entry.epoch_or_repetitions), seq: entry.seq };
         }
         if self.entries.len() == REF_WINDOW
-            && let Some((_, Fate::Pending { .. })) = self.entries.pop_front()
+            && self.entries.pop_front().is_some_and(|oldest| oldest.is_pending())
         {
             self.pending -= 1;
         }
-        self.entries.push_back((reference, Fate::Pending { repetitions: 0 }));
+        self.entries.push_back(Entry::new(reference));
         self.highest = self.highest.max(reference.0);
         self.pending += 1;
         Arrival::New
@@ -71,13 +82,11 @@ impl RefWindow {
 
     /// Notes the answer to `reference`; returns how many repetitions wait for it besides.
     pub fn complete(&mut self, reference: Ref, epoch: Epoch, seq: Seq) -> u32 {
-        let Some(fate) = self.find(reference) else {
+        let Some(entry) = self.find(reference).filter(|entry| entry.is_pending()) else {
             return 0;
         };
-        let Fate::Pending { repetitions } = *fate else {
-            return 0;
-        };
-        *fate = Fate::Done { epoch, seq };
+        let repetitions = entry.epoch_or_repetitions;
+        (entry.epoch_or_repetitions, entry.seq) = (epoch.0, seq);
         self.pending -= 1;
         repetitions
     }
@@ -85,13 +94,14 @@ impl RefWindow {
     /// Forgets `reference`, which was refused and may be tried again; returns how many repetitions
     /// wait for an answer besides.
     pub fn forget(&mut self, reference: Ref) -> u32 {
-        let Some(index) = self.entries.iter().rposition(|(known, _)| *known == reference) else {
+        let Some(index) = self.entries.iter().rposition(|entry| entry.reference == reference)
+        else {
             return 0;
         };
         match self.entries.remove(index) {
-            Some((_, Fate::Pending { repetitions })) => {
+            Some(entry) if entry.is_pending() => {
                 self.pending -= 1;
-                repetitions
+                entry.epoch_or_repetitions
             }
             _ => 0,
         }
@@ -102,8 +112,8 @@ impl RefWindow {
         self.pending
     }
 
-    fn find(&mut self, reference: Ref) -> Option<&mut Fate> {
-        self.entries.iter_mut().rev().find(|(known, _)| *known == reference).map(|(_, fate)| fate)
+    fn find(&mut self, reference: Ref) -> Option<&mut Entry> {
+        self.entries.iter_mut().rev().find(|entry| entry.reference == reference)
     }
 }
 

@@ -6,6 +6,7 @@
 
 use crate::base::counters::CloseReason;
 use crate::base::ids::{ConnId, Epoch, Ref, Seq};
+use crate::base::limits::{HOLES_MAX, LINGER_MS};
 use crate::base::name::{self, EVERYONE, Name, NameError};
 use crate::base::time::Now;
 use crate::wire::message::{Code, Event, Heartbeat, Hello, OkFlags, Request, Welcome};
@@ -16,7 +17,7 @@ use super::heartbeat::Tempo;
 use super::mail::Mail;
 use super::refs::Arrival;
 use super::room::Audience;
-use super::session::{Membership, RoomKey, SessionTable, State};
+use super::session::{Marks, Membership, Place, RoomKey, SessionTable, State};
 use super::shard::Shard;
 
 /// What the parts of the contract that keep messages are answered with.
@@ -51,6 +52,7 @@ impl Shard {
             user: &user,
         });
         self.tell(conn, &welcome, now);
+        self.send_on_if_draining(conn, now);
         if hello.session != 0 {
             self.refuse(conn, Ref::NONE, Code::Unavailable, NOT_AVAILABLE, now);
         }
@@ -102,7 +104,7 @@ impl Shard {
             Request::Hello(_) => unreachable!("the intake handles HELLO"),
             Request::Ping(ping) => self.pong(conn, &ping, now),
             Request::Pong(pong) => self.take_pong(&pong, now),
-            Request::Bye { .. } => self.close(conn, CloseReason::Bye, None, now),
+            Request::Bye { .. } => self.take_leave(conn, now),
             Request::Echo(bytes) => self.tell(conn, &Event::Echo(bytes), now),
             Request::Join { reference, since, room, notify, .. } => {
                 if since != Seq(0) {
@@ -120,6 +122,36 @@ impl Shard {
             }
             // Direct messages are not kept once they are delivered, so there is nothing to strike.
             Request::Ack { .. } => {}
+        }
+    }
+
+    /// A client said goodbye: nothing more is read, and it is closed once all is answered.
+    pub(super) fn take_leave(&mut self, conn: ConnId, now: Now) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        session.marks.set(Marks::LEAVING);
+        if session.awaits_answers() {
+            self.arm_at(conn, now, now.mono + LINGER_MS);
+        } else {
+            self.part(conn, now);
+        }
+    }
+
+    /// Closes a connection that said goodbye, or whose peer will send no more.
+    pub(super) fn part(&mut self, conn: ConnId, now: Now) {
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
+        let bye = Event::Bye { code: 0, reason: "" };
+        let is_text = session.state == State::Live(Dialect::Text);
+        if session.marks.has(Marks::LEAVING) {
+            if is_text {
+                self.tell(conn, &bye, now);
+            }
+            self.close(conn, CloseReason::Bye, None, now);
+        } else {
+            self.close(conn, CloseReason::PeerClosed, None, now);
         }
     }
 
@@ -162,6 +194,9 @@ impl Shard {
             return self.refuse(conn, reference, Code::Unavailable, "overloaded", now);
         }
         let known = self.rooms.find(room, hash);
+        if known.is_some_and(|key| self.rooms.get(key).holes() > HOLES_MAX) {
+            return self.refuse(conn, reference, Code::Unavailable, "overloaded", now);
+        }
         let Some(session) = self.sessions.get(conn) else {
             return;
         };
@@ -174,6 +209,7 @@ impl Shard {
         let key = self.rooms.find_or_add(room, hash, home, Audience::Members);
         let session = self.sessions.get_mut(conn).expect("it was just there");
         if again {
+            session.extra().questions += 1;
             let membership = session.membership_mut(key).expect("it was just found");
             membership.set_notify(notify);
             let place = membership.place.index();
@@ -205,6 +241,10 @@ impl Shard {
         if session.remove_membership(membership.room).is_none() {
             // The last of the news was too much for its outbox, and it was closed.
             return;
+        }
+        if membership.place == Place::PENDING {
+            // The join is answered when the home has done it, as one that begins nothing.
+            session.extra().questions += 1;
         }
         let user = session.user.clone().expect("a live session has a user");
         self.leave_room(&membership, user, now);

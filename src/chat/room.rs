@@ -16,7 +16,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use slab::Slab;
 
-use crate::base::ids::{Epoch, Seq, ShardId};
+use crate::base::ids::{Address, Epoch, Seq, ShardId};
 use crate::base::name::Name;
 use crate::wire::message::{Event, PresenceKind};
 
@@ -30,14 +30,7 @@ pub enum News {
     /// Messages.
     Messages(Arc<Batch>),
     /// Somebody came or went.
-    Presence {
-        /// What happened.
-        kind: PresenceKind,
-        /// Members of the room now.
-        total: u32,
-        /// Who it was; that user is not told.
-        user: Option<Name>,
-    },
+    Presence(Presence),
     /// Messages that this shard did not get.
     Gap {
         /// The epoch.
@@ -47,6 +40,26 @@ pub enum News {
         /// The last one missing.
         to: Seq,
     },
+}
+
+/// Somebody came or went, or many did.
+#[derive(Clone, Debug)]
+pub struct Presence {
+    /// What happened.
+    pub kind: PresenceKind,
+    /// Members of the room now.
+    pub total: u32,
+    /// Who it was; nobody for [`PresenceKind::Many`]. That user is not told.
+    pub user: Option<Name>,
+    /// The connection that came or changed its name. It is not told, whatever its name is by now.
+    pub member: Option<Address>,
+}
+
+impl Presence {
+    /// Many came or went: only how many members there are now.
+    pub fn total(total: u32) -> Presence {
+        Presence { kind: PresenceKind::Many, total, user: None, member: None }
+    }
 }
 
 /// A news item on its way to the members of this shard.
@@ -71,11 +84,11 @@ impl Delivery {
     }
 
     /// The rendering for `dialect`.
-    pub fn chunk(&mut self, room: &str, dialect: Dialect, pool: &mut ChunkPool) -> &Rc<Chunk> {
+    pub fn chunk(&mut self, room: &Name, dialect: Dialect, pool: &mut ChunkPool) -> &Rc<Chunk> {
         let news = &self.news;
         self.chunks[dialect as usize].get_or_insert_with(|| match news {
             News::Messages(batch) => pool.render_batch(batch, dialect),
-            News::Presence { kind, total, user } => {
+            News::Presence(Presence { kind, total, user, .. }) => {
                 let user = user.as_deref().unwrap_or_default();
                 let event = Event::Presence { kind: *kind, total: *total, room, user };
                 pool.render_event(&event, dialect)
@@ -85,6 +98,26 @@ impl Delivery {
                 pool.render_event(&event, dialect)
             }
         })
+    }
+
+    /// Extends a gap that nobody's turn has come for, where `gap` follows it and goes to the places
+    /// below the same `end`. Returns whether it did.
+    ///
+    /// Somebody may have been told of the shorter gap ahead of the turn, on leaving: its rendering
+    /// is dropped.
+    pub fn extend_gap(&mut self, gap: &News, end: usize, pool: &mut ChunkPool) -> bool {
+        let News::Gap { epoch: gap_epoch, to: gap_to, .. } = *gap else {
+            return false;
+        };
+        let untouched = self.next == 0 && self.end == end;
+        match &mut self.news {
+            News::Gap { epoch, to, .. } if untouched && *epoch == gap_epoch => *to = gap_to,
+            _ => return false,
+        }
+        for chunk in std::mem::take(&mut self.chunks).into_iter().flatten() {
+            pool.release(chunk);
+        }
+        true
     }
 
     /// Gives back what it holds.
@@ -145,6 +178,9 @@ pub struct Room {
     pub joining: u32,
     /// Whether the fan-out has it on its list.
     pub listed: bool,
+    /// Members of the room, where those who want presence were not told, because the queue was
+    /// full.
+    pub untold_total: Option<u32>,
     members: Vec<Member>,
     holes: Vec<usize>,
     watchers: usize,
@@ -159,6 +195,7 @@ impl Room {
             audience,
             joining: 0,
             listed: false,
+            untold_total: None,
             members: Vec::new(),
             holes: Vec::new(),
             watchers: 0,
@@ -192,10 +229,10 @@ impl Room {
     }
 
     /// Takes the member at `place` out. Returns the slot of the member that stands there now, if
-    /// one was moved.
+    /// one was moved. Behind the last of the news, holes may still wait to be closed.
     pub fn vacate(&mut self, place: usize) -> Option<usize> {
         self.watchers -= usize::from(self.members[place].notify());
-        if self.queue.is_empty() {
+        if self.queue.is_empty() && self.holes.is_empty() {
             return self.remove(place);
         }
         self.members[place] = Member::HOLE;
@@ -208,18 +245,23 @@ impl Room {
         self.members.get(place).map(|moved| moved.slot().expect("holes are closed from the end"))
     }
 
-    /// Closes the next hole, from the end; returns the place and the slot of the member that was
-    /// moved there. Call until [`Room::has_holes`] is false, and only while no news is queued.
-    pub fn close_hole(&mut self) -> Option<(usize, usize)> {
+    /// Closes the holes, from the end; tells `moved` which slot's member now stands at which place.
+    /// Only while no news is queued.
+    pub fn close_holes(&mut self, mut moved: impl FnMut(usize, usize)) {
         debug_assert!(self.queue.is_empty(), "places do not move while news is queued");
-        self.holes.sort_unstable();
-        let place = self.holes.pop()?;
-        self.remove(place).map(|slot| (place, slot))
+        let mut holes = std::mem::take(&mut self.holes);
+        holes.sort_unstable();
+        while let Some(place) = holes.pop() {
+            if let Some(slot) = self.remove(place) {
+                moved(place, slot);
+            }
+        }
+        self.holes = holes;
     }
 
-    /// Whether members left holes.
-    pub fn has_holes(&self) -> bool {
-        !self.holes.is_empty()
+    /// Places that members left while news was queued.
+    pub fn holes(&self) -> usize {
+        self.holes.len()
     }
 
     /// The news in its order.
@@ -257,7 +299,8 @@ impl RoomTable {
 
     /// The room called `name`, whose hash is `hash`.
     pub fn find(&self, name: &str, hash: u64) -> Option<RoomKey> {
-        self.index.find(hash, |key| &*self.rooms[key.index()].name == name).copied()
+        let is_it = |key: &RoomKey| self.rooms[key.index()].name.as_bytes() == name.as_bytes();
+        self.index.find(hash, is_it).copied()
     }
 
     /// The room called `name`, made if there is none.
@@ -342,12 +385,25 @@ mod tests {
         assert_eq!(room.watchers(), 1);
         room.queue().pop_front();
         let mut moved = Vec::new();
-        while room.has_holes() {
-            moved.extend(room.close_hole());
-        }
+        room.close_holes(|place, slot| moved.push((place, slot)));
         assert_eq!(moved, [(0, 12)]);
         let slots: Vec<_> = room.members().iter().map(|member| member.slot()).collect();
         assert_eq!(slots, [Some(12), Some(11)]);
+    }
+
+    #[test]
+    fn who_leaves_behind_the_last_news_leaves_a_hole_if_there_are_others() {
+        let mut room = room();
+        for slot in 10..13 {
+            room.enter(slot, true);
+        }
+        room.queue().push_back(news());
+        assert_eq!(room.vacate(2), None);
+        room.queue().pop_front();
+        assert_eq!(room.vacate(0), None);
+        let mut moved = Vec::new();
+        room.close_holes(|place, slot| moved.push((place, slot)));
+        assert_eq!(moved, [(0, 11)]);
     }
 
     #[test]

@@ -58,6 +58,8 @@ impl Marks {
     pub const LEVELLING: Marks = Marks(8);
     /// The peer will send no more.
     pub const ENDED: Marks = Marks(16);
+    /// It said goodbye and only waits for the answers to what it asked before.
+    pub const LEAVING: Marks = Marks(64);
     /// It is on the list of those that were paused and may go on.
     pub const RESUMING: Marks = Marks(32);
 
@@ -99,7 +101,7 @@ impl RoomKey {
 /// The home repeats it when it acknowledges a join, so that the acknowledgement of an earlier stay
 /// opens no later one: a member who left and joined again would see what came before and after the
 /// leave, and miss what came between.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stay(u32);
 
 const NOTIFY_BIT: u32 = 1 << 31;
@@ -175,7 +177,8 @@ pub struct Extra {
     pub memberships: Vec<Membership>,
     /// What it asked for lately.
     pub refs: RefWindow,
-    /// Questions to other shards whose answers are on their way.
+    /// Requests to other shards whose answers are on their way: who is in a room, joins of a room
+    /// that it was in already, joins that it left before they were answered, direct messages.
     pub questions: u32,
     /// The room to which a text client's lines go.
     pub current_room: Option<RoomKey>,
@@ -294,6 +297,12 @@ impl Session {
     pub fn pop_membership(&mut self) -> Option<Membership> {
         let room = self.first_membership?.room;
         self.remove_membership(room)
+    }
+
+    /// Whether it takes part still, but has asked for the last time.
+    pub fn asks_no_more(&self) -> bool {
+        let last_words = self.marks.has(Marks::ENDED) || self.marks.has(Marks::LEAVING);
+        last_words && matches!(self.state, State::Live(_))
     }
 
     /// Whether answers to what it asked are still on their way from other shards.

@@ -1,8 +1,8 @@
 //! The seam between the heart and its shells.
 //!
 //! Owns all of one worker's sessions and rooms. Never blocks, never fails: a peer's mistake becomes
-//! a close with a reason, a full mailbox becomes letters that wait. A shell calls it one mutation at
-//! a time and then takes out what came of it:
+//! a close with a reason, a full mailbox becomes letters that wait. A shell calls it one mutation
+//! at a time and then takes out what came of it:
 //!
 //! ```text
 //!  in   open · receive · end_of_input · closed · mail · expire · fan_out · drain
@@ -15,13 +15,15 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use crate::base::counters::{CloseReason, Counters};
-use crate::base::ids::{Address, ConnId, NodeId, Ref, ShardId};
-use crate::base::limits::{BATCHES_KEPT, BUFFER_KEPT_BYTES, LINGER_MS, Limits, OUTBOXES_KEPT};
+use crate::base::ids::{Address, ConnId, NodeId, ShardId};
+use crate::base::limits::{
+    BATCHES_KEPT, BUFFER_KEPT_BYTES, CONNECTIONS_RESERVED, LINGER_MS, Limits, OUTBOXES_KEPT,
+};
 use crate::base::name::EVERYONE;
 use crate::base::time::{Mono, Now, Tick};
 use crate::base::wheel::Wheel;
-use crate::wire::message::{Code, Event};
 
+use super::agenda::Agenda;
 use super::batch::ChunkPool;
 use super::config::ShardConfig;
 use super::directory::Directory;
@@ -29,10 +31,10 @@ use super::hash::{self, NameHasher};
 use super::heartbeat::HeartbeatPolicy;
 use super::home::{HomeKey, HomeTable};
 use super::mail::{Mail, Postbag};
-use super::outbox::{Outbox, OutboxPool};
+use super::outbox::OutboxPool;
 use super::room::{Audience, RoomTable};
 use super::session::{Marks, RoomKey, SessionTable, State, Stay};
-use super::timers::{Agenda, Drain};
+use super::timers::Drain;
 
 /// Whether a budgeted phase has work left for the next turn, which then must not sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,13 +56,6 @@ pub enum Verdict {
     Close(ConnId, CloseReason),
     /// Read from it again: [`Shard::wants_input`] had become false, and is true again.
     Resume(ConnId),
-}
-
-/// How a letter to one connection takes its place in the outbox.
-#[derive(Clone, Copy)]
-enum Haste {
-    InOrder,
-    Urgent,
 }
 
 /// All of one worker's sessions and rooms. See the [module](self).
@@ -97,6 +92,8 @@ pub struct Shard {
     pub(super) agenda: Agenda,
     pub(super) drain: Option<Drain>,
 
+    /// When the pools were last trimmed.
+    pub(super) trimmed_at: Mono,
     /// Silence before this instant is forgiven.
     pub(super) amnesty_at: Mono,
     pub(super) last_stay: Stay,
@@ -122,10 +119,12 @@ impl Shard {
             publish_everyone: config.publish_everyone,
             hasher,
             dice: fastrand::Rng::with_seed(config.seed),
-            sessions: SessionTable::with_capacity(config.limits.max_connections),
+            sessions: SessionTable::with_capacity(
+                config.limits.max_connections.min(CONNECTIONS_RESERVED),
+            ),
             rooms,
             homes: HomeTable::new(hasher),
-            directory: Directory::new(hasher, now.wall_ms << 16),
+            directory: Directory::new(now.wall_ms << 16),
             wheel: Wheel::new(now.mono),
             outboxes: OutboxPool::new(OUTBOXES_KEPT, BUFFER_KEPT_BYTES),
             chunks: ChunkPool::new(BATCHES_KEPT, BUFFER_KEPT_BYTES),
@@ -139,6 +138,7 @@ impl Shard {
             lossy_homes: Vec::new(),
             agenda: Agenda::default(),
             drain: None,
+            trimmed_at: now.mono,
             amnesty_at: Mono(0),
             last_stay: Stay::default(),
             guests: 0,
@@ -155,7 +155,13 @@ impl Shard {
     pub fn open(&mut self, conn: ConnId, now: Now) {
         self.sessions.insert(conn, now.mono);
         self.counters.opened += 1;
-        self.arm_at(conn, now, now.mono + self.limits.handshake_timeout_ms);
+        let due = now.mono + self.limits.handshake_timeout_ms;
+        self.agenda.await_hello(conn, now.mono, due);
+    }
+
+    /// A socket was closed at once, because there are as many as the bounds allow.
+    pub fn note_turned_away(&mut self) {
+        self.counters.turned_away += 1;
     }
 
     /// The peer will send no more: read returned 0.
@@ -250,8 +256,13 @@ impl Shard {
         if waiting > 0 {
             return self.mark_dirty(conn);
         }
-        self.recycle_outbox(conn);
-        self.all_sent(conn);
+        if let Some(emptied) = session.outbox.take() {
+            let closing = matches!(session.state, State::Closing(_));
+            self.outboxes.release_outbox(emptied, &mut self.chunks);
+            if closing {
+                self.all_sent(conn);
+            }
+        }
     }
 
     /// The kernel took nothing more: the connection is not dirty before [`Shard::writable`].
@@ -276,9 +287,11 @@ impl Shard {
         self.verdicts.pop_front()
     }
 
-    /// Whether the connection is to be read. False while it asks faster than it reads the answers.
+    /// Whether the connection is to be read. False while it asks faster than it reads the answers,
+    /// and until what is held of its input has been used.
     pub fn wants_input(&self, conn: ConnId) -> bool {
-        self.sessions.get(conn).is_some_and(|session| !session.marks.has(Marks::PAUSED))
+        let held_back = |marks: Marks| marks.has(Marks::PAUSED) || marks.has(Marks::RESUMING);
+        self.sessions.get(conn).is_some_and(|session| !held_back(session.marks))
     }
 
     /// When [`Shard::expire`] has something to do at the earliest. `None`: never, as things stand.
@@ -307,6 +320,7 @@ impl Shard {
             sessions: self.sessions.len(),
             rooms: self.rooms.len() - 1,
             home_rooms: self.homes.len() - usize::from(self.everyone_home() == self.id),
+            refused_joins: self.homes.refused(),
             users: self.directory.len(),
             letters: (0..self.shards).map(|to| self.postbag.waiting_for(ShardId(to))).sum(),
             timers: self.wheel.len(),
@@ -323,6 +337,8 @@ pub struct Holdings {
     pub rooms: usize,
     /// Rooms whose home is here, the room `*` not counted.
     pub home_rooms: usize,
+    /// Joins that this home refused and whose leave has not arrived.
+    pub refused_joins: usize,
     /// Sessions of users whose home is here.
     pub users: usize,
     /// Letters that wait to be posted.
@@ -331,161 +347,8 @@ pub struct Holdings {
     pub timers: usize,
 }
 
-/// What the shard's other files need to do to a connection.
+/// What the shard's other files ask of it.
 impl Shard {
-    /// Tells one connection something, behind all that waits for it.
-    pub(super) fn tell(&mut self, conn: ConnId, event: &Event<'_>, now: Now) {
-        self.queue(conn, event, Haste::InOrder);
-        self.bound_outbox(conn, now);
-    }
-
-    /// Tells one connection something ahead of the data that waits for it.
-    pub(super) fn tell_urgently(&mut self, conn: ConnId, event: &Event<'_>, now: Now) {
-        self.queue(conn, event, Haste::Urgent);
-        self.bound_outbox(conn, now);
-    }
-
-    /// Queues bytes that are no event, such as a text notice.
-    pub(super) fn tell_raw(&mut self, conn: ConnId, encode: impl FnOnce(&mut Vec<u8>), now: Now) {
-        if let Some(session) = self.sessions.get_mut(conn)
-            && !matches!(session.state, State::Closing(_))
-        {
-            session.outbox(&mut self.outboxes).push_own(&mut self.outboxes, encode);
-            self.queued(conn);
-            self.bound_outbox(conn, now);
-        }
-    }
-
-    fn queue(&mut self, conn: ConnId, event: &Event<'_>, haste: Haste) {
-        let Some(session) = self.sessions.get_mut(conn) else {
-            return;
-        };
-        let Some(dialect) = session.state.dialect() else {
-            return;
-        };
-        let encode = |out: &mut Vec<u8>| dialect.encode(out, event);
-        let outbox: &mut Outbox = session.outbox(&mut self.outboxes);
-        match haste {
-            Haste::InOrder => outbox.push_own(&mut self.outboxes, encode),
-            Haste::Urgent => outbox.push_urgent(&mut self.outboxes, encode),
-        }
-        self.queued(conn);
-    }
-
-    fn queued(&mut self, conn: ConnId) {
-        let empty = self.sessions.get(conn).is_some_and(|session| session.waiting() == 0);
-        if empty { self.recycle_outbox(conn) } else { self.mark_dirty(conn) }
-    }
-
-    fn bound_outbox(&mut self, conn: ConnId, now: Now) {
-        let max = self.limits.max_outbound;
-        if self.sessions.get(conn).is_some_and(|session| session.waiting() > max) {
-            self.close_slow_reader(conn, now);
-        }
-    }
-
-    /// Closes a connection whose outbox is full.
-    pub(super) fn close_slow_reader(&mut self, conn: ConnId, now: Now) {
-        let last = Event::Error {
-            reference: Ref::NONE,
-            code: Code::SlowReader,
-            text: "the outbound queue is full: read faster",
-        };
-        if let Some(outbox) = self.sessions.get_mut(conn).and_then(|s| s.outbox.as_mut()) {
-            outbox.truncate(&mut self.outboxes, &mut self.chunks);
-        }
-        self.close(conn, CloseReason::SlowReader, Some(&last), now);
-    }
-
-    /// Ends a connection: a last word, what is queued, a half-close, and at last the close.
-    ///
-    /// From here on it is a member of nothing, gets nothing more and is not listened to.
-    pub(super) fn close(
-        &mut self,
-        conn: ConnId,
-        reason: CloseReason,
-        last: Option<&Event<'_>>,
-        now: Now,
-    ) {
-        let Some(session) = self.sessions.get(conn) else {
-            return;
-        };
-        if matches!(session.state, State::Closing(_)) {
-            return;
-        }
-        let heard_nothing = session.state == State::Sniffing && session.outbox.is_none();
-        self.counters.count_close(reason);
-        if let Some(event) = last {
-            self.queue(conn, event, Haste::Urgent);
-        }
-        self.depart(conn, now);
-        if heard_nothing {
-            return self.forget(conn, reason);
-        }
-        let session = self.sessions.get_mut(conn).expect("it was just there");
-        session.state = State::Closing(reason);
-        session.marks.clear(Marks::PAUSED);
-        if let Some(input) = session.input.take() {
-            self.outboxes.release_buffer(*input);
-        }
-        let session = self.sessions.get_mut(conn).expect("it was just there");
-        let nothing_waits = session.outbox.is_none();
-        self.arm_at(conn, now, now.mono + LINGER_MS);
-        if nothing_waits {
-            self.all_sent(conn);
-        }
-    }
-
-    /// All that waited for a connection is with the kernel.
-    fn all_sent(&mut self, conn: ConnId) {
-        let Some(session) = self.sessions.get(conn) else {
-            return;
-        };
-        if let State::Closing(reason) = session.state {
-            if session.marks.has(Marks::ENDED) {
-                self.forget(conn, reason);
-            } else {
-                self.verdicts.push_back(Verdict::Shutdown(conn));
-            }
-        }
-    }
-
-    /// Forgets a connection and has its socket dropped.
-    pub(super) fn forget(&mut self, conn: ConnId, reason: CloseReason) {
-        self.remove(conn);
-        self.verdicts.push_back(Verdict::Close(conn, reason));
-    }
-
-    fn remove(&mut self, conn: ConnId) {
-        let Some(mut session) = self.sessions.remove(conn) else {
-            return;
-        };
-        debug_assert!(session.memberships().next().is_none(), "who is removed has departed");
-        if let Some(outbox) = session.outbox.take() {
-            self.outboxes.release_outbox(outbox, &mut self.chunks);
-        }
-        if let Some(input) = session.input.take() {
-            self.outboxes.release_buffer(*input);
-        }
-    }
-
-    /// Puts a connection on the list of those with bytes to send.
-    pub(super) fn mark_dirty(&mut self, conn: ConnId) {
-        if let Some(session) = self.sessions.get_mut(conn)
-            && !session.marks.has(Marks::DIRTY)
-            && !session.marks.has(Marks::BLOCKED)
-        {
-            session.marks.set(Marks::DIRTY);
-            self.dirty.push_back(conn);
-        }
-    }
-
-    fn recycle_outbox(&mut self, conn: ConnId) {
-        if let Some(outbox) = self.sessions.get_mut(conn).and_then(|s| s.outbox.take()) {
-            self.outboxes.release_outbox(outbox, &mut self.chunks);
-        }
-    }
-
     /// How other shards name a connection of this one.
     pub(super) fn address(&self, conn: ConnId) -> Address {
         Address::new(self.id, conn)

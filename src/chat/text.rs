@@ -1,10 +1,9 @@
 //! The commands of a text client.
 //!
 //! Owns what a person at a terminal may type and what is answered in plain words. Never formats
-//! what all dialects say ([`line`] does), and never does the work of a request:
-//! it calls the same functions as the native dialect.
+//! what all dialects say ([`wire::line`](mod@crate::wire::line) does), and never does the work of
+//! a request: it calls the same functions as the native dialect.
 
-use crate::base::counters::CloseReason;
 use crate::base::ids::{ConnId, Ref, ShardId};
 use crate::base::name::{self, LOBBY, Name, NameError};
 use crate::base::time::Now;
@@ -16,7 +15,7 @@ use super::batch::Dialect;
 use super::heartbeat::Tempo;
 use super::mail::Mail;
 use super::requests::code_of;
-use super::session::RoomKey;
+use super::session::{RoomKey, Stay};
 use super::shard::Shard;
 
 impl Shard {
@@ -48,6 +47,7 @@ impl Shard {
             user: &user,
         });
         self.tell(conn, &welcome, now);
+        self.send_on_if_draining(conn, now);
         self.enter_room(conn, LOBBY, now);
         if !was_named && !matches!(command, Command::Nick(_)) {
             self.command(conn, first_line, now);
@@ -73,11 +73,7 @@ impl Shard {
             }
             Command::Ping => self.tell_urgently(conn, &Event::Pong(Heartbeat::default()), now),
             Command::Help => self.tell_raw(conn, line::encode_help, now),
-            Command::Quit => {
-                let bye = Event::Bye { code: 0, reason: "" };
-                self.tell(conn, &bye, now);
-                self.close(conn, CloseReason::Bye, None, now);
-            }
+            Command::Quit => self.take_leave(conn, now),
             Command::Usage(usage) => {
                 let text = format!("usage: {usage}");
                 self.refuse(conn, Ref::NONE, Code::Malformed, &text, now);
@@ -174,6 +170,7 @@ impl Shard {
             let text = "the message would be longer than max_frame";
             return self.refuse(conn, Ref::NONE, Code::TooLarge, text, now);
         }
+        session.extra().questions += 1;
         let (user, origin) = (Name::new(user), self.address(conn));
         let mail = Mail::Direct { user, from, origin, body: text.as_bytes().into() };
         self.send(home, mail, now);
@@ -193,16 +190,16 @@ impl Shard {
             return;
         };
         let from = session.user.replace(to.clone()).expect("a live session has a user");
-        let rooms: Vec<(ShardId, Name)> = session
-            .memberships()
-            .map(|membership| self.rooms.get(membership.room))
-            .map(|room| (room.home, room.name.clone()))
-            .collect();
+        let stays: Vec<(RoomKey, Stay)> =
+            session.memberships().map(|m| (m.room, m.stay())).collect();
         if from == to {
             return;
         }
-        for (home, room) in rooms {
-            self.send(home, Mail::Rename { room, from: from.clone(), to: to.clone() }, now);
+        for (key, stay) in stays {
+            let room = self.rooms.get(key);
+            let (home, room, member) = (room.home, room.name.clone(), address);
+            let (from, to) = (from.clone(), to.clone());
+            self.send(home, Mail::Rename { room, from, to, member, stay }, now);
         }
         let old_home = self.home_of(self.hasher.hash(&from));
         self.send(old_home, Mail::Offline { user: from, session: address }, now);

@@ -3,38 +3,17 @@
 //! Owns what happens when a connection's timer fires and what else is due at some time. Never
 //! touches the wheel for a sign of life: that is a store to the session, and the timer finds out.
 
-use std::collections::VecDeque;
-
 use crate::base::counters::CloseReason;
 use crate::base::ids::{ConnId, Ref};
-use crate::base::limits::{DRAIN_SETTLE_MS, RECONNECT_AFTER_MS, STARVED_MS};
+use crate::base::limits::{DRAIN_SETTLE_MS, RECONNECT_AFTER_MS, STARVED_MS, TRIM_PERIOD_MS};
 use crate::base::time::{Mono, Now, TICK_MS, Tick};
 use crate::wire::message::{Code, Event, Heartbeat};
 
+use super::agenda::Item;
 use super::batch::Dialect;
 use super::heartbeat::{Beat, Tempo, beat};
-use super::home::HomeKey;
 use super::session::{Marks, State};
 use super::shard::{Progress, Shard, Verdict};
-
-/// What is due at some time and concerns no connection. Each list is in the order of its times,
-/// because what is added to it is due a fixed time later.
-#[derive(Debug, Default)]
-pub struct Agenda {
-    /// Rooms that owe their members a total.
-    pub(super) totals: VecDeque<(Mono, HomeKey)>,
-    /// Rooms without members, and when they may be forgotten.
-    pub(super) idle_rooms: VecDeque<(Mono, HomeKey)>,
-}
-
-impl Agenda {
-    /// When the first item is due.
-    pub fn next(&self) -> Option<Mono> {
-        let total = self.totals.front().map(|(due, _)| *due);
-        let idle = self.idle_rooms.front().map(|(due, _)| *due);
-        [total, idle].into_iter().flatten().min()
-    }
-}
 
 /// How far the drain has come.
 #[derive(Debug)]
@@ -67,22 +46,27 @@ impl Shard {
     pub fn expire(&mut self, now: Now) -> Progress {
         self.resume_paused(now);
         self.drain_step(now);
-        self.expire_agenda(now);
-        if let Some(due) = self.wheel.next_due()
-            && now.mono.since_ms(due.starts_at()) > STARVED_MS
-        {
-            self.amnesty_at = now.mono;
-            self.counters.amnesties += 1;
-        }
-        for _ in 0..self.limits.timer_budget {
+        self.notice_starvation(now);
+        self.trim_pools(now);
+        let mut budget = self.limits.timer_budget;
+        let agenda = self.expire_agenda(&mut budget, now);
+        while budget > 0 {
             let Some((tick, conn)) = self.wheel.pop_due(now.mono.tick()) else {
-                return Progress::Done;
+                return agenda;
             };
             self.fire(conn, tick, now);
+            budget -= 1;
         }
-        match self.wheel.next_due() {
-            Some(due) if due <= now.mono.tick() => Progress::More,
-            _ => Progress::Done,
+        Progress::More
+    }
+
+    /// Forgives all silence where a timer comes so late that the server must have been away.
+    fn notice_starvation(&mut self, now: Now) {
+        let timers = self.wheel.next_due().map(Tick::starts_at);
+        let due = [timers, self.agenda.next()].into_iter().flatten().min();
+        if due.is_some_and(|due| now.mono.since_ms(due) > STARVED_MS) {
+            self.amnesty_at = now.mono;
+            self.counters.amnesties += 1;
         }
     }
 
@@ -100,6 +84,16 @@ impl Shard {
         }
     }
 
+    /// Trims the pools now and then. Nobody is woken for it: an idle worker keeps what its last
+    /// turns needed until its next one.
+    fn trim_pools(&mut self, now: Now) {
+        if now.mono.since_ms(self.trimmed_at) >= TRIM_PERIOD_MS {
+            self.trimmed_at = now.mono;
+            self.outboxes.trim();
+            self.agenda.trim();
+        }
+    }
+
     fn resume_paused(&mut self, now: Now) {
         for conn in std::mem::take(&mut self.resuming) {
             if let Some(session) = self.sessions.get_mut(conn) {
@@ -112,19 +106,49 @@ impl Shard {
         }
     }
 
-    fn expire_agenda(&mut self, now: Now) {
-        while let Some((due, key)) = self.agenda.totals.front().copied()
-            && due <= now.mono
-        {
-            self.agenda.totals.pop_front();
-            self.tell_total(key);
+    fn expire_agenda(&mut self, budget: &mut usize, now: Now) -> Progress {
+        while *budget > 0 {
+            match self.agenda.pop_due(now.mono) {
+                Some(Item::Handshake { conn, opened }) => self.expire_handshake(conn, opened, now),
+                Some(Item::Total(key)) => self.tell_total(key, now),
+                Some(Item::IdleRoom(key)) => self.sweep_idle_room(key, now),
+                None => {
+                    self.drop_done_handshakes();
+                    return Progress::Done;
+                }
+            }
+            *budget -= 1;
         }
-        while let Some((due, key)) = self.agenda.idle_rooms.front().copied()
-            && due <= now.mono
-        {
-            self.agenda.idle_rooms.pop_front();
-            self.sweep_idle_room(key, now);
+        Progress::More
+    }
+
+    /// The time for a connection's hello is over.
+    fn expire_handshake(&mut self, conn: ConnId, opened: Mono, now: Now) {
+        if !self.awaits_hello(conn) {
+            return;
         }
+        if opened < self.amnesty_at {
+            // Behind younger ones, and so late by as much as they are younger; that harms nobody.
+            let due = self.amnesty_at + self.limits.handshake_timeout_ms;
+            return self.agenda.await_hello(conn, self.amnesty_at, due);
+        }
+        self.time_out(conn, CloseReason::HandshakeTimeout, now);
+    }
+
+    /// Forgets the handshakes at the head of the list that are done, so that nobody is woken for
+    /// them and the list stays as short as the handshakes are.
+    fn drop_done_handshakes(&mut self) {
+        while let Some(conn) = self.agenda.first_handshake()
+            && !self.awaits_hello(conn)
+        {
+            self.agenda.drop_first_handshake();
+        }
+    }
+
+    fn awaits_hello(&self, conn: ConnId) -> bool {
+        self.sessions.get(conn).is_some_and(|session| {
+            matches!(session.state, State::Sniffing | State::AwaitingHello | State::AwaitingLine)
+        })
     }
 
     /// Arms a connection's timer for `at`. An entry armed before becomes stale.
@@ -155,44 +179,34 @@ impl Shard {
 
     /// A connection's timer fired.
     fn fire(&mut self, conn: ConnId, tick: Tick, now: Now) {
-        let Some(session) = self.sessions.get(conn).filter(|session| session.armed == tick) else {
+        let session = self.sessions.get_mut(conn).filter(|session| session.armed == tick);
+        let Some(session) = session else {
             self.counters.stale_timers += 1;
             return;
         };
-        let forgiven_ms = now.mono.since_ms(self.amnesty_at);
+        let amnesty_ms = now.mono.since_ms(self.amnesty_at);
         let silent_ms = now.mono.since_low_ms(session.last_heard);
-        let forgiven = forgiven_ms < silent_ms && self.amnesty_at > Mono(0);
-        let silent_ms = if forgiven { forgiven_ms } else { silent_ms };
+        let forgiven = amnesty_ms < silent_ms && self.amnesty_at > Mono(0);
+        if forgiven {
+            // Once: from here on its silence counts again, and so do the probes that it ignores.
+            session.heard(self.amnesty_at);
+        }
+        let silent_ms = if forgiven { amnesty_ms } else { silent_ms };
         match session.state {
             State::Closing(reason) => self.forget(conn, reason),
             State::Sniffing | State::AwaitingHello | State::AwaitingLine => {
-                let timeout_ms = self.limits.handshake_timeout_ms;
-                self.wait_or_close(conn, silent_ms, timeout_ms, CloseReason::HandshakeTimeout, now);
+                unreachable!("a handshake is on the agenda and not in the wheel")
             }
-            State::Live(_) if session.marks.has(Marks::ENDED) => {
-                self.close(conn, CloseReason::PeerClosed, None, now);
-            }
+            State::Live(_) if session.asks_no_more() => self.part(conn, now),
             State::Live(Dialect::Text) => {
-                let timeout_ms = self.limits.text_idle_timeout_ms;
-                self.wait_or_close(conn, silent_ms, timeout_ms, CloseReason::TextIdle, now);
+                match self.limits.text_idle_timeout_ms.checked_sub(silent_ms) {
+                    None | Some(0) => self.time_out(conn, CloseReason::TextIdle, now),
+                    Some(left_ms) => self.arm_at(conn, now, now.mono + left_ms),
+                }
             }
             State::Live(Dialect::Native | Dialect::NativeCrc) => {
                 self.heartbeat(conn, silent_ms, forgiven, now);
             }
-        }
-    }
-
-    fn wait_or_close(
-        &mut self,
-        conn: ConnId,
-        silent_ms: u64,
-        timeout_ms: u64,
-        reason: CloseReason,
-        now: Now,
-    ) {
-        match timeout_ms.checked_sub(silent_ms) {
-            None | Some(0) => self.time_out(conn, reason, now),
-            Some(left_ms) => self.arm_at(conn, now, now.mono + left_ms),
         }
     }
 
@@ -211,18 +225,18 @@ impl Shard {
             return;
         };
         let tempo = session.tempo;
-        if forgiven && session.probes > 0 {
-            session.probes = 0;
-        }
-        if session.marks.has(Marks::LEVELLING) && silent_ms < tempo.earliest_ping_ms() {
-            session.marks.clear(Marks::LEVELLING);
-            self.ping(conn, now);
-            return self.look_again(conn, silent_ms, tempo, now);
-        }
+        let levelling = session.marks.has(Marks::LEVELLING);
+        session.marks.clear(Marks::LEVELLING);
         let probes = session.probes;
         match beat(tempo, silent_ms, probes) {
             // Whoever is forgiven was due together with many others: spread them anew.
             Beat::Wait { .. } if forgiven => self.level_first_ping(conn, now),
+            // The next look is at the answer: what follows is spread as the first pings were. Had
+            // it to wait for the end of the first interval, a herd would be pinged together there.
+            Beat::Wait { from_ms, to_ms } if levelling => {
+                self.ping(conn, now);
+                self.arm_at(conn, now, now.mono + (to_ms - from_ms));
+            }
             Beat::Wait { .. } => self.look_again(conn, silent_ms, tempo, now),
             Beat::Ping { again_in_ms } => {
                 session.probes += 1;
@@ -261,7 +275,9 @@ impl Shard {
         let budget = self.limits.timer_budget;
         let until = drain.slots.min(drain.next_goaway + budget);
         while drain.next_goaway < until {
-            self.go_away(drain.next_goaway, &drain.reason, now);
+            if let Some(conn) = self.sessions.conn_in_slot(drain.next_goaway) {
+                self.tell_go_away(conn, &drain.reason, now);
+            }
             drain.next_goaway += 1;
         }
         if drain.next_goaway == drain.slots && now.mono >= drain.settled_at {
@@ -276,15 +292,20 @@ impl Shard {
         self.drain = Some(drain);
     }
 
-    fn go_away(&mut self, slot: usize, reason: &str, now: Now) {
-        let Some(conn) = self.sessions.conn_in_slot(slot) else {
-            return;
-        };
-        let (earliest, latest) = RECONNECT_AFTER_MS;
-        let reconnect_after_ms = self.dice.u32(earliest..=latest);
-        let event = Event::GoAway { reconnect_after_ms, reason, address: "" };
+    fn tell_go_away(&mut self, conn: ConnId, reason: &str, now: Now) {
         if self.sessions.get(conn).is_some_and(|s| matches!(s.state, State::Live(_))) {
+            let (earliest, latest) = RECONNECT_AFTER_MS;
+            let reconnect_after_ms = self.dice.u32(earliest..=latest);
+            let event = Event::GoAway { reconnect_after_ms, reason, address: "" };
             self.tell(conn, &event, now);
+        }
+    }
+
+    /// Tells a client whose hello came while the server drains.
+    pub(super) fn send_on_if_draining(&mut self, conn: ConnId, now: Now) {
+        if let Some(drain) = self.drain.take() {
+            self.tell_go_away(conn, &drain.reason, now);
+            self.drain = Some(drain);
         }
     }
 }

@@ -59,7 +59,8 @@ pub enum Switch {
 /// What `corebeat serve` takes.
 #[derive(Args, Clone, Debug)]
 pub struct ServeOptions {
-    /// Where to listen. Port 0 lets the system choose; [::]:8080 serves IPv4 and IPv6
+    /// Where to listen.
+    #[arg(help = "Where to listen. Port 0 lets the system choose; [::]:8080 serves IPv4 and IPv6")]
     #[arg(long, value_name = "HOST:PORT", value_parser = address)]
     #[arg(default_value = "127.0.0.1:8080")]
     #[arg(env = "COREBEAT_LISTEN", hide_env = true, help_heading = LISTENING)]

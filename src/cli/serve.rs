@@ -16,6 +16,7 @@ use crate::engine::server::{Facts, Server};
 /// Serves until a signal ends it. Returns the exit code.
 pub(super) fn serve(config: ServerConfig) -> u8 {
     logging::start();
+    use_small_pages();
     let heartbeat = config.heartbeat;
     let server = match Server::start_with_signals(config) {
         Ok(server) => server,
@@ -33,6 +34,15 @@ pub(super) fn serve(config: ServerConfig) -> u8 {
             BROKEN
         }
     }
+}
+
+/// Asks the kernel for pages of 4 KiB only.
+///
+/// The allocator offers its memory for huge pages. A server of many small connections then holds
+/// two mebibytes wherever it has touched a few bytes, and gives none of it back after a rush
+/// unless all of it is free. A kernel that does not know the request has no huge pages to give.
+fn use_small_pages() {
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
 /// The start-up lines.

@@ -1,7 +1,7 @@
 //! A whole server: the order in which it starts, and the handle by which it is stopped.
 //!
 //! Owns the start: file limits, the reserved port, polls and mailboxes, secrets, and the threads
-//! of the workers. Never turns a loop itself: the workers do, and the [`Steward`] waits for them.
+//! of the workers. Never turns a loop itself: the workers do, and the steward waits for them.
 //! The command line runs one with signals, tests run many without.
 
 use std::io;
@@ -109,6 +109,8 @@ struct Start {
     alone: bool,
     cores: Vec<CoreId>,
     tables: FileTables,
+    /// Why tables are shared.
+    no_private_tables: Option<io::Error>,
     open_files: u64,
     secret: [u64; 2],
     seeds: fastrand::Rng,
@@ -117,12 +119,10 @@ struct Start {
 impl Start {
     fn new(mut config: ServerConfig, signals: Option<Signals>) -> Result<Start, StartError> {
         let open_files = file_table::raise_open_file_limit();
-        let tables = match file_table::try_private() {
-            Ok(()) => FileTables::Private,
-            Err(error) => {
-                warn!("workers share one file table: the system forbids private ones ({error})");
-                FileTables::Shared
-            }
+        let no_private_tables = file_table::try_private().err();
+        let tables = match no_private_tables {
+            None => FileTables::Private,
+            Some(_) => FileTables::Shared,
         };
         let workers = config.workers.max(1);
         config.workers = workers;
@@ -141,6 +141,7 @@ impl Start {
             alone: signals.is_some(),
             signals,
             tables,
+            no_private_tables,
             open_files,
         })
     }
@@ -155,6 +156,10 @@ impl Start {
             steward.employ(handle);
         }
         let pinned = steward.wait_for_start().map_err(|cause| self.refusal(cause))?;
+        // Only now: a start that is refused is told in one line.
+        if let Some(error) = &self.no_private_tables {
+            warn!("workers share one file table: the system forbids private ones ({error})");
+        }
         if self.config.pin && !pinned {
             warn!("the system does not let workers be pinned to cores; they run unpinned");
         }

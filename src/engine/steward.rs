@@ -272,9 +272,10 @@ impl Steward {
         let connections: Option<usize> =
             self.employees.iter().map(|employee| employee.draining).sum();
         if let Some(connections) = connections {
+            let drain_s = self.drain.as_secs_f64();
             info!(
-                "draining {connections} connections, at most {:?}; a second signal stops at once",
-                self.drain
+                "draining {connections} connections, at most {drain_s}s; a second signal stops at \
+                 once"
             );
         }
     }
@@ -363,5 +364,114 @@ impl Drop for Steward {
     fn drop(&mut self) {
         self.stop();
         let _ = self.run();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::super::parcel::REPORTS_PER_WORKER;
+    use super::super::worker::{BELL, Seat};
+    use super::super::worker_thread::Farewell;
+    use super::*;
+    use crate::net::mailbox::mailbox;
+
+    /// A steward and the seats of its workers, whose mailboxes hold one letter.
+    fn house(workers: u16) -> (Steward, Vec<Seat>) {
+        let poll = Poll::new().unwrap();
+        let room = usize::from(workers) * REPORTS_PER_WORKER;
+        let (steward, reports) = mailbox(room, &poll, BELL).unwrap();
+        let mut mailboxes = Vec::new();
+        let seat = |_| {
+            let poll = Poll::new().unwrap();
+            let (sender, mailbox) = mailbox(1, &poll, BELL).unwrap();
+            mailboxes.push(sender);
+            Seat { poll, mailbox, peers: Vec::new(), steward: steward.clone() }
+        };
+        let seats = (0..workers).map(seat).collect();
+        let drain = Duration::from_secs(60);
+        let steward = Steward::new(poll, reports, mailboxes, None, drain, Clock::start()).unwrap();
+        (steward, seats)
+    }
+
+    /// A worker that does `work` and leaves.
+    fn worker(
+        number: u16,
+        seat: Seat,
+        work: impl FnOnce(&Seat) -> io::Result<Tally> + Send + 'static,
+    ) -> JoinHandle<Departure> {
+        thread::spawn(move || {
+            let (worker, steward) = (ShardId(number), seat.steward.clone());
+            let _farewell = Farewell { worker, steward };
+            Departure { outcome: work(&seat), seat }
+        })
+    }
+
+    /// Waits for a command, as a worker would in its loop.
+    fn next_command(seat: &Seat) -> Command {
+        loop {
+            match seat.mailbox.try_receive() {
+                Some(Parcel::Command(command)) => return command,
+                Some(Parcel::Mail { .. }) => panic!("nobody writes mail here"),
+                None => thread::yield_now(),
+            }
+        }
+    }
+
+    fn obedient(seat: &Seat) -> io::Result<Tally> {
+        while next_command(seat) != Command::Stop {}
+        Ok(Tally { cut: 1, ..Tally::default() })
+    }
+
+    #[test]
+    fn a_worker_that_panics_is_missed_and_the_others_are_stopped() {
+        let (mut steward, mut seats) = house(2);
+        steward.employ(worker(0, seats.remove(0), obedient));
+        steward.employ(worker(1, seats.remove(0), |_| panic!("meant to be")));
+        assert_eq!(steward.run().unwrap_err().to_string(), "worker 1 panicked");
+    }
+
+    #[test]
+    fn a_worker_that_fails_to_start_tells_why() {
+        let (mut steward, mut seats) = house(2);
+        steward.employ(worker(0, seats.remove(0), obedient));
+        steward.employ(worker(1, seats.remove(0), |_| Err(io::ErrorKind::AddrInUse.into())));
+        assert_eq!(steward.wait_for_start().unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn workers_are_stopped_when_all_are_empty_and_their_numbers_are_added() {
+        let (mut steward, mut seats) = house(2);
+        for number in 0..2 {
+            steward.employ(worker(number, seats.remove(0), move |seat| {
+                let report = |news| {
+                    let report = Report { worker: ShardId(number), news };
+                    seat.steward.try_send(report).expect("there is room for all of these");
+                };
+                report(News::Started { pinned: number == 0 });
+                assert_eq!(next_command(seat), Command::Drain);
+                report(News::Draining { connections: 1 });
+                report(News::Emptied);
+                obedient(seat)
+            }));
+        }
+        assert!(!steward.wait_for_start().unwrap(), "one is not pinned");
+        steward.drain();
+        steward.drain();
+        let stopped = steward.run().unwrap();
+        assert_eq!(stopped.cut, 2);
+    }
+
+    #[test]
+    fn a_command_waits_while_a_mailbox_is_full() {
+        let (mut steward, mut seats) = house(1);
+        let seat = seats.remove(0);
+        steward.drain();
+        steward.stop();
+        assert_eq!(next_command(&seat), Command::Drain);
+        assert!(seat.mailbox.try_receive().is_none(), "there was no room for a second one");
+        steward.deliver();
+        assert_eq!(next_command(&seat), Command::Stop);
     }
 }

@@ -24,7 +24,10 @@ use super::parcel::{Command, News, Parcel, Report};
 use crate::base::clock::Clock;
 use crate::base::counters::{CloseReason, Counters};
 use crate::base::ids::{ConnId, ShardId};
-use crate::base::limits::{ACCEPT_BUDGET, EVENTS_PER_TURN, MAIL_BUDGET, READ_CHUNK, WRITE_SLICES};
+use crate::base::limits::{
+    ACCEPT_BUDGET, CONNECTIONS_RESERVED, EVENTS_PER_TURN, MAIL_BUDGET, READ_CHUNK, WRITE_SLICES,
+    WRITE_SLICES_USUAL,
+};
 use crate::base::time::{Mono, Now};
 use crate::chat::config::ShardConfig;
 use crate::chat::shard::{Progress, Shard, Verdict};
@@ -41,7 +44,7 @@ const _: () = assert!(usize::BITS == 64, "a mio token holds a connection id");
 /// While letters wait for a full mailbox, a worker sleeps no longer than this.
 const RETRY_MAIL: Duration = Duration::from_millis(1);
 /// What clients are told when the server stops.
-const FAREWELL: &str = "the server is stopping";
+const FAREWELL: &str = "shutting down";
 
 /// What a worker brings into its thread. All of it was opened before file tables became private.
 pub struct Seat {
@@ -100,7 +103,7 @@ impl Worker {
             now,
             life: Life::Serving,
             seat,
-            sockets: SocketTable::with_capacity(limits.max_connections),
+            sockets: SocketTable::with_capacity(limits.max_connections.min(CONNECTIONS_RESERVED)),
             acceptor: Acceptor::new(id),
             scratch: vec![0; READ_CHUNK].into_boxed_slice(),
             failed: Vec::new(),
@@ -262,6 +265,7 @@ impl Worker {
             } else {
                 // A client that is closed at once knows more than one that is left hanging.
                 self.acceptor.turn_away(stream, self.max_connections, self.now.mono);
+                self.shard.note_turned_away();
             }
         }
         Progress::More
@@ -347,12 +351,17 @@ impl Worker {
 
     fn write(&mut self, conn: ConnId) {
         let Some(socket) = self.sockets.of(conn) else { return };
-        let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
-        let count = self.shard.gather(conn, &mut slices);
-        if count == 0 {
-            return;
-        }
-        match socket.write(&slices[..count]) {
+        let mut usual = [IoSlice::new(&[]); WRITE_SLICES_USUAL];
+        let written = match self.shard.gather(conn, &mut usual) {
+            0 => return,
+            WRITE_SLICES_USUAL => {
+                let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
+                let count = self.shard.gather(conn, &mut slices);
+                socket.write(&slices[..count])
+            }
+            count => socket.write(&usual[..count]),
+        };
+        match written {
             // If bytes remain the shard names the connection again, until the kernel has no room:
             // only then does the kernel tell when it has.
             Ok(bytes) => self.shard.sent(conn, bytes, self.now),
@@ -402,8 +411,8 @@ impl Worker {
         }
     }
 
-    /// Tells the steward. His mailbox has room for all that he can have asked for, and where he is
-    /// gone nobody wants to know.
+    /// Tells the steward, whose mailbox has room for all that it can have asked for. Where it is
+    /// gone, nobody wants to know.
     fn report(&self, news: News) {
         let _ = self.seat.steward.try_send(Report { worker: self.id, news });
     }

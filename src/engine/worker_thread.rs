@@ -51,9 +51,9 @@ pub(super) struct Tally {
 }
 
 /// Tells the steward that the thread ends, however it ends.
-struct Farewell {
-    worker: ShardId,
-    steward: Sender<Report>,
+pub(super) struct Farewell {
+    pub(super) worker: ShardId,
+    pub(super) steward: Sender<Report>,
 }
 
 impl Drop for Farewell {

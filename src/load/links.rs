@@ -62,8 +62,10 @@ pub enum Arrival {
     },
     /// No bytes now.
     Nothing,
-    /// The peer has closed its side, or the connection is gone.
+    /// The peer has closed its side.
     End,
+    /// The kernel gave the connection up, and says why.
+    Failure(io::ErrorKind),
 }
 
 /// All connections of one thread, by their place there.
@@ -210,7 +212,7 @@ impl Links {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Arrival::Nothing,
-                Err(_) => Arrival::End,
+                Err(error) => Arrival::Failure(error.kind()),
             };
         }
     }

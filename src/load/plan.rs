@@ -33,8 +33,8 @@ pub enum Role {
 pub struct Source {
     /// Its address, if not any.
     pub address: Option<Ipv4Addr>,
-    /// An address and port of its own, for a machine whose ports other programs have bound: the
-    /// kernel gives such a port to no connection that leaves the choice to it, whatever its address.
+    /// An address and port of its own, for a machine whose ports other programs have bound: to a
+    /// connection that leaves the choice to it the kernel gives no such port, on any address.
     pub spare: SocketAddrV4,
 }
 

@@ -12,7 +12,7 @@ use mio::net::TcpStream;
 /// How far a socket's input has been read.
 ///
 /// Readiness is edge-triggered: the kernel tells once that bytes have come. Whoever stops before
-/// all of them are read must remember that he did, and this is the memory.
+/// all of them are read must remember having done so, and this is the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     /// All that the kernel has told of is read. The next bytes bring an event.

@@ -23,9 +23,9 @@ pub struct SocketTable {
 }
 
 impl SocketTable {
-    /// A table with room for `capacity` sockets.
+    /// A table with room for `capacity` sockets; it moves when there are more.
     ///
-    /// The room is one allocation that never moves; its pages are touched as they are used.
+    /// The room is one allocation, and its pages are touched as they are used.
     pub fn with_capacity(capacity: usize) -> SocketTable {
         SocketTable { slab: Slab::with_capacity(capacity), generation: 0, ready: VecDeque::new() }
     }

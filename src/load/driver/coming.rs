@@ -3,17 +3,19 @@
 //! Owns the ramp, the storm, the comings and goings of churn, and the hello. Never reads what is
 //! answered.
 
+use std::fmt;
 use std::io;
 
-use super::super::agenda::Task;
-use super::super::config::Traffic;
-use super::super::links::Sent;
-use super::super::peer::Stage;
-use super::super::plan::Role;
-use super::super::shared::Timetable;
-use super::super::speech;
-use super::super::violation::Violation;
 use super::Driver;
+use super::hearing::BROKEN_PIPE;
+use crate::load::agenda::Task;
+use crate::load::config::Traffic;
+use crate::load::links::Sent;
+use crate::load::peer::Stage;
+use crate::load::plan::Role;
+use crate::load::shared::Timetable;
+use crate::load::speech;
+use crate::load::violation::Violation;
 
 /// Connections opened in one turn before sockets are looked at again.
 const OPENED_PER_TURN: u32 = 32;
@@ -169,12 +171,12 @@ impl Driver {
         match self.links.send(local, &self.out) {
             Sent::Taken | Sent::Full => self.links.peer_mut(local).greet(),
             Sent::TooEarly => {}
-            Sent::Broken => self.ended(local),
+            Sent::Broken => self.ended(local, &BROKEN_PIPE),
         }
     }
 
-    /// The server has ended a connection, or the kernel has.
-    pub(super) fn ended(&mut self, local: u32) {
+    /// The server has ended a connection, or the kernel has, in this way.
+    pub(super) fn ended(&mut self, local: u32, how: &dyn fmt::Display) {
         if !self.links.peer(local).is_open() {
             return;
         }
@@ -184,7 +186,7 @@ impl Driver {
             let index = self.index(local);
             let stage = self.links.peer(local).stage();
             self.violation(Violation::Closed, 1, || {
-                format!("connection {index} was ended while {stage:?}")
+                format!("connection {index} was ended while {stage:?}: {how}")
             });
             let ramping = self.timetable.is_none() && self.links.peer(local).heard() == 0;
             if ramping && stage == Stage::Connecting {

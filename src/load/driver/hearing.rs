@@ -3,16 +3,21 @@
 //! Owns the reading of sockets and what follows from each thing that a server says. Every delivery
 //! goes to the ledger and to the peer; what either objects to is a violation.
 
+use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use mio::event::Event;
 
-use super::super::links::{Arrival, Sent};
-use super::super::peer::{Hearing, Stage};
-use super::super::plan::Role;
-use super::super::speech::{self, Heard};
-use super::super::violation::Violation;
 use super::{Driver, Life};
+use crate::load::body::Stamp;
+use crate::load::links::{Arrival, Sent};
+use crate::load::peer::{Hearing, Stage};
+use crate::load::plan::Role;
+use crate::load::speech::{self, Heard};
+use crate::load::violation::Violation;
+
+/// What is told of a connection that takes no bytes.
+pub(super) const BROKEN_PIPE: io::ErrorKind = io::ErrorKind::BrokenPipe;
 
 /// Whether a connection is still there after what it said.
 type Alive = bool;
@@ -24,7 +29,7 @@ impl Driver {
             if self.links.peer(local).stage() == Stage::Connecting {
                 self.greet(local);
             } else if self.links.is_blocked(local) && self.links.flush(local) == Sent::Broken {
-                self.ended(local);
+                self.ended(local, &BROKEN_PIPE);
             }
         }
         let readable = event.is_readable() || event.is_read_closed() || event.is_error();
@@ -83,7 +88,11 @@ impl Driver {
                 }
                 Arrival::Nothing => break,
                 Arrival::End => {
-                    self.ended(local);
+                    self.ended(local, &"the server closed it");
+                    break;
+                }
+                Arrival::Failure(kind) => {
+                    self.ended(local, &kind);
                     break;
                 }
             }
@@ -130,7 +139,7 @@ impl Driver {
                 self.out.clear();
                 speech::pong(&mut self.out, dialect, ping);
                 if self.links.send(local, &self.out) == Sent::Broken {
-                    self.ended(local);
+                    self.ended(local, &BROKEN_PIPE);
                     return false;
                 }
             }
@@ -253,7 +262,7 @@ impl Driver {
         };
         if let Some(body) = body {
             let run = self.shared.plan.config().run;
-            let stamp = super::super::body::Stamp::read(body, run);
+            let stamp = Stamp::read(body, run);
             let kind = match stamp {
                 Ok(stamp) if stamp.publisher != index => Some(Violation::Foreign),
                 Ok(stamp) if stamp.index != expected => Some(Violation::Order),

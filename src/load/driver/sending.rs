@@ -7,15 +7,16 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
-use super::super::agenda::Task;
-use super::super::body::Stamp;
-use super::super::config::Traffic;
-use super::super::links::Sent;
-use super::super::plan::Schedule;
-use super::super::shared::Timetable;
-use super::super::speech;
-use super::super::violation::Violation;
+use super::hearing::BROKEN_PIPE;
 use super::{Driver, Life};
+use crate::load::agenda::Task;
+use crate::load::body::Stamp;
+use crate::load::config::Traffic;
+use crate::load::links::Sent;
+use crate::load::plan::Schedule;
+use crate::load::shared::Timetable;
+use crate::load::speech;
+use crate::load::violation::Violation;
 
 /// A connection that sends.
 #[derive(Debug)]
@@ -195,7 +196,7 @@ impl Driver {
                     format!("connection {index}: the server does not read what it is sent")
                 });
             }
-            Sent::Broken => self.ended(local),
+            Sent::Broken => self.ended(local, &BROKEN_PIPE),
         }
     }
 

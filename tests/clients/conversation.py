@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""Clients that share no line with the server hold a conversation through it.
+
+`python3 conversation.py HOST PORT` ends with 0 where the server kept the contract. It waits for the
+server's timeout once, so the shorter that is, the sooner it ends.
+"""
+
+import struct
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import native
+from native import Native, str8
+from text import Text
+
+DUPLICATE = 4
+MAX_FRAME = 65_536
+
+
+def check(condition, what):
+    if not condition:
+        raise AssertionError(what)
+
+
+def hellos(server):
+    # They are not listened to all the time, so they wish for a heartbeat that bears it.
+    ann = Native(*server, "ann", heartbeat_s=60)
+    bob = Native(*server, "bob", heartbeat_s=60, crc=True)
+    for client, user in ((ann, "ann"), (bob, "bob")):
+        welcome = client.welcome
+        check(welcome["version"] == 1 and welcome["user"] == user, welcome)
+        check(welcome["session"] != 0 and welcome["resume_key"] != 0, welcome)
+        check(welcome["heartbeat_s"] == 60 < welcome["timeout_s"], welcome)
+        check(welcome["max_frame"] == MAX_FRAME and welcome["flags"] == 0, welcome)
+    check(ann.welcome["session"] != bob.welcome["session"], "sessions have identities of their own")
+    guests = [Native(*server), Native(*server)]
+    names = {guest.welcome["user"] for guest in guests}
+    check(len(names) == 2 and "" not in names, f"guests are named: {names}")
+    return ann, bob
+
+
+def pings_and_echoes(ann, bob):
+    for client in (ann, bob):
+        client.ping(seq=2**32 - 1, time_ms=2**64 - 2)
+        node = client.welcome["node"]
+        client.expect("pong", node=node, time_ms=2**64 - 2, seq=2**32 - 1)
+        for body in (b"", b"\x00\xFB\xFF", bytes(MAX_FRAME)):
+            client.send(native.ECHO, body)
+            client.expect("echo", body=body)
+
+
+def rooms(ann, bob):
+    ann.join(1, "tea", notify=True)
+    epoch = ann.expect("ok", ref=1, flags=0, seq=0)["epoch"]
+    check(epoch != 0, "a room has an epoch")
+    bob.join(1, "tea")
+    bob.expect("ok", ref=1, epoch=epoch, seq=0)
+    ann.expect("presence", kind="joined", total=2, room="tea", user="bob")
+    bob.publish(2, "tea", b"milk?")
+    bob.expect("ok", ref=2, flags=0, epoch=epoch, seq=1)
+    heard = ann.expect("message", epoch=epoch, seq=1, room="tea", body=b"milk?", **{"from": "bob"})
+    check(heard["time_ms"] > 1_700_000_000_000, heard)
+    bob.publish(2, "tea", b"milk?")
+    bob.expect("ok", ref=2, flags=DUPLICATE, epoch=epoch, seq=1)
+    ann.publish(0, "tea", b"lemon", echo=True)
+    for client in (ann, bob):
+        client.expect("message", seq=2, room="tea", body=b"lemon", **{"from": "ann"})
+    bob.who(3, "tea")
+    roster = bob.expect("roster", ref=3, total=2, count=2)
+    check(sorted(roster["users"]) == ["ann", "bob"], roster)
+    bob.leave(4, "tea")
+    bob.expect("ok", ref=4)
+    ann.expect("presence", kind="left", total=1, room="tea", user="bob")
+
+
+def refusals(ann):
+    ann.leave(5, "nowhere")
+    ann.expect("error", ref=5, code=404)
+    ann.join(6, "$server")
+    ann.expect("error", ref=6, code=403)
+    ann.join(7, "two words")
+    ann.expect("error", ref=7, code=400)
+    ann.publish(8, "tea", bytes(MAX_FRAME - 8))
+    ann.expect("error", ref=8, code=413)
+    ann.send(native.HISTORY, struct.pack(">I", 9) + str8("tea") + struct.pack(">QH", 0, 10))
+    ann.expect("error", ref=9, code=503)
+
+
+def lobby(server, ann, bob):
+    ann.join(10, "lobby", notify=True)
+    ann.expect("ok", ref=10)
+    bob.join(10, "lobby")
+    bob.expect("ok", ref=10)
+    ann.expect("presence", kind="joined", room="lobby", user="bob")
+    cat = Text(*server)
+    cat.type("/nick cat")
+    cat.expect("* welcome cat")
+    cat.expect("* you are in lobby, 3 members")
+    ann.expect("presence", kind="joined", total=3, room="lobby", user="cat")
+    cat.type("hello from a terminal")
+    for client in (ann, bob):
+        client.expect("message", room="lobby", body=b"hello from a terminal", **{"from": "cat"})
+    bob.publish(0, "lobby", "grüße".encode())
+    cat.expect("[lobby] bob: grüße")
+    ann.expect("message", room="lobby", **{"from": "bob"})
+    cat.type("/msg ann psst")
+    ann.expect("direct", body=b"psst", **{"from": "cat"})
+    cat.type("/ping")
+    cat.expect("pong")
+    bob.bye()
+    bob.expect_end()
+    ann.expect("presence", kind="left", total=2, room="lobby", user="bob")
+    cat.expect("* bob left lobby")
+    cat.type("/quit")
+    cat.expect("* bye")
+    check(cat.next() == "", "the stream ends behind the goodbye")
+    ann.expect("presence", kind="left", total=1, room="lobby", user="cat")
+
+
+def heartbeats(server):
+    """A client that answers its pings outlives one that does not."""
+    keen, silent = Native(*server, "keen"), Native(*server, "silent", answers=False)
+    with ThreadPoolExecutor() as pool:
+        kept = pool.submit(keen.expect, "echo", body=b"still here")
+        silent.expect("error", ref=0, code=408)
+        silent.expect_end()
+        keen.send(native.ECHO, b"still here")
+        kept.result()
+    check(len(silent.pings) >= 3, f"it was pinged, and probed twice: {silent.pings}")
+    seqs = [ping["seq"] for ping in silent.pings]
+    check(seqs == sorted(set(seqs)), f"pings are numbered: {seqs}")
+    for client in (keen, silent):
+        check(client.pings, f"{client.welcome} was never pinged")
+        check({ping["node"] for ping in client.pings} == {client.welcome["node"]}, client.pings)
+
+
+def mistakes(server):
+    for wrong in (b"GET / HTTP", native.frame(0x7E), native.frame(native.PING, bytes(16))):
+        eve = Native(*server, "eve")
+        eve.socket.sendall(wrong)
+        eve.expect("error", ref=0, code=400)
+        eve.expect_end()
+    eve = Native(*server, "eve", crc=True)
+    bad = bytearray(native.frame(native.ECHO, b"hi", native.CRC))
+    bad[-1] ^= 1
+    eve.socket.sendall(bad)
+    eve.expect("error", ref=0, code=400)
+    eve.expect_end()
+
+
+def main(host, port):
+    server = (host, int(port))
+    ann, bob = hellos(server)
+    pings_and_echoes(ann, bob)
+    rooms(ann, bob)
+    refusals(ann)
+    lobby(server, ann, bob)
+    mistakes(server)
+    heartbeats(server)
+    print("the server kept the contract")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

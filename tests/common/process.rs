@@ -1,0 +1,118 @@
+//! The real program, as a child process.
+//!
+//! Owns starting it, reading its log, sending it signals, and making sure that it does not outlive
+//! its test.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{GUARD, eventually};
+
+/// The program under test.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_corebeat");
+
+/// A command for the program, deaf to this process's environment.
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.args(arguments).stdin(Stdio::null()).env_remove("RUST_LOG");
+    command
+}
+
+/// Runs the program to its end, which must not need a signal.
+pub fn run(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("the program runs")
+}
+
+/// A serving program.
+pub struct Corebeat {
+    child: Child,
+    log: Receiver<String>,
+    pub address: SocketAddr,
+}
+
+impl Corebeat {
+    /// Starts it on any free port and waits until it listens.
+    pub fn start(arguments: &[&str]) -> Corebeat {
+        Corebeat::start_on("127.0.0.1:0".parse().unwrap(), arguments)
+    }
+
+    /// Starts it on `address`.
+    pub fn start_on(address: SocketAddr, arguments: &[&str]) -> Corebeat {
+        let mut command = command(&["serve", "--listen", &address.to_string()]);
+        let child = command.args(arguments).stderr(Stdio::piped()).spawn();
+        let mut child = child.expect("the program starts");
+        let log = lines(child.stderr.take().unwrap());
+        let mut program = Corebeat { child, log, address };
+        let line = program.wait_for_line(" listening on ");
+        program.address = line.rsplit(' ').next().unwrap().parse().expect("an address");
+        program
+    }
+
+    /// Reads the log until a line with `words`.
+    pub fn wait_for_line(&self, words: &str) -> String {
+        loop {
+            let line = self.log.recv_timeout(GUARD);
+            let line = line.unwrap_or_else(|_| panic!("no line with `{words}` in the log"));
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("the program is there");
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the program ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    /// Directories of `/proc` of its workers' threads, by worker.
+    pub fn workers(&self) -> Vec<std::path::PathBuf> {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let mut workers: Vec<(String, std::path::PathBuf)> = std::fs::read_dir(tasks)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| (std::fs::read_to_string(path.join("comm")).unwrap(), path))
+            .filter(|(name, _)| name.starts_with("cb-worker-"))
+            .collect();
+        workers.sort();
+        workers.into_iter().map(|(_, path)| path).collect()
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+}
+
+impl Drop for Corebeat {
+    fn drop(&mut self) {
+        // Both fail where it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The lines of a log, read by a thread so that a full pipe never stops the program.
+fn lines(stderr: ChildStderr) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}

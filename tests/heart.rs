@@ -1,0 +1,19 @@
+//! The heart, rule by rule: one small test for each promise of the wire contract, at the seam of
+//! `Shard` and with neither socket nor clock. Every test is exact and the same in every run.
+
+mod heart {
+    mod backpressure;
+    mod everyone;
+    mod goodbye;
+    mod greeting;
+    mod heartbeats;
+    mod malformed;
+    mod overload;
+    mod peer;
+    mod presence;
+    mod refs;
+    mod rooms;
+    mod speech;
+    mod text;
+    mod world;
+}

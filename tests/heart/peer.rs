@@ -1,0 +1,112 @@
+//! One client of the small world: its side of the connection, and what it makes of the bytes.
+//!
+//! Owns the bytes in both directions. Never touches a shard: the world carries the bytes.
+
+use std::collections::VecDeque;
+
+use corebeat::base::counters::CloseReason;
+use corebeat::base::ids::ConnId;
+use corebeat::wire::message::{Event, Request};
+use corebeat::wire::native;
+
+use super::speech::words;
+
+/// A client of the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Client(pub(super) usize);
+
+/// What has become of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Both sides talk.
+    Open,
+    /// The server will send no more.
+    HalfClosed,
+    /// The server dropped the socket.
+    Closed(CloseReason),
+}
+
+/// A client as the world keeps it.
+pub(super) struct Peer {
+    pub(super) shard: usize,
+    pub(super) conn: ConnId,
+    pub(super) is_text: bool,
+    pub(super) crc: bool,
+    /// Bytes that the server has not read.
+    pub(super) upward: VecDeque<u8>,
+    /// Nothing follows `upward`.
+    pub(super) ended: bool,
+    /// The heart wants its bytes left unread.
+    pub(super) paused: bool,
+    /// Bytes that the client will still read.
+    pub(super) window: usize,
+    pub(super) blocked: bool,
+    /// Bytes of a frame or line whose end has not come.
+    pub(super) half: Vec<u8>,
+    /// All bytes since they were last asked for.
+    pub(super) raw: Vec<u8>,
+    pub(super) heard: Vec<(u64, String)>,
+    pub(super) fate: Fate,
+    pub(super) answers_pings: bool,
+}
+
+impl Peer {
+    pub(super) fn new(shard: usize, conn: ConnId) -> Peer {
+        Peer {
+            shard,
+            conn,
+            is_text: false,
+            crc: false,
+            upward: VecDeque::new(),
+            ended: false,
+            paused: false,
+            window: usize::MAX,
+            blocked: false,
+            half: Vec::new(),
+            raw: Vec::new(),
+            heard: Vec::new(),
+            fate: Fate::Open,
+            answers_pings: false,
+        }
+    }
+
+    /// Takes bytes from the server at `now_ms`; returns whether it has something to answer.
+    pub(super) fn take(&mut self, bytes: &[u8], now_ms: u64) -> bool {
+        assert!(!matches!(self.fate, Fate::Closed(_)), "a closed connection got bytes");
+        self.raw.extend_from_slice(bytes);
+        self.half.extend_from_slice(bytes);
+        if self.is_text { self.take_lines(now_ms) } else { self.take_frames(now_ms) }
+    }
+
+    fn take_frames(&mut self, now_ms: u64) -> bool {
+        let half = std::mem::take(&mut self.half);
+        let mut rest = &half[..];
+        let mut answered = false;
+        while let Some((frame, used)) = native::frame(rest, usize::MAX).expect("a sound frame") {
+            let has_crc = frame.flags.contains(native::Flags::CRC);
+            assert_eq!(has_crc, self.crc, "checksums on all frames or on none");
+            let event = native::event(&frame).expect("a sound payload").expect("a known type");
+            self.heard.push((now_ms, words(&event)));
+            if let Event::Ping(ping) = event
+                && self.answers_pings
+            {
+                let mut pong = Vec::new();
+                native::encode_request(&mut pong, &Request::Pong(ping), self.crc);
+                self.upward.extend(pong);
+                answered = true;
+            }
+            rest = &rest[used..];
+        }
+        self.half = rest.to_vec();
+        answered
+    }
+
+    fn take_lines(&mut self, now_ms: u64) -> bool {
+        while let Some(end) = self.half.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.half.drain(..=end).collect();
+            let line = String::from_utf8(line).expect("lines are UTF-8");
+            self.heard.push((now_ms, line.trim_end_matches('\n').to_owned()));
+        }
+        false
+    }
+}

@@ -1,0 +1,453 @@
+//! A small world of shards: mail arrives at once and in order, clients hang on by bytes in memory,
+//! and time passes when a test says so.
+//!
+//! Owns the turn of the loop as a worker has it: read, mail, timers, fan-out, post, flush, close.
+//! The rooms `attic`, `porch` and `lobby` have their homes on shards 0, 1 and 2.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use corebeat::base::counters::{CloseReason, Counters};
+use corebeat::base::ids::{ConnId, NodeId, ShardId};
+use corebeat::base::limits::{Limits, READ_CHUNK, WRITE_SLICES};
+use corebeat::base::time::{Mono, Now};
+use corebeat::chat::config::ShardConfig;
+use corebeat::chat::hash::{NameHasher, home};
+use corebeat::chat::heartbeat::HeartbeatPolicy;
+use corebeat::chat::mail::Mail;
+use corebeat::chat::shard::{Holdings, Progress, Shard, Verdict};
+use corebeat::wire::message::{Event, Hello, Request};
+use corebeat::wire::native;
+
+use super::peer::Peer;
+pub(crate) use super::peer::{Client, Fate};
+use super::speech::hello;
+
+/// A room at home on each shard.
+pub(crate) const ROOMS: [&str; SHARDS] = ["attic", "porch", "lobby"];
+/// How many shards a world has.
+pub(crate) const SHARDS: usize = 3;
+/// Letters that the mailbox of a stalled shard holds.
+pub(crate) const MAILBOX: usize = 4;
+/// The node that the world's heartbeats come from.
+pub(crate) const NODE: NodeId = NodeId(7);
+/// When the world begins, on the wall clock.
+pub(crate) const BEGINNING_MS: u64 = 1_790_000_000_000;
+
+/// Shards, their mail, their clients and their time.
+pub(crate) struct World {
+    shards: Vec<Shard>,
+    mailboxes: Vec<VecDeque<(ShardId, Mail)>>,
+    peers: Vec<Peer>,
+    /// For each shard and slot, who is there.
+    slots: Vec<Vec<Option<Client>>>,
+    /// Clients with bytes for the server.
+    ready: VecDeque<Client>,
+    /// A shard that gets no turn, so that its mailbox fills.
+    stalled: Option<usize>,
+    now: Now,
+}
+
+impl World {
+    pub(crate) fn new() -> World {
+        World::with(|_| ())
+    }
+
+    /// A world whose shards are set up in another way.
+    pub(crate) fn with(change: impl Fn(&mut ShardConfig)) -> World {
+        let is_homely = |secret: &[u64; 2]| {
+            let hasher = NameHasher::new(*secret);
+            let home_of = |room: &str| home(hasher.hash(room), SHARDS as u16).index();
+            (0..SHARDS).all(|shard| home_of(ROOMS[shard]) == shard)
+        };
+        let secret = (0..).map(|key| [key, 1]).find(is_homely).expect("some key is homely");
+        let now = Now { mono: Mono(12_345), wall_ms: BEGINNING_MS };
+        let shard = |id| {
+            let mut config = ShardConfig {
+                shard: ShardId(id),
+                shards: SHARDS as u16,
+                node: NODE,
+                limits: Limits { max_connections: 1_024, ..Limits::default() },
+                heartbeat: HeartbeatPolicy::default(),
+                seed: u64::from(id),
+                secret,
+                publish_everyone: true,
+            };
+            change(&mut config);
+            Shard::new(config, now)
+        };
+        World {
+            shards: (0..SHARDS as u16).map(shard).collect(),
+            mailboxes: vec_of(SHARDS),
+            peers: Vec::new(),
+            slots: vec_of(SHARDS),
+            ready: VecDeque::new(),
+            stalled: None,
+            now,
+        }
+    }
+
+    /// A connection that has said nothing.
+    pub(crate) fn connect(&mut self, shard: usize) -> Client {
+        let client = Client(self.peers.len());
+        let slots = &mut self.slots[shard];
+        let slot = slots.iter().position(Option::is_none).unwrap_or_else(|| {
+            slots.push(None);
+            slots.len() - 1
+        });
+        slots[slot] = Some(client);
+        let conn = ConnId::new(slot, client.0 as u32);
+        self.peers.push(Peer::new(shard, conn));
+        self.shards[shard].open(conn, self.now);
+        client
+    }
+
+    /// A native client that was welcomed.
+    pub(crate) fn native(&mut self, shard: usize, user: &str) -> Client {
+        let client = self.greet(shard, hello(user));
+        assert_eq!(self.heard(client), [format!("welcome {user}")]);
+        client
+    }
+
+    /// A native client that has said this hello and not yet listened.
+    pub(crate) fn greet(&mut self, shard: usize, hello: Hello<'_>) -> Client {
+        let client = self.connect(shard);
+        self.peers[client.0].crc = hello.crc;
+        self.say(client, Request::Hello(hello));
+        client
+    }
+
+    /// A text client in the lobby that has read its greeting.
+    pub(crate) fn text(&mut self, shard: usize, user: &str) -> Client {
+        let client = self.text_connection(shard);
+        self.types(client, &format!("/nick {user}"));
+        let greeting = self.heard(client);
+        assert_eq!(greeting[0], format!("* welcome {user}"));
+        assert!(greeting[1].starts_with("* you are in lobby"), "{greeting:?}");
+        assert_eq!(greeting.len(), 2, "{greeting:?}");
+        client
+    }
+
+    /// A connection whose answers are to be read as lines.
+    pub(crate) fn text_connection(&mut self, shard: usize) -> Client {
+        let client = self.connect(shard);
+        self.peers[client.0].is_text = true;
+        client
+    }
+
+    /// A native client makes a request, and everything that comes of it happens.
+    pub(crate) fn say(&mut self, client: Client, request: Request<'_>) {
+        let mut bytes = Vec::new();
+        native::encode_request(&mut bytes, &request, self.peers[client.0].crc);
+        self.send(client, &bytes);
+    }
+
+    /// A text client types a line.
+    pub(crate) fn types(&mut self, client: Client, line: &str) {
+        self.send(client, format!("{line}\n").as_bytes());
+    }
+
+    /// A client sends bytes, and everything that comes of them happens.
+    pub(crate) fn send(&mut self, client: Client, bytes: &[u8]) {
+        self.peers[client.0].upward.extend(bytes);
+        self.ready.push_back(client);
+        self.settle();
+    }
+
+    /// What a client heard since it was last asked, in words or lines.
+    pub(crate) fn heard(&mut self, client: Client) -> Vec<String> {
+        self.heard_when(client).into_iter().map(|(_, words)| words).collect()
+    }
+
+    /// What a client heard since it was last asked, with the time on the world's clock.
+    pub(crate) fn heard_when(&mut self, client: Client) -> Vec<(u64, String)> {
+        let peer = &mut self.peers[client.0];
+        assert!(peer.half.is_empty(), "half a frame or line was sent: {:?}", peer.half);
+        std::mem::take(&mut peer.heard)
+    }
+
+    /// What a client heard whole, while half a frame may have come behind it.
+    pub(crate) fn heard_whole(&mut self, client: Client) -> Vec<String> {
+        let heard = std::mem::take(&mut self.peers[client.0].heard);
+        heard.into_iter().map(|(_, words)| words).collect()
+    }
+
+    /// Forgets what everybody heard, so that a test can begin.
+    pub(crate) fn hush(&mut self) {
+        for peer in &mut self.peers {
+            peer.heard.clear();
+            peer.raw.clear();
+        }
+    }
+
+    /// The bytes a client got since this was last asked.
+    pub(crate) fn raw(&mut self, client: Client) -> Vec<u8> {
+        std::mem::take(&mut self.peers[client.0].raw)
+    }
+
+    /// Lets a test read the last event of a native client as it is.
+    pub(crate) fn last_event<T>(&mut self, client: Client, read: impl FnOnce(Event<'_>) -> T) -> T {
+        let raw = self.raw(client);
+        let mut rest = &raw[..];
+        loop {
+            let (frame, used) = native::frame(rest, usize::MAX).unwrap().expect("whole frames");
+            rest = &rest[used..];
+            if rest.is_empty() {
+                return read(native::event(&frame).unwrap().expect("a known type"));
+            }
+        }
+    }
+
+    pub(crate) fn fate(&self, client: Client) -> Fate {
+        self.peers[client.0].fate
+    }
+
+    /// The client answers pings from now on.
+    pub(crate) fn answers_pings(&mut self, client: Client) {
+        self.peers[client.0].answers_pings = true;
+    }
+
+    /// The client answers pings no more.
+    pub(crate) fn stops_answering(&mut self, client: Client) {
+        self.peers[client.0].answers_pings = false;
+    }
+
+    /// The client reads no more.
+    pub(crate) fn stops_reading(&mut self, client: Client) {
+        self.peers[client.0].window = 0;
+    }
+
+    /// The client reads so many bytes more, and no others.
+    pub(crate) fn reads(&mut self, client: Client, bytes: usize) {
+        let peer = &mut self.peers[client.0];
+        peer.window = bytes;
+        if std::mem::take(&mut peer.blocked) {
+            self.shards[peer.shard].writable(peer.conn);
+        }
+        self.settle();
+    }
+
+    /// The client sends its last bytes together with the end of its side.
+    pub(crate) fn send_and_half_close(&mut self, client: Client, bytes: &[u8]) {
+        self.peers[client.0].ended = true;
+        self.send(client, bytes);
+    }
+
+    /// The client will send no more, but listens.
+    pub(crate) fn half_closes(&mut self, client: Client) {
+        self.peers[client.0].ended = true;
+        self.ready.push_back(client);
+        self.settle();
+    }
+
+    /// The connection breaks.
+    pub(crate) fn vanishes(&mut self, client: Client) {
+        let (shard, conn) = (self.peers[client.0].shard, self.peers[client.0].conn);
+        self.shards[shard].closed(conn, CloseReason::SocketError, self.now);
+        self.slots[shard][conn.slot()] = None;
+        self.peers[client.0].fate = Fate::Closed(CloseReason::SocketError);
+        self.settle();
+    }
+
+    /// Whether the heart wants the client's bytes read.
+    pub(crate) fn wants_input(&self, client: Client) -> bool {
+        let peer = &self.peers[client.0];
+        self.shards[peer.shard].wants_input(peer.conn)
+    }
+
+    /// Every shard drains.
+    pub(crate) fn drain(&mut self, reason: &str) {
+        for shard in &mut self.shards {
+            shard.drain(reason, self.now);
+        }
+        self.settle();
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        self.now
+    }
+
+    /// The numbers of all shards together.
+    pub(crate) fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        for shard in &self.shards {
+            sum.add(shard.counters());
+        }
+        sum
+    }
+
+    pub(crate) fn holdings(&self) -> Vec<Holdings> {
+        self.shards.iter().map(Shard::holdings).collect()
+    }
+
+    /// Time passes, and what becomes due is done when it is due.
+    pub(crate) fn pass_ms(&mut self, ms: u64) {
+        let end = self.now.plus_ms(ms);
+        loop {
+            let next = self.shards.iter().filter_map(Shard::next_deadline).min();
+            let Some(due) = next.filter(|due| *due <= end.mono) else {
+                break;
+            };
+            self.now = self.now.plus_ms(due.since_ms(self.now.mono));
+            self.settle();
+        }
+        self.now = end;
+        self.settle();
+    }
+
+    /// Time passes while no shard gets to run.
+    pub(crate) fn suspend_ms(&mut self, ms: u64) {
+        self.now = self.now.plus_ms(ms);
+        self.settle();
+    }
+
+    /// A shard gets no turn any more, and takes no more mail than its mailbox holds.
+    pub(crate) fn stall(&mut self, shard: usize) {
+        self.stalled = Some(shard);
+    }
+
+    /// Every shard gets its turns again.
+    pub(crate) fn go_on(&mut self) {
+        self.stalled = None;
+        self.settle();
+    }
+
+    /// Time passes, a client sends bytes, and each shard gets one turn however much is left.
+    pub(crate) fn hurry_ms(&mut self, ms: u64, client: Client, bytes: &[u8]) {
+        self.now = self.now.plus_ms(ms);
+        self.peers[client.0].upward.extend(bytes);
+        self.ready.push_back(client);
+        self.read_phase();
+        for shard in 0..SHARDS {
+            self.turn(shard);
+        }
+    }
+
+    /// Turns follow one another until nothing is left to do at this instant.
+    fn settle(&mut self) {
+        for _ in 0..100_000 {
+            let mut busy = false;
+            self.read_phase();
+            for shard in 0..SHARDS {
+                busy |= self.turn(shard);
+            }
+            let is_empty = |(index, mailbox): (usize, &VecDeque<_>)| {
+                mailbox.is_empty() || self.stalled == Some(index)
+            };
+            if !busy && self.ready.is_empty() && self.mailboxes.iter().enumerate().all(is_empty) {
+                return;
+            }
+        }
+        panic!("the world does not come to rest");
+    }
+
+    fn read_phase(&mut self) {
+        for _ in 0..self.ready.len() {
+            let client = self.ready.pop_front().expect("they were just counted");
+            let peer = &mut self.peers[client.0];
+            let shard = &mut self.shards[peer.shard];
+            if peer.paused || matches!(peer.fate, Fate::Closed(_)) {
+                continue;
+            }
+            if !shard.wants_input(peer.conn) {
+                peer.paused = true;
+                continue;
+            }
+            let count = peer.upward.len().min(READ_CHUNK);
+            let bytes: Vec<u8> = peer.upward.drain(..count).collect();
+            if !bytes.is_empty() {
+                shard.receive(peer.conn, &bytes, self.now);
+                self.ready.push_back(client);
+            } else if peer.ended {
+                shard.end_of_input(peer.conn, self.now);
+            }
+        }
+    }
+
+    fn turn(&mut self, index: usize) -> bool {
+        if self.stalled == Some(index) {
+            return false;
+        }
+        let shard = &mut self.shards[index];
+        let mut progress = [shard.retry_mail(), Progress::Done, Progress::Done];
+        let mut letters = std::mem::take(&mut self.mailboxes[index]);
+        let mut busy = !letters.is_empty();
+        for (from, mail) in letters.drain(..) {
+            shard.mail(from, mail, self.now);
+        }
+        progress[1] = shard.expire(self.now);
+        progress[2] = shard.fan_out(self.now);
+        while let Some((to, mail)) = shard.poll_mail() {
+            assert_ne!(to.index(), index, "a shard's own mail never leaves it");
+            let mailbox = &mut self.mailboxes[to.index()];
+            if self.stalled == Some(to.index()) && mailbox.len() >= MAILBOX {
+                progress[0] = Progress::Done;
+                shard.mail_refused(to, mail);
+            } else {
+                mailbox.push_back((ShardId(index as u16), mail));
+            }
+        }
+        while let Some(conn) = self.shards[index].poll_dirty() {
+            busy = true;
+            let client = self.slots[index][conn.slot()].expect("the dirty are there");
+            self.flush(client);
+        }
+        while let Some(verdict) = self.shards[index].poll_verdict() {
+            busy = true;
+            self.obey(index, verdict);
+        }
+        let overdue = self.shards[index].next_deadline().is_some_and(|due| due <= self.now.mono);
+        busy || overdue || progress.contains(&Progress::More)
+    }
+
+    fn flush(&mut self, client: Client) {
+        let peer = &mut self.peers[client.0];
+        let shard = &mut self.shards[peer.shard];
+        let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
+        let filled = shard.gather(peer.conn, &mut slices);
+        let mut bytes: Vec<u8> = slices[..filled].iter().flat_map(|s| s.to_vec()).collect();
+        assert!(!bytes.is_empty(), "a dirty connection has bytes");
+        let offered = bytes.len();
+        bytes.truncate(peer.window);
+        if peer.window != usize::MAX {
+            peer.window -= bytes.len();
+        }
+        if !bytes.is_empty() {
+            shard.sent(peer.conn, bytes.len(), self.now);
+        }
+        if bytes.len() < offered {
+            peer.blocked = true;
+            shard.blocked(peer.conn);
+        }
+        assert!(!matches!(peer.fate, Fate::Closed(_)), "a closed connection got bytes");
+        if peer.take(&bytes, self.now.mono.0) {
+            self.ready.push_back(client);
+        }
+    }
+
+    fn obey(&mut self, shard: usize, verdict: Verdict) {
+        let (Verdict::Shutdown(conn) | Verdict::Close(conn, _) | Verdict::Resume(conn)) = verdict;
+        let client = self.slots[shard][conn.slot()].expect("verdicts are about the living");
+        let peer = &mut self.peers[client.0];
+        assert_eq!(peer.conn, conn, "a verdict about an earlier connection of the slot");
+        match verdict {
+            Verdict::Shutdown(_) => {
+                peer.fate = Fate::HalfClosed;
+                peer.paused = false;
+                self.ready.push_back(client);
+            }
+            Verdict::Close(_, reason) => {
+                peer.fate = Fate::Closed(reason);
+                self.slots[shard][conn.slot()] = None;
+            }
+            Verdict::Resume(_) => {
+                peer.paused = false;
+                self.ready.push_back(client);
+            }
+        }
+    }
+}
+
+fn vec_of<T: Default>(count: usize) -> Vec<T> {
+    std::iter::repeat_with(T::default).take(count).collect()
+}

@@ -1,0 +1,177 @@
+//! How a native client reads what it is sent.
+//!
+//! Owns the check of every frame against what the client asked for. Decodes with the codec of the
+//! contract, which knows nothing of the server's state.
+
+use corebeat::base::ids::{Epoch, Seq};
+use corebeat::wire::message::{Code, Event, Heartbeat, OkFlags, PresenceKind};
+use corebeat::wire::native::{self, Flags};
+
+use super::ledger::{Ledger, number_of};
+use super::plan::Speech;
+use super::visit::{Roster, Visit, Wish, room_index};
+
+impl Visit {
+    /// Reads all whole frames; returns the pings among them.
+    pub(crate) fn read_frames(&mut self, ledger: &mut Ledger, round: u64) -> Vec<Heartbeat> {
+        let inbox = std::mem::take(&mut self.inbox);
+        let mut pings = Vec::new();
+        let mut used = 0;
+        while let Some((frame, length)) =
+            native::frame(&inbox[used..], usize::MAX).expect("the server sends whole frames")
+        {
+            let crc = frame.flags.contains(Flags::CRC);
+            let wanted = self.speech == Speech::NativeCrc;
+            assert!(crc == wanted || !self.welcomed, "a checksum was or was not asked for");
+            let event = native::event(&frame).expect("the server keeps the contract");
+            used += length;
+            match event.expect("the server sends what version 1 defines") {
+                Event::Ping(ping) => pings.push(ping),
+                event => self.hear(&event, ledger, round),
+            }
+        }
+        self.inbox = inbox[used..].to_vec();
+        pings
+    }
+
+    fn hear(&mut self, event: &Event<'_>, ledger: &mut Ledger, round: u64) {
+        let greeting = matches!(event, Event::Welcome(_) | Event::Error { .. });
+        assert!(self.welcomed || greeting, "{event:?} came before WELCOME");
+        match *event {
+            Event::Welcome(welcome) => {
+                self.timeout_ms = u64::from(welcome.timeout_s) * 1_000;
+                self.welcome(welcome.user, round, ledger);
+            }
+            Event::Ok { reference, flags, epoch, seq } => {
+                self.ok(reference.0, flags, (epoch, seq), ledger, round);
+            }
+            Event::Error { reference, code, text } => self.error(reference.0, code, text, ledger),
+            Event::Message { epoch, seq, time_ms, room, from, body, replay } => {
+                assert!(!replay, "nothing is replayed");
+                self.received += 1;
+                let id = number_of(body, b'm').expect("bodies begin with their number");
+                let room = room_index(room);
+                ledger.witness(id, (room, epoch.0, seq.0), from, time_ms);
+                let message = &ledger.messages[id];
+                assert!(message.body == body, "message {id} was changed on its way");
+                let own = message.visit == self.id && !message.echo;
+                assert!(!own, "its own message {id} came back");
+                self.rooms[room].message(epoch.0, seq.0);
+            }
+            Event::Gap { epoch, from, to, room } => {
+                self.rooms[room_index(room)].gap(epoch.0, from.0, to.0);
+            }
+            Event::Presence { kind, total, room, user } => {
+                self.hear_presence(kind, total, room_index(room), user);
+            }
+            Event::Roster { reference, total, users, .. } => {
+                let users: Vec<String> = users.iter().map(str::to_owned).collect();
+                assert!(users.len() as u32 <= total, "{total} members, {users:?}");
+                let Wish::Who(room) = self.answer(reference.0) else {
+                    panic!("a roster answers {reference:?}");
+                };
+                self.rosters.push(Roster { room, total, users });
+            }
+            Event::Direct { from, body, replay, .. } => {
+                assert!(!replay, "nothing is replayed");
+                let number = number_of(body, b'd').expect("letters begin with their number");
+                assert!(ledger.letters[number].body == body, "letter {number} was changed");
+                self.letter(from, number, ledger);
+            }
+            Event::Echo(bytes) => {
+                let expected = self.echoes.pop_front();
+                assert_eq!(expected.as_deref(), Some(bytes), "another echo than was asked for");
+            }
+            Event::Pong(pong) => {
+                let sent = |ping: &Heartbeat| (ping.seq, ping.time_ms) == (pong.seq, pong.time_ms);
+                let place = self.pings.iter().position(sent);
+                self.pings.remove(place.expect("a pong answers a ping"));
+            }
+            Event::GoAway { .. } => self.told_to_go = true,
+            Event::Bye { .. } | Event::Tempo { .. } | Event::Ping(_) => {
+                panic!("{event:?} is not said by this server");
+            }
+        }
+    }
+
+    /// Counts an answer to `reference`; returns what was asked.
+    fn answer(&mut self, reference: u32) -> Wish {
+        let asked = self.asked.get_mut(&reference);
+        let asked = asked.unwrap_or_else(|| panic!("ref {reference} was never used"));
+        asked.answers += 1;
+        assert!(asked.answers <= asked.requests, "ref {reference} was answered too often");
+        match &asked.wish {
+            Wish::Join(room, number) => Wish::Join(*room, *number),
+            Wish::Leave(room, number) => Wish::Leave(*room, *number),
+            Wish::Publish(ids) => Wish::Publish(ids.clone()),
+            Wish::Who(room) => Wish::Who(*room),
+            Wish::Refusal(codes) => Wish::Refusal(codes),
+        }
+    }
+
+    fn ok(
+        &mut self,
+        reference: u32,
+        flags: OkFlags,
+        (epoch, seq): (Epoch, Seq),
+        ledger: &mut Ledger,
+        round: u64,
+    ) {
+        assert!(!flags.queued && !flags.gap, "no flag that belongs to what is kept");
+        match self.answer(reference) {
+            Wish::Join(room, number) => self.rooms[room].joined(number, epoch.0, seq.0, round),
+            Wish::Leave(room, number) => self.rooms[room].left(number),
+            Wish::Publish(ids) => {
+                let asked = self.asked.get_mut(&reference).expect("it was just answered");
+                let spot = *asked.spot.get_or_insert((epoch.0, seq.0));
+                assert_eq!(spot, (epoch.0, seq.0), "ref {reference} was told two places");
+                asked.firsts += u32::from(!flags.duplicate);
+                assert_eq!(asked.firsts, 1, "one OK, the first, is no duplicate");
+                let room = ledger.messages[ids[0]].room.expect("native clients name the room");
+                ledger.acknowledge((room, epoch.0, seq.0), self.id, reference);
+            }
+            wish => panic!("OK answers {wish:?}"),
+        }
+    }
+
+    fn error(&mut self, reference: u32, code: Code, text: &str, ledger: &mut Ledger) {
+        if reference == 0 {
+            return self.errors.push(code);
+        }
+        match self.answer(reference) {
+            Wish::Join(room, number) | Wish::Leave(room, number) => {
+                let expected = [Code::TooMany, Code::Unavailable, Code::NotFound];
+                assert!(expected.contains(&code), "{code:?} {text}");
+                self.rooms[room].refused(number);
+            }
+            Wish::Publish(ids) => {
+                let expected = [Code::TooLarge, Code::Unavailable, Code::Forbidden];
+                assert!(expected.contains(&code), "{code:?} {text}");
+                if let [id] = ids[..] {
+                    ledger.messages[id].refused = true;
+                    assert_eq!(ledger.messages[id].spot, None, "message {id} was refused too late");
+                }
+            }
+            Wish::Who(_) => {
+                let expected = [Code::NotFound, Code::Unavailable];
+                assert!(expected.contains(&code), "{code:?} {text}");
+                self.unasked += usize::from(code == Code::Unavailable);
+            }
+            Wish::Refusal(codes) => assert!(codes.contains(&code), "{code:?} {text}"),
+        }
+    }
+
+    fn hear_presence(&mut self, kind: PresenceKind, total: u32, room: usize, user: &str) {
+        let asked = self.rooms[room].moves.iter().any(|m| m.join && m.notify);
+        assert!(asked, "presence of a room in which nobody asked for it");
+        match kind {
+            PresenceKind::Joined | PresenceKind::Left => {
+                assert_ne!(user, self.user, "it was told of itself");
+                self.presence(room, user, kind == PresenceKind::Joined);
+            }
+            PresenceKind::Many => self.crowd(room),
+            PresenceKind::Online | PresenceKind::Offline => panic!("nobody asked for {kind:?}"),
+        }
+        self.rooms[room].total = Some(total);
+    }
+}

@@ -1,0 +1,177 @@
+//! What was said, and which place each message took.
+//!
+//! Owns one record for every message that a client ever tried to send, and what all clients
+//! together were told of its place. Two clients that disagree are the failure it looks for.
+
+use std::collections::BTreeMap;
+
+use super::plan::ROOMS;
+
+/// A message, by the number that its body begins with.
+pub(crate) type MessageId = usize;
+/// A connection, as its client counts it.
+pub(crate) type VisitId = usize;
+/// A place in a room's order: room, epoch, seq.
+pub(crate) type Spot = (usize, u32, u64);
+
+/// A message that a client tried to send.
+#[derive(Debug)]
+pub(crate) struct Publication {
+    pub(crate) visit: VisitId,
+    /// The room, where the client knows it: a text client's lines go to its current room.
+    pub(crate) room: Option<usize>,
+    pub(crate) echo: bool,
+    pub(crate) reference: u32,
+    pub(crate) body: Vec<u8>,
+    /// The round in which the client said it.
+    pub(crate) round: u64,
+    /// The server refused it.
+    pub(crate) refused: bool,
+    /// Where a receiver saw it.
+    pub(crate) spot: Option<Spot>,
+    /// The server's time that receivers were told.
+    pub(crate) time_ms: u64,
+}
+
+/// A direct message that a client tried to send.
+#[derive(Debug)]
+pub(crate) struct Letter {
+    pub(crate) visit: VisitId,
+    pub(crate) user: String,
+    pub(crate) body: Vec<u8>,
+    pub(crate) received_by: Vec<VisitId>,
+}
+
+/// All that was said.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    pub(crate) messages: Vec<Publication>,
+    pub(crate) letters: Vec<Letter>,
+    /// Which message receivers saw at a place.
+    pub(crate) seen: BTreeMap<Spot, MessageId>,
+    /// Whose request, by visit and ref, was told that it took a place.
+    pub(crate) acked: BTreeMap<Spot, (VisitId, u32)>,
+    /// Names that a visit had or asked for.
+    pub(crate) names: Vec<Vec<String>>,
+}
+
+impl Ledger {
+    /// Notes a message to be sent, and gives it the body that begins with its number.
+    pub(crate) fn publish(
+        &mut self,
+        (visit, room): (VisitId, Option<usize>),
+        (reference, echo): (u32, bool),
+        padding: &[u8],
+        round: u64,
+    ) -> MessageId {
+        let id = self.messages.len();
+        let mut body = format!("m{id}.").into_bytes();
+        body.extend_from_slice(padding);
+        self.messages.push(Publication {
+            visit,
+            room,
+            echo,
+            reference,
+            body,
+            round,
+            refused: false,
+            spot: None,
+            time_ms: 0,
+        });
+        id
+    }
+
+    /// Notes a direct message to be sent, and gives it its body.
+    pub(crate) fn write_letter(&mut self, visit: VisitId, user: &str) -> usize {
+        let id = self.letters.len();
+        let body = format!("d{id}.psst").into_bytes();
+        self.letters.push(Letter { visit, user: user.to_owned(), body, received_by: Vec::new() });
+        id
+    }
+
+    /// A native client was handed a message: is it what was said, and where all others saw it?
+    pub(crate) fn witness(&mut self, id: MessageId, spot: Spot, from: &str, time_ms: u64) {
+        let message = &mut self.messages[id];
+        assert!(!message.refused, "message {id} was refused and yet delivered");
+        let told = message.room.is_none_or(|room| room == spot.0);
+        assert!(told, "message {id} came in room {}", ROOMS[spot.0]);
+        match message.spot {
+            None => (message.spot, message.time_ms) = (Some(spot), time_ms),
+            Some(known) => {
+                assert_eq!(known, spot, "message {id} was seen at two places");
+                assert_eq!(message.time_ms, time_ms, "message {id} has two times");
+            }
+        }
+        let other = *self.seen.entry(spot).or_insert(id);
+        assert_eq!(other, id, "two messages were seen at {spot:?}");
+        if let Some(acked) = self.acked.get(&spot) {
+            assert_eq!(*acked, (message.visit, message.reference), "{spot:?} was given away twice");
+        }
+        self.check_sender(id, from);
+    }
+
+    /// Whether `from` is a name of the visit that sent message `id`.
+    pub(crate) fn check_sender(&self, id: MessageId, from: &str) {
+        let known = self.goes_by(self.messages[id].visit, from);
+        assert!(known, "message {id} came from {from:?}");
+    }
+
+    /// Whether `name` is one that a visit had or asked for. An empty one asks for any guest's.
+    pub(crate) fn goes_by(&self, visit: VisitId, name: &str) -> bool {
+        let is_guest = name.starts_with("guest-");
+        self.names[visit].iter().any(|known| known == name || known.is_empty() && is_guest)
+    }
+
+    /// A publisher was told its message's place.
+    pub(crate) fn acknowledge(&mut self, spot: Spot, visit: VisitId, reference: u32) {
+        let first = *self.acked.entry(spot).or_insert((visit, reference));
+        assert_eq!(first, (visit, reference), "two requests were told {spot:?}");
+        if let Some(id) = self.seen.get(&spot) {
+            let message = &self.messages[*id];
+            let seen = (message.visit, message.reference);
+            assert_eq!(seen, first, "{spot:?} was told to another than its sender");
+        }
+    }
+
+    /// The last place of a room's epoch that anybody was told of.
+    pub(crate) fn last_seq(&self, room: usize, epoch: u32) -> u64 {
+        let range = (room, epoch, 0)..=(room, epoch, u64::MAX);
+        let seen = self.seen.range(range.clone()).next_back().map_or(0, |(spot, _)| spot.2);
+        let acked = self.acked.range(range).next_back().map_or(0, |(spot, _)| spot.2);
+        seen.max(acked)
+    }
+
+    /// Whether the message at `spot` is one that its sender, `visit`, does not get: `None` where
+    /// nobody knows which message is there.
+    pub(crate) fn withheld_from(&self, spot: Spot, visit: VisitId) -> Option<bool> {
+        if let Some(id) = self.seen.get(&spot) {
+            let message = &self.messages[*id];
+            return Some(message.visit == visit && !message.echo);
+        }
+        let (sender, reference) = *self.acked.get(&spot)?;
+        let echo =
+            self.messages.iter().any(|m| m.visit == sender && m.reference == reference && m.echo);
+        Some(sender == visit && !echo)
+    }
+
+    /// How many messages of `visit` to `room` may have taken places that nobody was told of.
+    pub(crate) fn unplaced(&self, visit: VisitId, room: usize) -> usize {
+        let placed = |message: &Publication| {
+            message.spot.is_some()
+                || message.reference != 0
+                    && self.acked.values().any(|a| *a == (visit, message.reference))
+        };
+        self.messages
+            .iter()
+            .filter(|m| m.visit == visit && !m.echo && !m.refused)
+            .filter(|m| m.room.is_none_or(|known| known == room) && !placed(m))
+            .count()
+    }
+}
+
+/// The number that a body begins with: `m` for messages, `d` for direct ones.
+pub(crate) fn number_of(body: &[u8], letter: u8) -> Option<usize> {
+    let digits = body.strip_prefix(&[letter])?;
+    let end = digits.iter().position(|byte| *byte == b'.')?;
+    std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
+}

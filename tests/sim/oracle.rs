@@ -1,0 +1,456 @@
+//! What must be true.
+//!
+//! Owns the judgement of a run from outside: of silence in every round, of every stream of messages
+//! and of presence when all is quiet, and of what is left at the end. It panics where something is
+//! not as the contract has it.
+
+use std::collections::BTreeSet;
+
+use corebeat::base::counters::{CloseReason, Counters};
+use corebeat::base::limits::LINGER_MS;
+use corebeat::chat::shard::Holdings;
+use corebeat::wire::message::Code;
+
+use super::ledger::VisitId;
+use super::network::{ClientEnd, Link, ServerEnd};
+use super::plan::{EVERYONE, ROOMS};
+use super::stay::{Item, Stay};
+use super::visit::{Visit, Wish};
+use super::world::World;
+
+/// How much later than at its time-out a connection may be gone: ticks, turns, the last words.
+const REAPING_MS: u64 = LINGER_MS + 2_500;
+
+/// How often something was compared, so that a test can tell that it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Checked {
+    pub(crate) rosters: usize,
+    pub(crate) totals: usize,
+    pub(crate) letters: usize,
+}
+
+/// Judges that whoever is silent for too long is gone.
+pub(crate) fn judge_silence(world: &World) {
+    for client in &world.clients {
+        let Some(visit) = client.visit.map(|id| &world.visits[id]) else {
+            continue;
+        };
+        let link = &world.network.links[visit.link];
+        let worker = &world.workers[link.worker];
+        let gone = link.server != ServerEnd::Open || link.client == ClientEnd::Reset;
+        if gone || visit.hostile && !visit.foreign || !worker.is_attentive(world.now) {
+            continue;
+        }
+        let limits = &world.plan.limits;
+        let timeout_ms = match () {
+            () if visit.foreign => limits.handshake_timeout_ms,
+            () if !visit.welcomed => continue,
+            () if visit.is_text() => limits.text_idle_timeout_ms,
+            () => visit.timeout_ms,
+        };
+        let heard_at = if visit.foreign { link.opened_at } else { link.heard_at };
+        let since = heard_at.max(worker.disturbed_at).max(world.jumped_at);
+        let silent_ms = world.now.mono.since_ms(since);
+        let budget_ms = if limits.timer_budget < 10 { 2_000 } else { 0 };
+        assert!(
+            silent_ms <= timeout_ms + REAPING_MS + budget_ms,
+            "visit {} was silent for {silent_ms} ms and is not closed",
+            visit.id
+        );
+    }
+}
+
+/// Judges every stream of messages, when all is quiet.
+pub(crate) fn judge_streams(world: &World) {
+    let present = world.present();
+    for visit in &world.visits {
+        let here = present.contains(&visit.id) && !visit.finished;
+        for room in 0..ROOMS.len() {
+            judge_room(world, visit, room, here);
+        }
+        judge_answers(world, visit, here);
+    }
+}
+
+fn judge_answers(world: &World, visit: &Visit, here: bool) {
+    if here && world.is_able(visit.id) {
+        assert!(visit.is_answered(), "visit {} waits for an answer: {visit:#?}", visit.id);
+    }
+    for asked in visit.asked.values() {
+        let Wish::Publish(ids) = &asked.wish else {
+            continue;
+        };
+        let seen: Vec<_> = ids.iter().filter_map(|id| world.ledger.messages[*id].spot).collect();
+        assert!(seen.len() <= 1, "a repeated request was delivered twice: {ids:?}");
+        if let (Some(spot), Some(told)) = (seen.first(), asked.spot) {
+            assert_eq!((spot.1, spot.2), told, "it was delivered at another place than told");
+        }
+    }
+}
+
+fn judge_room(world: &World, visit: &Visit, room: usize, here: bool) {
+    let view = &visit.rooms[room];
+    let mut unexplained = 0;
+    for stay in view.stays() {
+        let goes_on = view.stay.as_ref().is_some_and(|last| std::ptr::eq(last, stay));
+        let member = visit.is_text() || room == EVERYONE || view.is_member() == Some(true);
+        let present = here && goes_on && member;
+        unexplained += if visit.is_text() {
+            judge_lines(world, visit, room, stay, present)
+        } else {
+            judge_stay(world, visit, room, stay, present)
+        };
+        judge_beginning(world, visit, room, stay, present);
+    }
+    let excuse = if unexplained > 0 { world.ledger.unplaced(visit.id, room) } else { 0 };
+    assert!(
+        unexplained <= excuse,
+        "visit {} misses {unexplained} messages of {}, and {excuse} may be its own",
+        visit.id,
+        ROOMS[room]
+    );
+}
+
+/// Judges one stay of a native client; returns how many missing messages nobody knows.
+fn judge_stay(world: &World, visit: &Visit, room: usize, stay: &Stay, present: bool) -> usize {
+    let Some(epoch) = stay.epoch else {
+        return 0;
+    };
+    let mut unexplained = 0;
+    let mut explain = |after: Option<u64>, before: u64| {
+        for seq in after.map_or(before, |after| after + 1)..before {
+            match world.ledger.withheld_from((room, epoch, seq), visit.id) {
+                Some(true) => {}
+                None => unexplained += 1,
+                Some(false) => {
+                    panic!(
+                        "visit {} misses message {seq} of {} in {stay:?} after {:?}",
+                        visit.id, ROOMS[room], visit.rooms[room].moves
+                    )
+                }
+            }
+        }
+    };
+    let mut last = stay.head;
+    for item in &stay.items {
+        let (first, next) = match *item {
+            Item::Message(seq) => (seq, seq),
+            Item::Gap(from, to) => (from, to),
+            Item::Line(_) | Item::GapOf(_) => unreachable!("native clients are told seqs"),
+        };
+        explain(last, first);
+        last = Some(next);
+    }
+    let end = stay.end.or_else(|| present.then(|| world.ledger.last_seq(room, epoch)));
+    if let Some(end) = end {
+        explain(last, end + 1);
+    }
+    unexplained
+}
+
+/// Judges one stay of a text client. Where native clients told the places of what it saw, the
+/// messages between must be its own.
+fn judge_lines(world: &World, visit: &Visit, room: usize, stay: &Stay, present: bool) -> usize {
+    let ledger = &world.ledger;
+    let mut last: Option<(u32, u64)> = None;
+    // Messages since then that were seen, or announced as not sent, but whose place is unknown.
+    let mut between = 0;
+    let mut unexplained = 0;
+    let mut explain = |epoch: u32, after: u64, before: u64, between: u64| {
+        let missing = (after + 1..before)
+            .filter(|seq| ledger.withheld_from((room, epoch, *seq), visit.id) != Some(true));
+        let (known, unknown): (Vec<u64>, Vec<u64>) =
+            missing.partition(|seq| ledger.withheld_from((room, epoch, *seq), visit.id).is_some());
+        let missing = (known.len() + unknown.len()) as u64;
+        if missing > between {
+            let rest = (missing - between) as usize;
+            assert!(
+                rest <= unknown.len(),
+                "visit {} misses some of {known:?} of {} in {stay:?}",
+                visit.id,
+                ROOMS[room]
+            );
+            unexplained += rest;
+        }
+    };
+    for item in &stay.items {
+        match *item {
+            Item::GapOf(count) => between += count,
+            Item::Line(id) => match ledger.messages[id].spot {
+                None => between += 1,
+                Some((_, epoch, seq)) => {
+                    if let Some((last_epoch, last_seq)) = last {
+                        assert_eq!(last_epoch, epoch, "the epoch changed within a stay");
+                        assert!(seq > last_seq, "message {id} came after {last_seq}");
+                        explain(epoch, last_seq, seq, between);
+                    }
+                    (last, between) = (Some((epoch, seq)), 0);
+                }
+            },
+            Item::Message(_) | Item::Gap(..) => unreachable!("text clients are told no seqs"),
+        }
+    }
+    if let Some((epoch, seq)) = last.filter(|_| present) {
+        explain(epoch, seq, ledger.last_seq(room, epoch) + 1, between);
+    }
+    unexplained
+}
+
+/// Judges that a stay without a known head did not begin too late: what was said after the client
+/// knew that it was in must be in it.
+fn judge_beginning(world: &World, visit: &Visit, room: usize, stay: &Stay, present: bool) {
+    let Some(known_since) = stay.known_since.filter(|_| stay.head.is_none()) else {
+        return;
+    };
+    let ledger = &world.ledger;
+    let first = match stay.items.first() {
+        None if present => None,
+        Some(Item::Message(seq)) => stay.epoch.map(|epoch| (epoch, *seq)),
+        Some(Item::Line(id)) => match ledger.messages[*id].spot {
+            Some((_, epoch, seq)) => Some((epoch, seq)),
+            None => return,
+        },
+        None | Some(Item::Gap(..) | Item::GapOf(_)) => return,
+    };
+    for (spot, id) in ledger.seen.iter().filter(|(spot, _)| spot.0 == room) {
+        let message = &ledger.messages[*id];
+        let before = first.is_none_or(|(epoch, seq)| spot.1 == epoch && spot.2 < seq);
+        let own = message.visit == visit.id && !message.echo;
+        assert!(
+            !before || own || message.round <= known_since,
+            "visit {} was in {} since {known_since} and misses {spot:?}",
+            visit.id,
+            ROOMS[room]
+        );
+    }
+}
+
+/// Who is in a room.
+#[derive(Debug, Default)]
+struct Members<'a> {
+    sure: BTreeSet<&'a str>,
+    /// Users of clients that fell silent before they could clear up whether they are in.
+    unsure: BTreeSet<&'a str>,
+}
+
+impl<'a> Members<'a> {
+    /// The users who are in each room.
+    fn of_rooms(world: &'a World) -> Vec<Members<'a>> {
+        let present: Vec<&Visit> = world.present().iter().map(|id| &world.visits[*id]).collect();
+        let in_room = |room: usize| {
+            let users = |is_in: Option<bool>| {
+                let there = present.iter().filter(|visit| visit.is_in(room) == is_in);
+                there.map(|visit| visit.user.as_str()).collect()
+            };
+            Members { sure: users(Some(true)), unsure: users(None) }
+        };
+        (0..ROOMS.len()).map(in_room).collect()
+    }
+
+    fn judge_names(&self, told: &BTreeSet<&str>, place: &str) {
+        let known = told.iter().all(|user| self.sure.contains(user) || self.unsure.contains(user));
+        assert!(known && self.sure.is_subset(told), "{place}: {told:?} told, {self:?} true");
+    }
+
+    fn judge_total(&self, total: u32, place: &str) {
+        let most = self.sure.union(&self.unsure).count();
+        let range = self.sure.len()..=most;
+        assert!(range.contains(&(total as usize)), "{place}: {total} told, {self:?} true");
+    }
+
+    fn judge_user(&self, user: &str, here: bool, place: &str) {
+        let sure = self.sure.contains(user);
+        let right = sure == here || self.unsure.contains(user);
+        assert!(right, "{place}: {user} is here: {here} was told, {self:?} true");
+    }
+}
+
+/// Judges rosters, presence and letters, when all is quiet.
+pub(crate) fn judge_rest(world: &World, letters: &[usize], checked: &mut Checked) {
+    judge_streams(world);
+    let members = Members::of_rooms(world);
+    for visit in world.present().iter().map(|id| &world.visits[*id]) {
+        for roster in &visit.rosters {
+            let told: BTreeSet<&str> = roster.users.iter().map(String::as_str).collect();
+            let place = format!("visit {} asked who is in {}", visit.id, ROOMS[roster.room]);
+            members[roster.room].judge_names(&told, &place);
+            assert_eq!(told.len(), roster.total as usize, "{place}");
+            checked.rosters += 1;
+        }
+        for room in (0..ROOMS.len()).filter(|room| visit.is_in(*room) == Some(true)) {
+            judge_presence(world, visit, room, &members[room], checked);
+        }
+        judge_asked_rooms(world, visit, &members);
+    }
+    for number in letters {
+        judge_letter(world, *number, checked);
+    }
+}
+
+/// A letter written at rest comes to every connection of its user.
+fn judge_letter(world: &World, number: usize, checked: &mut Checked) {
+    let letter = &world.ledger.letters[number];
+    if world.visits[letter.visit].unasked > 0 {
+        return;
+    }
+    let is_meant = |id: &VisitId| {
+        let visit = &world.visits[*id];
+        visit.welcomed && visit.user == letter.user
+    };
+    let received: BTreeSet<VisitId> = letter.received_by.iter().copied().collect();
+    let expected: BTreeSet<VisitId> = world.present().into_iter().filter(is_meant).collect();
+    assert_eq!(received, expected, "a letter to {}", letter.user);
+    checked.letters += 1;
+}
+
+/// Whoever asked who is in a room that has members was told.
+fn judge_asked_rooms(world: &World, visit: &Visit, members: &[Members<'_>]) {
+    if visit.is_text() || !world.is_able(visit.id) {
+        return;
+    }
+    for room in (EVERYONE + 1..world.plan.rooms).filter(|room| !members[*room].sure.is_empty()) {
+        let told = visit.rosters.iter().any(|roster| roster.room == room) || visit.unasked > 0;
+        assert!(told, "visit {} was not told who is in {}", visit.id, ROOMS[room]);
+    }
+}
+
+fn judge_presence(
+    world: &World,
+    visit: &Visit,
+    room: usize,
+    members: &Members<'_>,
+    checked: &mut Checked,
+) {
+    let view = &visit.rooms[room];
+    if !visit.is_text() && !view.wants_presence() {
+        return;
+    }
+    let place = format!("visit {} in {}", visit.id, ROOMS[room]);
+    // Whoever changed its name is not told how that changed the total.
+    let renamed = world.ledger.names[visit.id].len() > 1;
+    if let Some(total) = view.total.filter(|_| !renamed) {
+        members.judge_total(total, &place);
+        checked.totals += 1;
+    }
+    for (user, here) in &view.users {
+        // Whoever changed its name, or has a namesake, is not told all of its own name.
+        if !world.ledger.goes_by(visit.id, user) {
+            members.judge_user(user, *here, &place);
+        }
+    }
+}
+
+/// Judges what is left when everybody is gone.
+pub(crate) fn judge_end(world: &World) {
+    let mut counters = Counters::default();
+    for worker in &world.workers {
+        let holdings = worker.shard.holdings();
+        assert_eq!(holdings, Holdings::default(), "something is left behind");
+        let mut own = Counters::default();
+        own.add(worker.shard.counters());
+        assert_eq!(own.opened, worker.opened);
+        assert_eq!(own.bytes_out, worker.bytes_written, "bytes to the kernel were miscounted");
+        assert_eq!(own.bytes_in, worker.bytes_read, "bytes from the kernel were miscounted");
+        assert_eq!(own.closed.iter().sum::<u64>(), own.opened, "closed as often as opened");
+        counters.add(&own);
+    }
+    assert_eq!(counters.mail_in, counters.mail_out, "letters were lost");
+    let received: u64 = world.visits.iter().map(|visit| visit.received).sum();
+    assert!(
+        received <= counters.delivered,
+        "{received} received, {} delivered",
+        counters.delivered
+    );
+    if world.plan.steady() && world.plan.limits.timer_budget > 10 && world.plan.turn >= 900 {
+        assert_eq!(counters.amnesties, 0, "nothing was late and yet silence was forgiven");
+    }
+    for visit in &world.visits {
+        let link = &world.network.links[visit.link];
+        judge_farewell(world, visit, link);
+        judge_errors(world, visit);
+    }
+}
+
+/// Judges how a connection ended.
+fn judge_farewell(world: &World, visit: &Visit, link: &Link) {
+    if visit.foreign {
+        return;
+    }
+    let heard_all = link.shut_down && !link.cut && link.at_end() && link.client != ClientEnd::Reset;
+    if heard_all && visit.over && !link.is_abandoned() {
+        assert_eq!(visit.inbox, b"", "visit {} was left with half a message", visit.id);
+        let last_word = match link.fate {
+            Some(CloseReason::HeartbeatTimeout | CloseReason::TextIdle) => Some(Code::Timeout),
+            Some(CloseReason::SlowReader) => Some(Code::SlowReader),
+            Some(CloseReason::Malformed) => Some(Code::Malformed),
+            Some(CloseReason::TooLarge) => Some(Code::TooLarge),
+            _ => None,
+        };
+        let drained = link.fate == Some(CloseReason::Draining) && visit.must_be_told;
+        assert!(visit.told_to_go || !drained, "visit {} was not told to go", visit.id);
+        if let Some(code) = last_word {
+            let told = visit.errors.contains(&code);
+            assert!(told, "visit {} was closed without being told {code:?}", visit.id);
+        }
+    }
+    let reason = link.fate;
+    let asked_to = visit.hostile || visit.finished || visit.over;
+    if reason == Some(CloseReason::PeerClosed) && visit.finished && !visit.hostile && !visit.mute {
+        judge_last_answers(visit, link);
+    }
+    let tidy = matches!(reason, Some(CloseReason::Bye | CloseReason::PeerClosed)) && !asked_to;
+    assert!(!tidy, "visit {} was closed as {reason:?} and did not ask for it", visit.id);
+    let _ = world;
+}
+
+/// Who sends the end after its requests gets the answers first, if they come in time.
+fn judge_last_answers(visit: &Visit, link: &Link) {
+    let (Some(ended_at), Some(dropped_at)) = (link.ended_at, link.dropped_at) else {
+        return;
+    };
+    let in_time = dropped_at.since_ms(ended_at) < LINGER_MS;
+    let heard_all = !link.cut && !link.is_abandoned() && link.client != ClientEnd::Reset;
+    if in_time && heard_all && visit.over && visit.welcomed {
+        assert!(visit.is_answered(), "visit {} ended without answers: {visit:#?}", visit.id);
+    }
+}
+
+/// Judges the errors that a client did not provoke.
+fn judge_errors(world: &World, visit: &Visit) {
+    if visit.hostile {
+        return;
+    }
+    let character = world.clients.iter().map(|client| &client.character);
+    let prompt = character
+        .filter(|character| character.speech == visit.speech)
+        .all(|character| world.plan.is_prompt(character));
+    for code in &visit.errors {
+        let allowed = match code {
+            Code::Timeout => visit.mute || visit.finished || !prompt,
+            Code::SlowReader => !world.plan.is_roomy() || visit.stopped,
+            Code::Malformed | Code::Unauthorized | Code::Conflict => false,
+            Code::Forbidden => !world.plan.publish_everyone,
+            Code::NotFound | Code::TooLarge | Code::TooMany | Code::Unavailable => true,
+        };
+        assert!(allowed, "visit {} was told {code:?}", visit.id);
+    }
+}
+
+/// How many gaps were told.
+pub(crate) fn count_gaps(world: &World) -> usize {
+    let views = world.visits.iter().flat_map(|visit| &visit.rooms);
+    let items = views.flat_map(|view| view.stays()).flat_map(|stay| &stay.items);
+    items.filter(|item| matches!(item, Item::Gap(..) | Item::GapOf(_))).count()
+}
+
+/// What is left where nothing should be.
+pub(crate) fn leftovers(world: &World) -> String {
+    let holdings: Vec<_> = world
+        .workers
+        .iter()
+        .map(|worker| (worker.shard.holdings(), worker.shard.next_deadline()))
+        .collect();
+    let open = world.network.links.iter().filter(|link| link.server != ServerEnd::Gone);
+    let open: Vec<&Link> = open.collect();
+    format!("something is left behind: {holdings:?} {open:?}")
+}

@@ -1,0 +1,243 @@
+//! What one run is like.
+//!
+//! Owns the parameters that a seed draws: how many shards and clients, what they are like, how
+//! tight the bounds are, how the time passes. Never changes during the run.
+
+use corebeat::base::limits::Limits;
+use corebeat::chat::heartbeat::HeartbeatPolicy;
+
+use super::dice::Dice;
+
+/// The rooms that clients use, the room `*` first.
+pub(crate) const ROOMS: [&str; 6] = ["*", "lobby", "tea", "den", "attic", "日本"];
+/// The index of the room `*`.
+pub(crate) const EVERYONE: usize = 0;
+/// The names that clients go by. Fewer than clients, so that some share one.
+pub(crate) const USERS: [&str; 8] = ["ann", "bob", "cat", "dan", "eve", "fay", "gus", "Jürgen"];
+
+/// What a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speech {
+    Native,
+    NativeCrc,
+    Text,
+}
+
+/// How a client behaves. Chances are per mille and round.
+#[derive(Clone, Debug)]
+pub(crate) struct Character {
+    pub(crate) speech: Speech,
+    /// To ask for something.
+    pub(crate) wish: u32,
+    /// Requests asked for in one go.
+    pub(crate) pipeline: usize,
+    /// Bytes written at once, at most.
+    pub(crate) write_max: usize,
+    /// Bytes read at once, at most.
+    pub(crate) read_max: usize,
+    /// To stop reading for a while.
+    pub(crate) stop: u32,
+    /// Longest such while.
+    pub(crate) stop_ms: u64,
+    /// To hang up, in one way or another.
+    pub(crate) vanish: u32,
+    /// To fall silent for good.
+    pub(crate) mute: u32,
+    /// To send what is not allowed.
+    pub(crate) hostile: u32,
+    /// Of a message to be told to its sender too.
+    pub(crate) echo: u32,
+    /// Of a request to carry a ref.
+    pub(crate) reference: u32,
+    /// Of a wish to be a leave that is followed by a join.
+    pub(crate) hop: u32,
+    /// Longest body.
+    pub(crate) body_max: usize,
+}
+
+/// How a run ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finale {
+    /// The clients hang up one after the other, each in its way.
+    Leave,
+    /// The server drains while all is quiet.
+    DrainAtRest,
+    /// The server drains in the middle of the storm.
+    DrainInStorm,
+}
+
+/// The parameters of one run.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) shards: u16,
+    pub(crate) clients: Vec<Character>,
+    /// How many of [`ROOMS`] are used.
+    pub(crate) rooms: usize,
+    pub(crate) limits: Limits,
+    pub(crate) policy: HeartbeatPolicy,
+    pub(crate) publish_everyone: bool,
+    /// Letters that fit between two shards.
+    pub(crate) mailbox_capacity: usize,
+    /// Of a letter to be held up on its way.
+    pub(crate) slow_mail: u32,
+    /// Rounds that it is held up at most.
+    pub(crate) slow_mail_rounds: u64,
+    /// Bytes of each direction that the kernel holds, at least and at most.
+    pub(crate) kernel_bytes: (usize, usize),
+    /// Of a shard that has something to do to have its turn in a round.
+    pub(crate) turn: u32,
+    /// Of a shard that has nothing to do to have one all the same.
+    pub(crate) spurious_turn: u32,
+    /// Of a shard to be held up for a while.
+    pub(crate) starve: u32,
+    /// Of the clock to jump, and how far.
+    pub(crate) jump: u32,
+    pub(crate) jump_ms: u64,
+    /// Of a call that names a connection which is gone.
+    pub(crate) stale_call: u32,
+    /// Rounds of the storm.
+    pub(crate) rounds: u64,
+    pub(crate) finale: Finale,
+}
+
+impl Plan {
+    /// The plan of `seed`.
+    pub(crate) fn draw(seed: u64) -> Plan {
+        let mut dice = Dice::new(seed ^ 0x5EED_0F0A_11D1_CE5A);
+        let dice = &mut dice;
+        let policy = draw_policy(dice);
+        let limits = draw_limits(dice);
+        let count = dice.within(4..=18);
+        let calm = dice.chance(250);
+        let kernel_bytes = dice.pick(&[(1, 64), (16, 512), (256, 4_096), (8_192, 65_536)]);
+        let body_max = longest_body(&limits, kernel_bytes.0);
+        let clients = (0..count).map(|_| draw_character(dice, &policy, body_max, calm)).collect();
+        let slow = dice.chance(500);
+        Plan {
+            seed,
+            shards: dice.pick(&[1, 2, 2, 2, 3, 3, 4, 5]),
+            clients,
+            rooms: dice.within(2..=ROOMS.len()),
+            limits,
+            policy,
+            publish_everyone: dice.chance(700),
+            mailbox_capacity: dice.pick(&[1, 2, 4, 4, 16, 4_096, 4_096, 4_096]),
+            slow_mail: if slow { dice.pick(&[20, 200, 500]) } else { 0 },
+            slow_mail_rounds: dice.pick(&[5, 20, 60]),
+            kernel_bytes,
+            turn: dice.pick(&[300, 600, 900, 1_000]),
+            spurious_turn: dice.pick(&[0, 0, 50, 500]),
+            starve: dice.pick(&[0, 0, 0, 2]),
+            jump: dice.pick(&[0, 0, 2]),
+            jump_ms: dice.pick(&[2_000, 20_000, 200_000]),
+            stale_call: dice.pick(&[0, 20, 200]),
+            rounds: dice.number(200..=900),
+            finale: dice.pick(&[
+                Finale::Leave,
+                Finale::Leave,
+                Finale::Leave,
+                Finale::DrainAtRest,
+                Finale::DrainInStorm,
+            ]),
+        }
+    }
+
+    /// Whether `character` gets a ping in time and answers it: nothing slow lies on the way.
+    pub(crate) fn is_prompt(&self, character: &Character) -> bool {
+        self.kernel_bytes.0 >= 256 && character.read_max >= 1_000
+    }
+
+    /// Whether nobody's outbox can grow to its bound, unless its owner stops reading.
+    pub(crate) fn is_roomy(&self) -> bool {
+        let fast =
+            |character: &Character| character.read_max >= 100_000 && character.body_max <= 300;
+        self.limits.max_outbound == Limits::default().max_outbound
+            && self.kernel_bytes.0 >= 8_192
+            && self.clients.iter().all(fast)
+    }
+
+    /// Whether the clock never jumps and no shard is held up.
+    pub(crate) fn steady(&self) -> bool {
+        self.jump == 0 && self.starve == 0
+    }
+}
+
+fn draw_policy(dice: &mut Dice) -> HeartbeatPolicy {
+    let (interval_s, timeout_s) = dice.pick(&[(2, 6), (3, 9), (5, 10), (30, 90)]);
+    HeartbeatPolicy { interval_s, timeout_s, shortest_s: 2, longest_s: 60 }
+}
+
+fn draw_limits(dice: &mut Dice) -> Limits {
+    let default = Limits::default();
+    let mut limits = Limits {
+        max_connections: 64,
+        handshake_timeout_ms: dice.pick(&[3_000, 10_000]),
+        text_idle_timeout_ms: dice.pick(&[4_000, 300_000]),
+        max_frame: dice.pick(&[1_024, 4_096, 65_536]),
+        ..default
+    };
+    let mut tighten = |limit: &mut usize, choices: &[usize]| {
+        if dice.chance(350) {
+            *limit = dice.pick(choices);
+        }
+    };
+    tighten(&mut limits.max_outbound, &[2_048, 4_096, 16_384]);
+    tighten(&mut limits.fan_out_budget, &[4, 7, 20, 50]);
+    tighten(&mut limits.timer_budget, &[1, 2, 5]);
+    tighten(&mut limits.max_mail_staged, &[1, 4, 16]);
+    tighten(&mut limits.max_room_queue, &[1, 3, 8]);
+    tighten(&mut limits.presence_max, &[1, 3, 5]);
+    tighten(&mut limits.max_rooms_per_connection, &[1, 2, 3]);
+    tighten(&mut limits.max_rooms, &[2, 3]);
+    limits
+}
+
+fn draw_character(
+    dice: &mut Dice,
+    policy: &HeartbeatPolicy,
+    longest_body: usize,
+    calm: bool,
+) -> Character {
+    // Whoever stops reading answers no ping. It must not be long enough for a time-out.
+    let spare_ms = u64::from(policy.timeout_s - policy.interval_s) * 1_000 / 4;
+    let dribbles = dice.chance(250);
+    let body_max = if dribbles { 24 } else { dice.pick(&[8, 40, 300, longest_body]) };
+    let sometimes = |dice: &mut Dice, share: u32, value: u32| {
+        if !calm && dice.chance(share) { value } else { 0 }
+    };
+    Character {
+        speech: dice.pick(&[
+            Speech::Native,
+            Speech::Native,
+            Speech::Native,
+            Speech::NativeCrc,
+            Speech::Text,
+            Speech::Text,
+        ]),
+        wish: dice.pick(&[5, 30, 100, 200]),
+        pipeline: dice.pick(&[1, 2, 8]),
+        write_max: if dribbles { dice.pick(&[1, 3]) } else { 100_000 },
+        read_max: dice.pick(&[40, 1_000, 100_000, 100_000]),
+        stop: sometimes(dice, 300, 10),
+        stop_ms: spare_ms,
+        vanish: sometimes(dice, 500, 8),
+        mute: sometimes(dice, 150, 4),
+        hostile: sometimes(dice, 150, 6),
+        echo: dice.pick(&[0, 200, 1_000]),
+        reference: dice.pick(&[1_000, 900, 500]),
+        hop: dice.pick(&[20, 100, 300]),
+        body_max: body_max.min(longest_body),
+    }
+}
+
+/// The longest body worth sending: a longer one would not be through before the time-out, or
+/// would overflow the outbox of every member at once.
+fn longest_body(limits: &Limits, kernel_bytes: usize) -> usize {
+    let through = match kernel_bytes {
+        ..16 => 24,
+        16..8_192 => 300,
+        8_192.. => usize::MAX,
+    };
+    through.min(limits.max_frame).min(limits.max_outbound / 3)
+}

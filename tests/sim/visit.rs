@@ -1,0 +1,260 @@
+//! One connection from its client's side.
+//!
+//! Owns what the client has still to write, what it has read and not understood yet, and all that
+//! it asked and was told. Knows nothing of the server but the bytes that came. How frames are read
+//! is in `frames`, how lines are in `lines`.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use corebeat::base::time::Mono;
+use corebeat::wire::message::{Code, Heartbeat, Request};
+use corebeat::wire::native;
+
+use super::ledger::{Ledger, MessageId, VisitId};
+use super::network::{Link, LinkId};
+use super::plan::{EVERYONE, ROOMS, Speech};
+use super::stay::RoomView;
+
+/// What a ref stands for.
+#[derive(Debug)]
+pub(crate) enum Wish {
+    /// The move of this number in this room.
+    Join(usize, usize),
+    Leave(usize, usize),
+    /// These messages, of which at most one is delivered.
+    Publish(Vec<MessageId>),
+    Who(usize),
+    /// Something that is answered with ERROR, by one of these codes.
+    Refusal(&'static [Code]),
+}
+
+/// A request with a ref, and how often it was sent and answered.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) wish: Wish,
+    pub(crate) requests: u32,
+    pub(crate) answers: u32,
+    /// The place that it was told.
+    pub(crate) spot: Option<(u32, u64)>,
+    /// Answers without the flag `duplicate`.
+    pub(crate) firsts: u32,
+}
+
+/// A roster that was told.
+#[derive(Debug)]
+pub(crate) struct Roster {
+    pub(crate) room: usize,
+    pub(crate) total: u32,
+    pub(crate) users: Vec<String>,
+}
+
+/// One connection from its client's side.
+#[derive(Debug)]
+pub(crate) struct Visit {
+    pub(crate) id: VisitId,
+    pub(crate) link: LinkId,
+    pub(crate) speech: Speech,
+    /// The name that the server calls it.
+    pub(crate) user: String,
+    pub(crate) welcomed: bool,
+    pub(crate) timeout_ms: u64,
+    outgoing: VecDeque<u8>,
+    written: u64,
+    pub(crate) inbox: Vec<u8>,
+    pub(crate) last_ref: u32,
+    pub(crate) asked: BTreeMap<u32, Asked>,
+    pub(crate) rooms: Vec<RoomView>,
+    /// Bytes that are to come back.
+    pub(crate) echoes: VecDeque<Vec<u8>>,
+    /// Pings of its own that were not answered, by number.
+    pub(crate) pings: Vec<Heartbeat>,
+    pub(crate) rosters: Vec<Roster>,
+    /// Questions of who is in a room that were refused, because too much was under way.
+    pub(crate) unasked: usize,
+    /// Codes of errors about the connection, or about a request with ref 0.
+    pub(crate) errors: Vec<Code>,
+    /// It was told that the server goes away.
+    pub(crate) told_to_go: bool,
+    /// It was greeted before the drain began, and is to be told.
+    pub(crate) must_be_told: bool,
+    /// It does not answer any more.
+    pub(crate) mute: bool,
+    /// It sent what is not allowed.
+    pub(crate) hostile: bool,
+    /// It never spoke a dialect that is served.
+    pub(crate) foreign: bool,
+    /// It stopped reading for a while at some time.
+    pub(crate) stopped: bool,
+    /// It said goodbye, hung up or saw the end.
+    pub(crate) over: bool,
+    /// It will send no more requests.
+    pub(crate) finished: bool,
+    /// When it last put something into its outgoing queue.
+    pub(crate) spoke_at: Mono,
+    pub(crate) received: u64,
+}
+
+impl Visit {
+    /// A connection that has not said hello.
+    pub(crate) fn new(id: VisitId, link: LinkId, speech: Speech, now: Mono) -> Visit {
+        Visit {
+            id,
+            link,
+            speech,
+            user: String::new(),
+            welcomed: false,
+            timeout_ms: 0,
+            outgoing: VecDeque::new(),
+            written: 0,
+            inbox: Vec::new(),
+            last_ref: 0,
+            asked: BTreeMap::new(),
+            rooms: std::iter::repeat_with(RoomView::default).take(ROOMS.len()).collect(),
+            echoes: VecDeque::new(),
+            pings: Vec::new(),
+            rosters: Vec::new(),
+            unasked: 0,
+            errors: Vec::new(),
+            told_to_go: false,
+            must_be_told: false,
+            mute: false,
+            hostile: false,
+            foreign: false,
+            stopped: false,
+            over: false,
+            finished: false,
+            spoke_at: now,
+            received: 0,
+        }
+    }
+
+    /// Whether it speaks lines.
+    pub(crate) fn is_text(&self) -> bool {
+        self.speech == Speech::Text
+    }
+
+    /// Bytes that are still to be written.
+    pub(crate) fn unwritten(&self) -> usize {
+        self.outgoing.len()
+    }
+
+    /// Puts one whole message into the outgoing queue.
+    pub(crate) fn say(&mut self, bytes: &[u8], link: &mut Link, now: Mono) {
+        self.outgoing.extend(bytes);
+        link.expect_message_end(self.written + self.outgoing.len() as u64);
+        self.spoke_at = now;
+    }
+
+    /// Puts bytes that make no message into the outgoing queue.
+    pub(crate) fn babble(&mut self, bytes: &[u8]) {
+        self.outgoing.extend(bytes);
+        self.hostile = true;
+    }
+
+    /// Asks for something in native frames.
+    pub(crate) fn ask(&mut self, request: &Request<'_>, link: &mut Link, now: Mono) {
+        let mut frame = Vec::new();
+        native::encode_request(&mut frame, request, self.speech == Speech::NativeCrc);
+        self.say(&frame, link, now);
+    }
+
+    /// Says a line.
+    pub(crate) fn type_line(&mut self, line: &str, link: &mut Link, now: Mono) {
+        self.say(format!("{line}\n").as_bytes(), link, now);
+    }
+
+    /// Writes at most `most` bytes of the outgoing queue.
+    pub(crate) fn write(&mut self, link: &mut Link, most: usize) {
+        let count = most.min(self.outgoing.len());
+        let taken = link.client_write(&self.outgoing.make_contiguous()[..count]);
+        self.outgoing.drain(..taken);
+        self.written += taken as u64;
+    }
+
+    /// A ref for `wish`, or none where `reference` is false.
+    pub(crate) fn note(&mut self, wish: Wish, reference: bool) -> u32 {
+        if !reference {
+            return 0;
+        }
+        self.last_ref += 1;
+        let asked = Asked { wish, requests: 1, answers: 0, spot: None, firsts: 0 };
+        self.asked.insert(self.last_ref, asked);
+        self.last_ref
+    }
+
+    /// Whether, as far as it knows, it is a member of a room. Nobody is one of the room `*`.
+    pub(crate) fn is_in(&self, room: usize) -> Option<bool> {
+        if !self.welcomed || room == EVERYONE {
+            return Some(false);
+        }
+        let view = &self.rooms[room];
+        if self.is_text() { Some(view.stay.is_some()) } else { view.is_member() }
+    }
+
+    /// Whether every request was answered.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.asked.values().all(|asked| asked.answers == asked.requests)
+            && self.echoes.is_empty()
+            && self.pings.is_empty()
+    }
+
+    /// Understands what has arrived; returns the heartbeats that are to be answered.
+    pub(crate) fn understand(&mut self, ledger: &mut Ledger, round: u64) -> Vec<Heartbeat> {
+        if self.speech == Speech::Text {
+            self.read_lines(ledger, round);
+            Vec::new()
+        } else {
+            self.read_frames(ledger, round)
+        }
+    }
+
+    /// The server greeted it.
+    pub(crate) fn welcome(&mut self, user: &str, round: u64, ledger: &mut Ledger) {
+        assert!(!self.welcomed, "it was welcomed twice");
+        self.welcomed = true;
+        self.rename(user, ledger);
+        // Everybody is in the room `*`.
+        self.rooms[EVERYONE].begin_blind(Some(round));
+    }
+
+    /// The server calls it by another name from now on.
+    pub(crate) fn rename(&mut self, user: &str, ledger: &mut Ledger) {
+        let names = &mut ledger.names[self.id];
+        if !names.iter().any(|name| name == user) {
+            names.push(user.to_owned());
+        }
+        self.user = user.to_owned();
+    }
+
+    /// A direct message came.
+    pub(crate) fn letter(&self, from: &str, number: usize, ledger: &mut Ledger) {
+        let names = ledger.names[self.id].clone();
+        let letter = &mut ledger.letters[number];
+        assert!(names.contains(&letter.user), "a letter to {} came to {names:?}", letter.user);
+        assert!(!letter.received_by.contains(&self.id), "letter {number} came twice");
+        letter.received_by.push(self.id);
+        let sender = letter.visit;
+        assert!(ledger.goes_by(sender, from), "letter {number} came from {from}");
+    }
+
+    /// Presence of a room was told.
+    pub(crate) fn presence(&mut self, room: usize, user: &str, here: bool) {
+        let view = &mut self.rooms[room];
+        view.current();
+        view.total = None;
+        view.users.insert(user.to_owned(), here);
+    }
+
+    /// Only the total of a room was told.
+    pub(crate) fn crowd(&mut self, room: usize) {
+        let view = &mut self.rooms[room];
+        view.current();
+        view.users.clear();
+    }
+}
+
+/// The index of a room's name.
+pub(crate) fn room_index(name: &str) -> usize {
+    let index = ROOMS.iter().position(|room| *room == name);
+    index.unwrap_or_else(|| panic!("nobody ever asked for the room {name:?}"))
+}

@@ -1,0 +1,318 @@
+//! What a client asks for.
+//!
+//! Owns the choice of the next request and its record in the visit and the ledger. Native clients
+//! count their refs; text clients type lines.
+
+use corebeat::base::ids::{Epoch, NodeId, Ref, Seq};
+use corebeat::base::time::Now;
+use corebeat::wire::message::{Code, Heartbeat, Hello, Request};
+use corebeat::wire::native;
+
+use super::dice::Dice;
+use super::ledger::Ledger;
+use super::network::Link;
+use super::plan::{Character, EVERYONE, Plan, ROOMS, Speech, USERS};
+use super::visit::{Visit, Wish};
+
+/// One client about to ask for something.
+pub(crate) struct Wisher<'a> {
+    pub(crate) visit: &'a mut Visit,
+    pub(crate) link: &'a mut Link,
+    pub(crate) ledger: &'a mut Ledger,
+    pub(crate) dice: &'a mut Dice,
+    pub(crate) plan: &'a Plan,
+    pub(crate) character: &'a Character,
+    pub(crate) round: u64,
+    pub(crate) now: Now,
+}
+
+impl Wisher<'_> {
+    /// Says hello as `user`, who may be nobody in particular.
+    pub(crate) fn greet(&mut self, user: &str) {
+        self.ledger.names[self.visit.id].push(user.to_owned());
+        if self.visit.speech == Speech::Text {
+            if user.is_empty() {
+                let line = self.dice.pick(&["hello", "/who", "/help", ""]);
+                if line == "hello" { self.type_message() } else { self.line(line) }
+            } else {
+                self.line(&format!("/nick {user}"));
+            }
+            return;
+        }
+        let session = u64::from(self.dice.chance(30));
+        let heartbeat_s = self.dice.pick(&[0, 0, 0, 1, 4, 1_000]);
+        self.request(&Request::Hello(Hello {
+            version: native::VERSION,
+            heartbeat_s,
+            session,
+            resume_key: 0,
+            user,
+            token: "",
+            crc: self.visit.speech == Speech::NativeCrc,
+        }));
+    }
+
+    /// Asks for something.
+    pub(crate) fn wish(&mut self) {
+        if self.visit.speech == Speech::Text {
+            self.type_something();
+        } else {
+            self.ask_something();
+        }
+    }
+
+    fn ask_something(&mut self) {
+        if self.dice.chance(self.character.hop) {
+            return self.hop();
+        }
+        match self.dice.within(0..=99) {
+            0..=11 => {
+                let (room, reference) = (self.any_room(), self.dice_reference());
+                self.join(room, reference);
+            }
+            12..=17 => {
+                let (room, reference) = (self.joined_room(), self.dice_reference());
+                self.leave(room, reference);
+            }
+            18..=79 => self.publish(),
+            80..=83 => self.repeat(),
+            84..=87 => {
+                let room = self.any_room();
+                self.who(room);
+            }
+            88..=91 => {
+                let length = self.dice.within(0..=self.character.body_max.min(200));
+                let bytes = self.dice.bytes(length);
+                self.request(&Request::Echo(&bytes));
+                self.visit.echoes.push_back(bytes);
+            }
+            92..=95 => self.ping(),
+            _ => self.ask_in_vain(),
+        }
+    }
+
+    fn request(&mut self, request: &Request<'_>) {
+        self.visit.ask(request, self.link, self.now.mono);
+    }
+
+    fn line(&mut self, line: &str) {
+        self.visit.type_line(line, self.link, self.now.mono);
+    }
+
+    fn dice_reference(&mut self) -> bool {
+        self.dice.chance(self.character.reference)
+    }
+
+    fn any_room(&mut self) -> usize {
+        self.dice.within(EVERYONE + 1..=self.plan.rooms - 1)
+    }
+
+    /// A room in which the client means to be, if there is one.
+    fn joined_room(&mut self) -> usize {
+        let wanted: Vec<usize> =
+            (0..self.plan.rooms).filter(|room| self.visit.rooms[*room].is_wanted()).collect();
+        if wanted.is_empty() { self.any_room() } else { self.dice.pick(&wanted) }
+    }
+
+    /// Leaves and joins again before the answer can be there.
+    fn hop(&mut self) {
+        let room = self.joined_room();
+        for _ in 0..self.dice.within(1..=3) {
+            let reference = self.dice_reference();
+            self.leave(room, reference);
+            if self.dice.chance(300) {
+                self.publish_in(room, true);
+            }
+            self.join(room, true);
+        }
+    }
+
+    /// Joins a room, as a member already or not.
+    pub(crate) fn join(&mut self, room: usize, reference: bool) {
+        // Two requests without a ref, one after the other, would leave too much unknown.
+        let reference = reference || self.visit.rooms[room].moves.iter().any(|m| m.reference == 0);
+        let notify = self.dice.chance(600);
+        let number = self.visit.rooms[room].moves.len();
+        let reference = self.visit.note(Wish::Join(room, number), reference);
+        self.visit.rooms[room].request(true, notify, reference);
+        let (epoch, since) = (Epoch(0), Seq(0));
+        let (reference, room) = (Ref(reference), ROOMS[room]);
+        self.request(&Request::Join { reference, epoch, since, room, notify });
+    }
+
+    /// Leaves a room.
+    pub(crate) fn leave(&mut self, room: usize, reference: bool) {
+        let number = self.visit.rooms[room].moves.len();
+        let reference = self.visit.note(Wish::Leave(room, number), reference);
+        self.visit.rooms[room].request(false, false, reference);
+        self.request(&Request::Leave { reference: Ref(reference), room: ROOMS[room] });
+    }
+
+    fn publish(&mut self) {
+        let room = match self.dice.within(0..=19) {
+            0 => EVERYONE,
+            1..=3 => self.any_room(),
+            _ => self.joined_room(),
+        };
+        let reference = self.dice_reference();
+        self.publish_in(room, reference);
+    }
+
+    fn publish_in(&mut self, room: usize, reference: bool) {
+        let echo = self.dice.chance(self.character.echo);
+        let longest = self.character.body_max.min(self.plan.limits.max_frame - 40);
+        let length = self.dice.within(0..=longest);
+        let padding = self.dice.bytes(length);
+        let reference = self.visit.note(Wish::Publish(Vec::new()), reference);
+        let place = (self.visit.id, Some(room));
+        let id = self.ledger.publish(place, (reference, echo), &padding, self.round);
+        if let Some(asked) = self.visit.asked.get_mut(&reference) {
+            asked.wish = Wish::Publish(vec![id]);
+        }
+        let body = self.ledger.messages[id].body.clone();
+        let (reference, room) = (Ref(reference), ROOMS[room]);
+        self.request(&Request::Publish { reference, room, body: &body, echo });
+    }
+
+    /// Sends an earlier request again, with another body, so that a delivery would be seen.
+    fn repeat(&mut self) {
+        let earlier = 1 + self.dice.within(0..=5) as u32;
+        let reference = self.visit.last_ref.saturating_sub(earlier);
+        let Some(asked) = self.visit.asked.get_mut(&reference) else {
+            return;
+        };
+        let Wish::Publish(ids) = &mut asked.wish else {
+            return;
+        };
+        let (room, echo) = {
+            let first = &self.ledger.messages[ids[0]];
+            (first.room, first.echo)
+        };
+        let place = (self.visit.id, room);
+        let id = self.ledger.publish(place, (reference, echo), b"again", self.round);
+        ids.push(id);
+        asked.requests += 1;
+        let body = self.ledger.messages[id].body.clone();
+        let room = ROOMS[room.expect("native clients name the room")];
+        self.request(&Request::Publish { reference: Ref(reference), room, body: &body, echo });
+    }
+
+    /// Asks who is in a room.
+    pub(crate) fn who(&mut self, room: usize) {
+        let reference = Ref(self.visit.note(Wish::Who(room), true));
+        self.request(&Request::Who { reference, room: ROOMS[room] });
+    }
+
+    fn ping(&mut self) {
+        let seq = self.dice.bits() as u32;
+        let ping = Heartbeat { node: NodeId(0), time_ms: self.dice.bits(), status: 0, seq };
+        self.visit.pings.push(ping);
+        self.request(&Request::Ping(ping));
+    }
+
+    /// Asks for what is refused without harm.
+    fn ask_in_vain(&mut self) {
+        let choice = self.dice.within(0..=6);
+        let codes: &'static [Code] = match choice {
+            0..=2 => &[Code::Unavailable],
+            3 => &[Code::Malformed],
+            _ => &[Code::Forbidden],
+        };
+        let reference = Ref(self.visit.note(Wish::Refusal(codes), true));
+        let (epoch, since, notify) = (Epoch(0), Seq(0), false);
+        let request = match choice {
+            0 => Request::Direct { reference, user: "ann", body: b"psst" },
+            1 => Request::History { reference, room: "tea", since, limit: 10 },
+            2 => Request::Join { reference, epoch, since: Seq(3), room: "tea", notify },
+            3 => Request::Join { reference, epoch, since, room: "a b", notify },
+            4 => Request::Join { reference, epoch, since, room: "*", notify },
+            5 => Request::Who { reference, room: "$all" },
+            _ => Request::Publish { reference, room: "$all", body: b"m", echo: true },
+        };
+        self.request(&request);
+    }
+
+    fn type_something(&mut self) {
+        if self.dice.chance(self.character.hop) {
+            let room = self.any_room();
+            self.line("/leave");
+            return self.type_join(room);
+        }
+        match self.dice.within(0..=99) {
+            0..=9 => {
+                let room = self.any_room();
+                self.type_join(room);
+            }
+            10..=14 => self.line("/leave"),
+            15..=19 => {
+                let user = self.dice.pick(&USERS);
+                self.ledger.names[self.visit.id].push(user.to_owned());
+                self.line(&format!("/nick {user}"));
+            }
+            20..=25 => {
+                let user = self.dice.pick(&USERS);
+                self.write_letter(user);
+            }
+            26..=29 => self.line("/who"),
+            30..=33 => self.type_ping(),
+            34 => self.line("/help"),
+            35 => self.line("/history 3"),
+            _ => self.type_message(),
+        }
+    }
+
+    fn type_join(&mut self, room: usize) {
+        self.line(&format!("/join {}", ROOMS[room]));
+    }
+
+    /// Types a message for the current room.
+    fn type_message(&mut self) {
+        let longest = self.character.body_max.min(self.plan.limits.max_frame - 40);
+        let padding = vec![b'x'; self.dice.within(0..=longest)];
+        let place = (self.visit.id, None);
+        let id = self.ledger.publish(place, (0, false), &padding, self.round);
+        let line = String::from_utf8(self.ledger.messages[id].body.clone()).expect("it is ASCII");
+        self.line(&line);
+    }
+
+    /// Types a direct message.
+    pub(crate) fn write_letter(&mut self, user: &str) -> usize {
+        let number = self.ledger.write_letter(self.visit.id, user);
+        let body = String::from_utf8(self.ledger.letters[number].body.clone()).expect("ASCII");
+        self.line(&format!("/msg {user} {body}"));
+        number
+    }
+
+    /// Types `/ping`, which also shows that the client is there.
+    pub(crate) fn type_ping(&mut self) {
+        self.visit.pings.push(Heartbeat::default());
+        self.line("/ping");
+    }
+
+    /// Types `/who`.
+    pub(crate) fn type_who(&mut self) {
+        self.line("/who");
+    }
+
+    /// Sends what no dialect allows.
+    pub(crate) fn misbehave(&mut self) {
+        let nonsense: &[u8] = match self.dice.within(0..=6) {
+            0 => b"\xFB\x12\0\0\xFF\xFF\xFF\xFF",
+            1 => b"\xFB\x7F\0\0\0\0\0\0",
+            2 => b"\xFB\x01\0\0\0\0\0\x03\x01\0\0",
+            3 => b"\xFB\x05\0\x01\0\0\0\0nope",
+            4 => b"\xFF\xFE\n",
+            5 => b"\xFB\x10\0\0\0\0\0\x02\0\0",
+            _ => b"\xC3\n/nick bob\n/quit\n",
+        };
+        self.ledger.names[self.visit.id].push("bob".to_owned());
+        self.visit.babble(nonsense);
+        if self.dice.chance(500) {
+            let length = self.dice.within(1..=3_000);
+            let mut bytes = self.dice.bytes(length);
+            // Whole lines of it might be taken for messages.
+            bytes.iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = 0xFF);
+            self.visit.babble(&bytes);
+        }
+    }
+}

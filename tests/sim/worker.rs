@@ -1,0 +1,319 @@
+//! One shard and the turn that a worker takes with it.
+//!
+//! Owns the slab of sockets, which reuses slots last in, first out, and the generations. Does what
+//! the shell does and nothing else: it reads the clock once, serves sockets, mail and timers,
+//! posts, flushes and closes last. It sleeps unless it has a reason not to, so that a deadline or a
+//! connection that the heart forgets to mention stays forgotten.
+
+use std::io::IoSlice;
+
+use corebeat::base::counters::CloseReason;
+use corebeat::base::ids::{ConnId, NodeId, ShardId};
+use corebeat::base::time::{Mono, Now};
+use corebeat::chat::config::ShardConfig;
+use corebeat::chat::shard::{Progress, Shard, Verdict};
+use slab::Slab;
+
+use super::dice::Dice;
+use super::mailroom::Mailroom;
+use super::network::{Arrived, LinkId, Network};
+use super::plan::Plan;
+
+/// A turn after more than this long is one of a worker that was held up.
+const HELD_UP_MS: u64 = 400;
+
+struct Socket {
+    conn: ConnId,
+    link: LinkId,
+    /// The heart does not want its input.
+    paused: bool,
+    /// The kernel took no more.
+    blocked: bool,
+    /// It failed; the slot is given back in the last phase.
+    failed: bool,
+}
+
+/// What a turn works with.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) network: &'a mut Network,
+    pub(crate) mailroom: &'a mut Mailroom,
+    pub(crate) dice: &'a mut Dice,
+    pub(crate) round: u64,
+    pub(crate) now: Now,
+}
+
+/// One shard and its sockets.
+pub(crate) struct Worker {
+    pub(crate) shard: Shard,
+    id: usize,
+    sockets: Slab<Socket>,
+    generation: u32,
+    /// Connections that are gone, for calls that come too late.
+    past: Vec<ConnId>,
+    stale_call: u32,
+    /// The last turn left something for the next one.
+    busy: bool,
+    last_turn: Mono,
+    /// When it was last held up.
+    pub(crate) disturbed_at: Mono,
+    /// When it may have its next turn.
+    pub(crate) starved_until: Mono,
+    pub(crate) bytes_read: u64,
+    pub(crate) bytes_written: u64,
+    pub(crate) opened: u64,
+}
+
+impl Worker {
+    /// A worker of `plan` without connections.
+    pub(crate) fn new(plan: &Plan, id: u16, now: Now) -> Worker {
+        let config = ShardConfig {
+            shard: ShardId(id),
+            shards: plan.shards,
+            node: NodeId(7),
+            limits: plan.limits,
+            heartbeat: plan.policy,
+            seed: plan.seed.wrapping_mul(31).wrapping_add(u64::from(id)),
+            secret: [plan.seed, !plan.seed],
+            publish_everyone: plan.publish_everyone,
+        };
+        Worker {
+            shard: Shard::new(config, now),
+            id: usize::from(id),
+            sockets: Slab::new(),
+            generation: 0,
+            past: Vec::new(),
+            stale_call: plan.stale_call,
+            busy: false,
+            last_turn: now.mono,
+            disturbed_at: now.mono,
+            starved_until: Mono(0),
+            bytes_read: 0,
+            bytes_written: 0,
+            opened: 0,
+        }
+    }
+
+    /// Whether it has a reason to wake up.
+    pub(crate) fn is_awake(
+        &self,
+        network: &Network,
+        mailroom: &Mailroom,
+        round: u64,
+        now: Now,
+    ) -> bool {
+        self.busy
+            || !network.backlogs[self.id].is_empty()
+            || mailroom.has_mail(self.id, round)
+            || self.shard.next_deadline().is_some_and(|deadline| deadline <= now.mono)
+            || self.sockets.iter().any(|(_, socket)| {
+                let link = &network.links[socket.link];
+                (!socket.paused && link.readable()) || (socket.blocked && link.writable())
+            })
+    }
+
+    /// Whether it had its turns in time lately.
+    pub(crate) fn is_attentive(&self, now: Now) -> bool {
+        now.mono.since_ms(self.last_turn) <= HELD_UP_MS || !self.may_be_late(now)
+    }
+
+    fn may_be_late(&self, now: Now) -> bool {
+        self.shard.next_deadline().is_some_and(|deadline| deadline <= now.mono)
+    }
+
+    /// Whether nothing but time can wake it.
+    pub(crate) fn is_quiet(&self, network: &Network, mailroom: &Mailroom, now: Now) -> bool {
+        !self.is_awake(network, mailroom, u64::MAX, now)
+    }
+
+    /// What keeps it awake.
+    pub(crate) fn unrest(&self) -> String {
+        let (deadline, holdings) = (self.shard.next_deadline(), self.shard.holdings());
+        format!("busy: {}, {deadline:?}, {holdings:?} {}", self.busy, self.shard.counters())
+    }
+
+    /// Starts the drain. A listener is emptied before it is closed.
+    pub(crate) fn drain(&mut self, around: &mut Surroundings<'_>) {
+        while !around.network.backlogs[self.id].is_empty() {
+            self.accept(around);
+        }
+        self.busy = true;
+        self.shard.drain("maintenance", around.now);
+    }
+
+    /// One turn.
+    pub(crate) fn turn(&mut self, around: &mut Surroundings<'_>) {
+        let now = around.now;
+        if now.mono.since_ms(self.last_turn) > HELD_UP_MS {
+            self.disturbed_at = now.mono;
+        }
+        self.last_turn = now.mono;
+        self.busy = self.shard.retry_mail() == Progress::More;
+        self.accept(around);
+        self.serve_sockets(around);
+        self.call_the_dead(around);
+        self.take_mail(around);
+        self.busy |= self.shard.expire(now) == Progress::More;
+        self.busy |= self.shard.fan_out(now) == Progress::More;
+        self.post(around);
+        self.flush(around);
+        self.close(around);
+    }
+
+    fn accept(&mut self, around: &mut Surroundings<'_>) {
+        while let Some(link) = around.network.backlogs[self.id].pop_front() {
+            let entry = self.sockets.vacant_entry();
+            self.generation += 1;
+            let conn = ConnId::new(entry.key(), self.generation);
+            entry.insert(Socket { conn, link, paused: false, blocked: false, failed: false });
+            self.opened += 1;
+            around.network.links[link].opened_at = around.now.mono;
+            around.network.links[link].heard_at = around.now.mono;
+            self.shard.open(conn, around.now);
+            if around.dice.chance(300) {
+                break;
+            }
+        }
+    }
+
+    fn serve_sockets(&mut self, around: &mut Surroundings<'_>) {
+        let slots: Vec<usize> = self.sockets.iter().map(|(slot, _)| slot).collect();
+        for index in around.dice.order(slots.len()) {
+            let socket = &mut self.sockets[slots[index]];
+            let link = &mut around.network.links[socket.link];
+            if socket.blocked && link.writable() {
+                socket.blocked = false;
+                self.shard.writable(socket.conn);
+            }
+            if socket.paused && link.client != super::network::ClientEnd::Reset {
+                continue;
+            }
+            let most = if around.dice.chance(200) { around.dice.within(1..=50) } else { 65_536 };
+            match link.server_read(most, around.now.mono) {
+                Arrived::Nothing => {}
+                Arrived::Bytes(bytes) => {
+                    self.bytes_read += bytes.len() as u64;
+                    self.shard.receive(socket.conn, &bytes, around.now);
+                    socket.paused = !self.shard.wants_input(socket.conn);
+                }
+                Arrived::End => self.shard.end_of_input(socket.conn, around.now),
+                Arrived::Reset => {
+                    socket.failed = true;
+                    self.shard.closed(socket.conn, CloseReason::SocketError, around.now);
+                }
+            }
+        }
+    }
+
+    /// A shell may be late with calls, and then they must meet nobody.
+    fn call_the_dead(&mut self, around: &mut Surroundings<'_>) {
+        if self.past.is_empty() || !around.dice.chance(self.stale_call) {
+            return;
+        }
+        let conn = around.dice.pick(&self.past);
+        match around.dice.within(0..=5) {
+            0 => self.shard.writable(conn),
+            1 => self.shard.blocked(conn),
+            2 => self.shard.sent(conn, 1, around.now),
+            3 => self.shard.closed(conn, CloseReason::SocketError, around.now),
+            4 => self.shard.end_of_input(conn, around.now),
+            _ => {
+                self.bytes_read += 3;
+                self.shard.receive(conn, b"hi\n", around.now);
+            }
+        }
+        assert!(!self.shard.wants_input(conn), "nobody wants the input of who is gone");
+    }
+
+    fn take_mail(&mut self, around: &mut Surroundings<'_>) {
+        while let Some((from, mail)) = around.mailroom.take(self.id, around.round, around.dice) {
+            self.shard.mail(from, mail, around.now);
+            if around.dice.chance(50) {
+                break;
+            }
+        }
+    }
+
+    fn post(&mut self, around: &mut Surroundings<'_>) {
+        while let Some((to, mail)) = self.shard.poll_mail() {
+            let posted = around.mailroom.post(self.id, to, mail, around.round, around.dice);
+            if let Err(mail) = posted {
+                self.shard.mail_refused(to, mail);
+                self.busy = true;
+            }
+        }
+    }
+
+    fn flush(&mut self, around: &mut Surroundings<'_>) {
+        while let Some(conn) = self.shard.poll_dirty() {
+            let socket = &mut self.sockets[conn.slot()];
+            assert_eq!(socket.conn, conn, "a connection that is gone has bytes to send");
+            let link = &mut around.network.links[socket.link];
+            let mut slices = [IoSlice::new(&[]); 64];
+            let most = if around.dice.chance(200) { 1 } else { slices.len() };
+            let filled = self.shard.gather(conn, &mut slices[..most]);
+            assert!(filled > 0, "{conn:?} was to be written to and has nothing to send");
+            let offered: usize = slices[..filled].iter().map(|slice| slice.len()).sum();
+            let Some(taken) = link.server_write(&slices[..filled]) else {
+                socket.failed = true;
+                self.shard.closed(conn, CloseReason::SocketError, around.now);
+                continue;
+            };
+            self.bytes_written += taken as u64;
+            if taken > 0 {
+                if socket.paused {
+                    link.heard_at = around.now.mono;
+                }
+                self.shard.sent(conn, taken, around.now);
+            }
+            if taken < offered {
+                socket.blocked = true;
+                self.shard.blocked(conn);
+            }
+            if around.dice.chance(20) {
+                self.busy = true;
+                break;
+            }
+        }
+    }
+
+    fn close(&mut self, around: &mut Surroundings<'_>) {
+        while let Some(verdict) = self.shard.poll_verdict() {
+            let (Verdict::Shutdown(conn) | Verdict::Close(conn, _) | Verdict::Resume(conn)) =
+                verdict;
+            let socket = self.sockets.get_mut(conn.slot());
+            let Some(socket) = socket.filter(|socket| socket.conn == conn && !socket.failed) else {
+                continue;
+            };
+            let link = &mut around.network.links[socket.link];
+            match verdict {
+                Verdict::Shutdown(_) => link.server_finish(),
+                Verdict::Resume(_) => {
+                    socket.paused = false;
+                    link.heard_at = around.now.mono;
+                }
+                Verdict::Close(_, reason) => {
+                    link.server_drop(reason, around.now.mono, around.dice);
+                    self.past.push(conn);
+                    self.sockets.remove(conn.slot());
+                }
+            }
+        }
+        self.drop_failed(around);
+        assert_eq!(self.shard.connections(), self.sockets.len(), "a connection was lost");
+        for (_, socket) in &self.sockets {
+            let wanted = self.shard.wants_input(socket.conn);
+            assert_eq!(socket.paused, !wanted, "{:?} was not resumed", socket.conn);
+        }
+    }
+
+    fn drop_failed(&mut self, around: &mut Surroundings<'_>) {
+        let failed: Vec<usize> =
+            self.sockets.iter().filter(|(_, socket)| socket.failed).map(|(slot, _)| slot).collect();
+        for slot in failed {
+            let socket = self.sockets.remove(slot);
+            let link = &mut around.network.links[socket.link];
+            link.server_drop(CloseReason::SocketError, around.now.mono, around.dice);
+            self.past.push(socket.conn);
+        }
+    }
+}
