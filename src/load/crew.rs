@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use core_affinity::CoreId;
 
 use super::conductor::Order;
-use super::config::PORTS_PER_SOURCE;
+use super::config::PORTS_OF_AN_ADDRESS;
 use super::driver::most_places;
 use super::plan::Plan;
 use super::server::ServerChoice;
@@ -76,9 +76,9 @@ impl Crew {
     /// One line with the remedy.
     pub fn check_target(&self, target: SocketAddr, plan: &Plan) -> Result<(), String> {
         let local = matches!(target, SocketAddr::V4(target) if target.ip().is_loopback());
-        if !local && plan.len() > PORTS_PER_SOURCE {
+        if !local && plan.len() > PORTS_OF_AN_ADDRESS {
             return Err(format!(
-                "--connections: one source address has ports for {PORTS_PER_SOURCE} connections \
+                "--connections: one source address has ports for {PORTS_OF_AN_ADDRESS} connections \
                  to {target}, and only on 127.0.0.0/8 there are others; start generators on \
                  several machines"
             ));

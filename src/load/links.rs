@@ -116,12 +116,12 @@ impl Links {
         source: Source,
         slow: bool,
     ) -> io::Result<()> {
-        let from = source.address.map(|address| SocketAddrV4::new(address, 0));
+        // Elsewhere than on 127.0.0.0/8 this machine has the addresses that it has.
+        let local = self.target.is_ipv4() && self.target.ip().is_loopback();
+        let address = source.address.filter(|_| local);
+        let from = address.map(|address| SocketAddrV4::new(address, 0));
         let socket = match connect(self.target, from, slow) {
-            Err(error)
-                if error.kind() == io::ErrorKind::AddrNotAvailable
-                    && self.target.ip().is_loopback() =>
-            {
+            Err(error) if local && error.kind() == io::ErrorKind::AddrNotAvailable => {
                 connect(self.target, Some(source.spare), slow)
             }
             other => other,

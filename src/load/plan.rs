@@ -11,7 +11,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::ops::Range;
 
-use super::config::{Arrivals, Churn, LoadConfig, PORTS_PER_SOURCE, SECOND_NS, Traffic};
+use super::config::{Arrivals, CONNECTIONS_PER_SOURCE, Churn, LoadConfig, SECOND_NS, Traffic};
 
 /// The first address, and the first port, of connections for which the kernel finds no port.
 const FIRST_SPARE: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 1);
@@ -155,12 +155,12 @@ impl Plan {
         (f64::from(index) / self.config.ramp_rate * SECOND_NS as f64) as u64
     }
 
-    /// Where connection `index` comes from. A source address has [`PORTS_PER_SOURCE`] ports; the
-    /// first so many connections are left to the kernel, the next come from 127.0.0.2, and so on.
+    /// Where connection `index` comes from, on the machine of the server. The first
+    /// [`CONNECTIONS_PER_SOURCE`] are left to the kernel, the next come from 127.0.0.2, and so on.
     pub fn source(&self, index: u32) -> Source {
-        let nth = index / PORTS_PER_SOURCE;
+        let nth = index / CONNECTIONS_PER_SOURCE;
         let above = |base: Ipv4Addr| Ipv4Addr::from(u32::from(base) + nth);
-        let port = FIRST_PORT + (index % PORTS_PER_SOURCE) as u16;
+        let port = FIRST_PORT + (index % CONNECTIONS_PER_SOURCE) as u16;
         Source {
             address: (nth > 0).then(|| above(Ipv4Addr::LOCALHOST)),
             spare: SocketAddrV4::new(above(FIRST_SPARE), port),
@@ -354,11 +354,11 @@ mod tests {
             *per_source.entry(plan.source(index).address).or_default() += 1;
             assert!(spares.insert(plan.source(index).spare), "each has a port of its own to spare");
         }
-        assert_eq!(per_source.len(), 4);
-        assert!(per_source.values().all(|count| *count <= PORTS_PER_SOURCE));
-        assert_eq!(plan.source(27_999).address, None);
-        assert_eq!(plan.source(28_000).address, Some(Ipv4Addr::new(127, 0, 0, 2)));
-        assert_eq!(plan.source(99_999).address, Some(Ipv4Addr::new(127, 0, 0, 4)));
+        assert_eq!(per_source.len(), 8);
+        assert!(per_source.values().all(|count| *count <= CONNECTIONS_PER_SOURCE));
+        assert_eq!(plan.source(13_999).address, None);
+        assert_eq!(plan.source(14_000).address, Some(Ipv4Addr::new(127, 0, 0, 2)));
+        assert_eq!(plan.source(99_999).address, Some(Ipv4Addr::new(127, 0, 0, 8)));
     }
 
     #[test]
