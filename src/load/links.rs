@@ -117,11 +117,11 @@ impl Links {
         slow: bool,
     ) -> io::Result<()> {
         // Elsewhere than on 127.0.0.0/8 this machine has the addresses that it has.
-        let local = self.target.is_ipv4() && self.target.ip().is_loopback();
-        let address = source.address.filter(|_| local);
+        let on_loopback = self.target.is_ipv4() && self.target.ip().is_loopback();
+        let address = source.address.filter(|_| on_loopback);
         let from = address.map(|address| SocketAddrV4::new(address, 0));
         let socket = match connect(self.target, from, slow) {
-            Err(error) if local && error.kind() == io::ErrorKind::AddrNotAvailable => {
+            Err(error) if on_loopback && error.kind() == io::ErrorKind::AddrNotAvailable => {
                 connect(self.target, Some(source.spare), slow)
             }
             other => other,
