@@ -123,6 +123,7 @@ fn results(run: &Run) -> Results {
         ramp: RampFacts {
             seconds: ramp_s,
             connections_per_s: f64::from(config.connections) / ramp_s,
+            asked_per_s: config.ramp_rate,
         },
         churn: config.churn.map(|_| ChurnFacts {
             connections: counts.reconnects,

@@ -249,6 +249,8 @@ pub struct RampFacts {
     pub seconds: f64,
     /// How many a second.
     pub connections_per_s: f64,
+    /// How many a second were asked for.
+    pub asked_per_s: f64,
 }
 
 /// Comings and goings in the measured time.

@@ -252,7 +252,8 @@ fn comings(list: &mut List, results: &Results) {
         list.add("slow", "slow readers dealt with", dealt, remark);
     }
     let per_s = thousands(results.ramp.connections_per_s as u64);
-    let remark = format!("in {:.1} s, at the pace that was asked for", results.ramp.seconds);
+    let asked = thousands(results.ramp.asked_per_s as u64);
+    let remark = format!("in {:.1} s; {asked} per second were asked for", results.ramp.seconds);
     list.add("ramp", "connections per second", per_s, remark);
 }
 
