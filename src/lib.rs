@@ -23,6 +23,7 @@
 //! - [`chat`] — the heart: sessions, rooms, heartbeats, queues, behind one seam, [`Shard`]
 //! - [`net`] — mio begins here: listener, sockets, mailboxes, file tables
 //! - [`engine`] — threads: the worker's loop, the steward, the server
+//! - `load` — the load generator, with the feature `bench`
 //! - [`cli`] — options, help, exit codes
 //!
 //! The first three (but for `base::clock`) are pure: they know no socket, thread, channel, clock,
@@ -46,5 +47,7 @@ pub mod base;
 pub mod chat;
 pub mod cli;
 pub mod engine;
+#[cfg(feature = "bench")]
+pub mod load;
 pub mod net;
 pub mod wire;

@@ -3,6 +3,8 @@
 //! Owns the commands, the form of errors and of the log. Never serves: the engine does.
 //! `main` calls [`main`](main()).
 
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod logging;
 pub mod options;
 pub mod serve;
@@ -58,6 +60,10 @@ enum Command {
     /// Run the server; so does corebeat without a command
     #[command(after_help = EXAMPLES)]
     Serve(Box<ServeOptions>),
+    /// Measure a server with simulated clients
+    #[cfg(feature = "bench")]
+    #[command(after_help = bench::HELP, max_term_width = 100)]
+    Bench(Box<bench::BenchOptions>),
 }
 
 /// Runs what the arguments ask for.
@@ -67,6 +73,10 @@ enum Command {
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let options = match CommandLine::try_parse_from(arguments) {
         Ok(CommandLine { command: Some(Command::Serve(options)), .. }) => *options,
+        #[cfg(feature = "bench")]
+        Ok(CommandLine { command: Some(Command::Bench(options)), .. }) => {
+            return ExitCode::from(bench::bench(*options));
+        }
         Ok(CommandLine { command: None, serve }) => serve,
         Err(error) => return explain(&error),
     };

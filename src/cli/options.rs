@@ -288,7 +288,7 @@ fn limits() -> Limits {
 }
 
 /// Reads an address, or a host's name, of which the first address counts.
-fn address(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     let resolved = text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
     resolved.ok_or_else(|| format!("`{text}` is no address; write it like 0.0.0.0:8080"))
 }
@@ -300,7 +300,7 @@ fn count(text: &str) -> Result<usize, String> {
     }
 }
 
-fn whole_seconds(option: &str, duration: Duration) -> Result<u16, String> {
+pub(super) fn whole_seconds(option: &str, duration: Duration) -> Result<u16, String> {
     let seconds = u16::try_from(duration.as_secs()).unwrap_or(0);
     if seconds == 0 || duration.subsec_nanos() != 0 {
         return Err(format!(
