@@ -55,8 +55,22 @@ pub enum Verdict {
     Shutdown(ConnId),
     /// Drop the socket. The heart has forgotten the connection.
     Close(ConnId, CloseReason),
+    /// It speaks text and has no PONG to send: let the kernel probe its host.
+    ProbeHost(ConnId),
     /// Read from it again: [`Shard::wants_input`] had become false, and is true again.
     Resume(ConnId),
+}
+
+impl Verdict {
+    /// Which connection it is about.
+    pub fn conn(self) -> ConnId {
+        match self {
+            Verdict::Shutdown(conn)
+            | Verdict::Close(conn, _)
+            | Verdict::ProbeHost(conn)
+            | Verdict::Resume(conn) => conn,
+        }
+    }
 }
 
 /// All of one worker's sessions and rooms. See the [module](self).
