@@ -7,14 +7,15 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::child::ServerProcess;
 use common::client::{Client, Line};
-use common::process::{self, Memory};
+use common::process::{self, Memory, Thread};
 use corebeat::base::time::TICK_MS;
 use corebeat::net::file_table::raise_open_file_limit;
 use corebeat::wire::message::{Code, Event, Heartbeat, Request};
@@ -216,6 +217,8 @@ fn hold(options: &Options, verdict: &mut Verdict) {
         used_ns / seconds / connections as f64,
         used_ns / seconds / 1e7
     );
+    server.tell_counters();
+    fleet.serve_for(SETTLE);
     verdict.check(fleet.lost() == 0, "no connection that answers was closed");
     judge_silent(&fleet, timeout, verdict);
     judge_level(&fleet.pings, verdict);
@@ -251,7 +254,7 @@ fn judge_silent(fleet: &Fleet, timeout: Duration, verdict: &mut Verdict) {
 /// told, and its pings are counted as those of all the ticks that the turn was for.
 fn judge_level(pings: &[Ping], verdict: &mut Verdict) {
     let phase = tick_phase(pings);
-    let mut workers: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
+    let mut workers: BTreeMap<i32, Vec<u64>> = BTreeMap::new();
     for ping in pings {
         workers.entry(ping.worker).or_default().push((ping.time_ms - phase) / TICK_MS);
     }
@@ -295,7 +298,7 @@ struct Ping {
     /// The server's wall clock in it.
     time_ms: u64,
     /// The server's thread that sent it.
-    worker: u32,
+    worker: i32,
 }
 
 /// Whether a peer answers pings.
@@ -314,7 +317,7 @@ struct Peer {
     client: Client,
     room: String,
     /// The server's thread that serves it, once [`Fleet::find_workers`] has been called.
-    worker: u32,
+    worker: i32,
     voice: Voice,
     line: Line,
     /// Its answers to HELLO, JOIN and ECHO.
@@ -324,7 +327,7 @@ struct Peer {
 
 /// Many native clients on one poll.
 struct Fleet {
-    server: std::net::SocketAddr,
+    server: SocketAddr,
     poll: Poll,
     events: Events,
     scratch: Vec<u8>,
@@ -400,10 +403,13 @@ impl Fleet {
 
     /// Finds out which thread of the server holds which connection.
     fn find_workers(&mut self, server: &ServerProcess) {
-        let threads = process::threads_by_peer(server.pid());
+        let mut holders: HashMap<SocketAddr, i32> = HashMap::new();
+        for thread in Thread::all(server.pid()) {
+            holders.extend(thread.connections().map(|(peer, _)| (peer, thread.id)));
+        }
         for peer in &mut self.peers {
-            let address = peer.client.stream.local_addr().expect("it was connected");
-            peer.worker = *threads.get(&address).expect("a thread holds every connection");
+            let address = peer.client.stream.local_addr().expect("it is connected");
+            peer.worker = *holders.get(&address).expect("a thread holds every connection");
         }
     }
 

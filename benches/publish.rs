@@ -26,7 +26,6 @@ use corebeat::engine::config::ServerConfig;
 use corebeat::engine::server::Server;
 use corebeat::wire::message::{Event, Request};
 use corebeat::wire::native;
-use rustix::process::{ForeignRawFd, Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 /// The allocator that the program has.
@@ -232,23 +231,9 @@ fn messages(bytes: &[u8]) -> (usize, Vec<u8>) {
 /// The worker's own sockets, in the order of `members`.
 ///
 /// They are in the worker's file table, which no other thread sees, so the kernel is asked for
-/// duplicates. The worker goes on using its own descriptors as before.
+/// duplicates.
 fn sockets_of(worker: &Thread, members: &[Client]) -> Vec<TcpStream> {
-    /// `PIDFD_THREAD`: the descriptor names a thread instead of a process.
-    const OF_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(0o200);
-    let pid = Pid::from_raw(worker.id).expect("a thread's number is not zero");
-    let pidfd = pidfd_open(pid, OF_THREAD).expect("Linux 6.9 or later");
-    let mut by_peer: HashMap<SocketAddr, TcpStream> = worker
-        .descriptors()
-        .into_iter()
-        .filter_map(|number| {
-            let foreign = number as ForeignRawFd;
-            let file = pidfd_getfd(&pidfd, foreign, PidfdGetfdFlags::empty()).ok()?;
-            // Of what is no connected socket, nobody is the peer.
-            let socket = TcpStream::from(file);
-            Some((socket.peer_addr().ok()?, socket))
-        })
-        .collect();
+    let mut by_peer: HashMap<SocketAddr, TcpStream> = worker.connections().collect();
     members
         .iter()
         .map(|member| {

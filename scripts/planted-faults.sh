@@ -4,7 +4,7 @@
 #
 #     scripts/planted-faults.sh [seeds]
 #
-# So many seeds are tried for each fault: 300 unless told otherwise, which is what `cargo test` runs.
+# So many seeds are tried for each fault: 300 unless told otherwise, as `cargo test` runs them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -43,7 +43,8 @@ step() {
 # Installs the Debian packages of programs that are missing.
 install_packages() {
     local program missing=()
-    for program in valgrind:valgrind python3:python3 nc:netcat-openbsd cc:gcc c++:g++ patch:patch; do
+    local wanted=(valgrind:valgrind python3:python3 nc:netcat-openbsd cc:gcc c++:g++ patch:patch)
+    for program in "${wanted[@]}"; do
         command -v "${program%%:*}" >/dev/null || missing+=("${program##*:}")
     done
     if ((${#missing[@]} == 0)); then

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::thread;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// A running `corebeat serve` on a free port of the loopback address. Dropping it kills it.
 pub(crate) struct ServerProcess {
     child: Child,
@@ -31,7 +33,8 @@ impl ServerProcess {
         // is a warning.
         thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                if line.contains(" WARN ") || line.contains(" ERROR ") {
+                let unusual = line.contains(" WARN ") || line.contains(" ERROR ");
+                if unusual || line.contains("all workers: ") {
                     eprintln!("server: {line}");
                 }
             }
@@ -42,6 +45,12 @@ impl ServerProcess {
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Has it tell its counters, which appear on standard error.
+    pub(crate) fn tell_counters(&self) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::USR1).expect("a process may signal its child");
     }
 
     /// The number of its process.

@@ -2,10 +2,11 @@
 //!
 //! Owns the readers of `/proc`. Times are nanoseconds of processor time, memory is in bytes.
 
-use std::collections::HashMap;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+
+use rustix::process::{ForeignRawFd, Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 /// How much memory a process holds.
 #[derive(Clone, Copy, Debug)]
@@ -43,43 +44,7 @@ pub(crate) fn run_time_ns(pid: u32) -> u64 {
     threads(pid).iter().map(|thread| schedstat(thread)).sum()
 }
 
-/// For each TCP connection of process `pid` over IPv4: its peer, and the thread that has it in its
-/// file table. Of threads that share a table, any one.
-pub(crate) fn threads_by_peer(pid: u32) -> HashMap<SocketAddr, u32> {
-    let mut peers: HashMap<u64, SocketAddr> = HashMap::new();
-    for line in read(&process(pid).join("net/tcp")).lines().skip(1) {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        if let [_, _, peer, ..] = words[..]
-            && let Some(inode) = words.get(9).and_then(|inode| inode.parse().ok())
-        {
-            peers.insert(inode, address(peer));
-        }
-    }
-    let mut found = HashMap::new();
-    for thread in threads(pid) {
-        let id = thread.file_name().and_then(|name| name.to_str()?.parse().ok());
-        let id = id.expect("a thread's folder is its number");
-        for file in fs::read_dir(thread.join("fd")).expect("the thread runs").flatten() {
-            let link = fs::read_link(file.path()).unwrap_or_default();
-            let inode = link.to_str().and_then(|link| link.strip_prefix("socket:["));
-            let inode = inode.and_then(|rest| rest.strip_suffix(']')?.parse().ok());
-            if let Some(peer) = inode.and_then(|inode: u64| peers.get(&inode)) {
-                found.insert(*peer, id);
-            }
-        }
-    }
-    found
-}
-
-/// An address as the kernel prints it: the bytes in the order of the machine, all in hexadecimal.
-fn address(text: &str) -> SocketAddr {
-    let (host, port) = text.split_once(':').expect("a colon parts host and port");
-    let host = u32::from_str_radix(host, 16).expect("a host in hexadecimal").to_ne_bytes();
-    let port = u16::from_str_radix(port, 16).expect("a port in hexadecimal");
-    SocketAddr::from((host, port))
-}
-
-/// A thread of this process.
+/// A thread of a process that may be looked into, such as this one and its children.
 #[derive(Clone, Debug)]
 pub(crate) struct Thread {
     /// Its number.
@@ -88,17 +53,27 @@ pub(crate) struct Thread {
 }
 
 impl Thread {
+    /// The threads of process `pid`.
+    pub(crate) fn all(pid: u32) -> Vec<Thread> {
+        threads(pid)
+            .into_iter()
+            .map(|folder| {
+                let name = folder.file_name().expect("a thread's folder is its number");
+                let id = name.to_string_lossy().parse().expect("a thread's folder is its number");
+                Thread { id, folder }
+            })
+            .collect()
+    }
+
     /// The thread of this process that is called `name`.
     ///
     /// # Panics
     /// If there is none.
     pub(crate) fn named(name: &str) -> Thread {
-        let folder = threads(std::process::id())
+        Thread::all(std::process::id())
             .into_iter()
-            .find(|thread| read(&thread.join("comm")).trim_end() == name)
-            .unwrap_or_else(|| panic!("no thread is called {name}"));
-        let id = folder.file_name().expect("a thread's folder is its number").to_string_lossy();
-        Thread { id: id.parse().expect("a thread's folder is its number"), folder }
+            .find(|thread| read(&thread.folder.join("comm")).trim_end() == name)
+            .unwrap_or_else(|| panic!("no thread is called {name}"))
     }
 
     /// Processor time that it has used, once it sleeps: the kernel adds up at every switch, so the
@@ -110,8 +85,27 @@ impl Thread {
         schedstat(&self.folder)
     }
 
+    /// The TCP connections in its file table, which may be its own alone: each one's peer, and a
+    /// duplicate of the socket. The thread goes on using its own descriptors.
+    ///
+    /// # Panics
+    /// If the kernel, older than Linux 6.9, has no descriptors of threads.
+    pub(crate) fn connections(&self) -> impl Iterator<Item = (SocketAddr, TcpStream)> {
+        /// `PIDFD_THREAD`: the descriptor names a thread instead of a process.
+        const OF_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(0o200);
+        let pid = Pid::from_raw(self.id).expect("a thread's number is not zero");
+        let thread = pidfd_open(pid, OF_THREAD).expect("Linux 6.9 or later");
+        self.descriptors().into_iter().filter_map(move |number| {
+            let foreign = number as ForeignRawFd;
+            let file = pidfd_getfd(&thread, foreign, PidfdGetfdFlags::empty()).ok()?;
+            // Of what is no connected socket, nobody is the peer.
+            let socket = TcpStream::from(file);
+            Some((socket.peer_addr().ok()?, socket))
+        })
+    }
+
     /// The numbers of the descriptors in its table.
-    pub(crate) fn descriptors(&self) -> Vec<i32> {
+    fn descriptors(&self) -> Vec<i32> {
         fs::read_dir(self.folder.join("fd"))
             .expect("a process may list its own descriptors")
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())

@@ -20,7 +20,8 @@
 //! | [`timers`] | heartbeats, time-outs, the drain |
 //!
 //! and the nouns they work on: [`session`], [`room`], [`home`], [`roster`], [`directory`],
-//! [`batch`], [`outbox`], [`refs`], [`mail`], [`agenda`], [`heartbeat`], [`hash`], [`config`].
+//! [`batch`], [`outbox`], [`refs`], [`mail`], [`agenda`], [`heartbeat`], [`hash`],
+//! [`holdings`], [`config`].
 
 pub mod agenda;
 pub mod batch;
@@ -30,6 +31,7 @@ pub mod egress;
 pub mod fan_out;
 pub mod hash;
 pub mod heartbeat;
+pub mod holdings;
 pub mod home;
 pub mod homes;
 pub mod intake;

@@ -29,6 +29,7 @@ use super::config::ShardConfig;
 use super::directory::Directory;
 use super::hash::{self, NameHasher};
 use super::heartbeat::HeartbeatPolicy;
+pub use super::holdings::Holdings;
 use super::home::{HomeKey, HomeTable};
 use super::mail::{Mail, Postbag};
 use super::outbox::OutboxPool;
@@ -54,8 +55,22 @@ pub enum Verdict {
     Shutdown(ConnId),
     /// Drop the socket. The heart has forgotten the connection.
     Close(ConnId, CloseReason),
+    /// It speaks text and has no PONG to send: let the kernel probe its host.
+    ProbeHost(ConnId),
     /// Read from it again: [`Shard::wants_input`] had become false, and is true again.
     Resume(ConnId),
+}
+
+impl Verdict {
+    /// Which connection it is about.
+    pub fn conn(self) -> ConnId {
+        match self {
+            Verdict::Shutdown(conn)
+            | Verdict::Close(conn, _)
+            | Verdict::ProbeHost(conn)
+            | Verdict::Resume(conn) => conn,
+        }
+    }
 }
 
 /// All of one worker's sessions and rooms. See the [module](self).
@@ -321,38 +336,6 @@ impl Shard {
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
-
-    /// What the shard holds, for those who check that nothing is left behind.
-    pub fn holdings(&self) -> Holdings {
-        Holdings {
-            sessions: self.sessions.len(),
-            rooms: self.rooms.len() - 1,
-            home_rooms: self.homes.len() - usize::from(self.everyone_home() == self.id),
-            refused_joins: self.homes.refused(),
-            users: self.directory.len(),
-            letters: (0..self.shards).map(|to| self.postbag.waiting_for(ShardId(to))).sum(),
-            timers: self.wheel.len(),
-        }
-    }
-}
-
-/// How much a shard holds of what comes and goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Holdings {
-    /// Connections.
-    pub sessions: usize,
-    /// Rooms with members here, the room `*` not counted.
-    pub rooms: usize,
-    /// Rooms whose home is here, the room `*` not counted.
-    pub home_rooms: usize,
-    /// Joins that this home refused and whose leave has not arrived.
-    pub refused_joins: usize,
-    /// Sessions of users whose home is here.
-    pub users: usize,
-    /// Letters that wait to be posted.
-    pub letters: usize,
-    /// Entries of the timing wheel, stale ones too.
-    pub timers: usize,
 }
 
 /// What the shard's other files ask of it.

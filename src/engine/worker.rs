@@ -385,6 +385,11 @@ impl Worker {
         while let Some(verdict) = self.shard.poll_verdict() {
             match verdict {
                 Verdict::Resume(conn) => self.sockets.resume(conn),
+                Verdict::ProbeHost(conn) => {
+                    if let Some(socket) = self.sockets.of(conn) {
+                        socket.probe_host();
+                    }
+                }
                 Verdict::Shutdown(conn) => {
                     if let Some(socket) = self.sockets.of(conn) {
                         socket.shut_down_writing();

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use corebeat::base::counters::{CloseReason, Counters};
 use corebeat::base::limits::LINGER_MS;
-use corebeat::chat::shard::Holdings;
+use corebeat::chat::holdings::Holdings;
 use corebeat::wire::message::Code;
 
 use super::ledger::VisitId;
@@ -426,6 +426,9 @@ fn judge_errors(world: &World, visit: &Visit) {
         .all(|character| world.plan.is_prompt(character));
     for code in &visit.errors {
         let allowed = match code {
+            Code::Timeout if visit.is_text() => {
+                visit.mute || visit.finished || !world.plan.steady()
+            }
             Code::Timeout => visit.mute || visit.finished || !prompt,
             Code::SlowReader => !world.plan.is_roomy() || visit.stopped,
             Code::Malformed | Code::Unauthorized | Code::Conflict => false,

@@ -279,8 +279,7 @@ impl Worker {
 
     fn close(&mut self, around: &mut Surroundings<'_>) {
         while let Some(verdict) = self.shard.poll_verdict() {
-            let (Verdict::Shutdown(conn) | Verdict::Close(conn, _) | Verdict::Resume(conn)) =
-                verdict;
+            let conn = verdict.conn();
             let socket = self.sockets.get_mut(conn.slot());
             let Some(socket) = socket.filter(|socket| socket.conn == conn && !socket.failed) else {
                 continue;
@@ -288,6 +287,7 @@ impl Worker {
             let link = &mut around.network.links[socket.link];
             match verdict {
                 Verdict::Shutdown(_) => link.server_finish(),
+                Verdict::ProbeHost(_) => {}
                 Verdict::Resume(_) => {
                     socket.paused = false;
                     link.heard_at = around.now.mono;

@@ -11,8 +11,9 @@ use corebeat::base::limits::Limits;
 use corebeat::base::time::{Mono, Now};
 use corebeat::chat::config::ShardConfig;
 use corebeat::chat::heartbeat::HeartbeatPolicy;
+use corebeat::chat::holdings::Holdings;
 use corebeat::chat::mail::Mail;
-use corebeat::chat::shard::{Holdings, Shard, Verdict};
+use corebeat::chat::shard::{Shard, Verdict};
 use libfuzzer_sys::fuzz_target;
 
 const SHARDS: usize = 2;
