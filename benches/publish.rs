@@ -184,7 +184,7 @@ impl Audience {
 
 /// A client that was greeted and, where a room is named, is its member.
 fn enter(server: SocketAddr, user: &str, room: Option<&str>, scratch: &mut [u8]) -> Client {
-    let mut client = Client::connect(server, 0).expect("the server listens");
+    let mut client = Client::connect(server).expect("the server listens");
     let mut wait_for = |client: &mut Client, wanted: fn(&Event<'_>) -> bool| {
         let mut found = false;
         while !found {

@@ -4,7 +4,7 @@
 //! or spins.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use corebeat::base::ids::{Epoch, Ref, Seq};
 use corebeat::wire::message::{Event, Hello, Request};
@@ -12,8 +12,9 @@ use corebeat::wire::native;
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-/// Connections from one source address, safely below the ports that the kernel gives out for one.
-const CONNECTIONS_PER_SOURCE: usize = 25_000;
+/// Source addresses to connect from, 127.0.0.1 and up. The kernel gives out some 28,000 ports for
+/// each, less what other programs hold.
+const SOURCES: u8 = 16;
 
 /// Whether a connection is still there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,22 +32,21 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Connects to `server` as number `index` of many, which spread over source addresses.
+    /// Connects to `server`, from the first source address that has a port left.
     ///
     /// # Errors
     /// What the kernel says.
-    pub(crate) fn connect(server: SocketAddr, index: usize) -> io::Result<Client> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM.cloexec(), Some(Protocol::TCP))?;
-        let source = index / CONNECTIONS_PER_SOURCE;
-        if source > 0 {
-            let last = u8::try_from(source + 1).map_err(io::Error::other)?;
-            let source = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)), 0);
-            socket.bind(&SockAddr::from(source))?;
+    pub(crate) fn connect(server: SocketAddr) -> io::Result<Client> {
+        let mut result = connect_from(None, server);
+        for source in 2..=SOURCES {
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                    result = connect_from(Some(source), server);
+                }
+                other => return other,
+            }
         }
-        socket.connect(&SockAddr::from(server))?;
-        socket.set_tcp_nodelay(true)?;
-        socket.set_nonblocking(true)?;
-        Ok(Client { stream: TcpStream::from_std(socket.into()), partial: Vec::new() })
+        result
     }
 
     /// Says hello as `user`.
@@ -108,6 +108,21 @@ impl Client {
             self.partial.drain(..used);
         }
     }
+}
+
+/// Connects from the loopback address that ends in `source`, or from the usual one.
+fn connect_from(source: Option<u8>, server: SocketAddr) -> io::Result<Client> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM.cloexec(), Some(Protocol::TCP))?;
+    if let Some(last) = source {
+        let source = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0));
+        // Asked for a port before the peer is known, the kernel gives only one that nobody uses,
+        // and it says so as of a port in use.
+        socket.bind(&SockAddr::from(source)).map_err(|_| io::ErrorKind::AddrNotAvailable)?;
+    }
+    socket.connect(&SockAddr::from(server))?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    Ok(Client { stream: TcpStream::from_std(socket.into()), partial: Vec::new() })
 }
 
 /// Hands the events of all whole frames to `hear`; returns how many bytes those were.

@@ -2,7 +2,9 @@
 //!
 //! Owns the readers of `/proc`. Times are nanoseconds of processor time, memory is in bytes.
 
+use std::collections::HashMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// How much memory a process holds.
@@ -39,6 +41,42 @@ pub(crate) fn sleeps(pid: u32) -> u64 {
 /// Processor time that the threads of process `pid` have used.
 pub(crate) fn run_time_ns(pid: u32) -> u64 {
     threads(pid).iter().map(|thread| schedstat(thread)).sum()
+}
+
+/// For each TCP connection of process `pid` over IPv4: its peer, and the thread that has it in its
+/// file table. Of threads that share a table, any one.
+pub(crate) fn threads_by_peer(pid: u32) -> HashMap<SocketAddr, u32> {
+    let mut peers: HashMap<u64, SocketAddr> = HashMap::new();
+    for line in read(&process(pid).join("net/tcp")).lines().skip(1) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if let [_, _, peer, ..] = words[..]
+            && let Some(inode) = words.get(9).and_then(|inode| inode.parse().ok())
+        {
+            peers.insert(inode, address(peer));
+        }
+    }
+    let mut found = HashMap::new();
+    for thread in threads(pid) {
+        let id = thread.file_name().and_then(|name| name.to_str()?.parse().ok());
+        let id = id.expect("a thread's folder is its number");
+        for file in fs::read_dir(thread.join("fd")).expect("the thread runs").flatten() {
+            let link = fs::read_link(file.path()).unwrap_or_default();
+            let inode = link.to_str().and_then(|link| link.strip_prefix("socket:["));
+            let inode = inode.and_then(|rest| rest.strip_suffix(']')?.parse().ok());
+            if let Some(peer) = inode.and_then(|inode: u64| peers.get(&inode)) {
+                found.insert(*peer, id);
+            }
+        }
+    }
+    found
+}
+
+/// An address as the kernel prints it: the bytes in the order of the machine, all in hexadecimal.
+fn address(text: &str) -> SocketAddr {
+    let (host, port) = text.split_once(':').expect("a colon parts host and port");
+    let host = u32::from_str_radix(host, 16).expect("a host in hexadecimal").to_ne_bytes();
+    let port = u16::from_str_radix(port, 16).expect("a port in hexadecimal");
+    SocketAddr::from((host, port))
 }
 
 /// A thread of this process.

@@ -195,7 +195,15 @@ impl Shard {
     }
 
     /// The next letter to post. Call until `None`.
+    ///
+    /// Behind the letters of this turn come the gaps that had to wait for them: nobody would wake
+    /// the worker for them later.
     pub fn poll_mail(&mut self) -> Option<(ShardId, Mail)> {
+        let letter = self.postbag.pop();
+        if letter.is_some() || self.lossy_homes.is_empty() {
+            return letter;
+        }
+        self.post_gaps();
         self.postbag.pop()
     }
 

@@ -255,6 +255,7 @@ impl Worker {
             let offered: usize = slices[..filled].iter().map(|slice| slice.len()).sum();
             let Some(taken) = link.server_write(&slices[..filled]) else {
                 socket.failed = true;
+                self.busy = true;
                 self.shard.closed(conn, CloseReason::SocketError, around.now);
                 continue;
             };
