@@ -14,7 +14,7 @@ pub const SECOND_NS: u64 = 1_000_000_000;
 /// Connections that one source address has ports for, in Linux's usual range of 28,232.
 pub const PORTS_OF_AN_ADDRESS: u32 = 28_000;
 /// Connections that a source address is given where there are others: Linux looks for a free port
-/// among the even ones first, and when those are taken it walks past all of them for each connection.
+/// among the even ones first, and when those are taken it walks past all of them each time.
 pub const CONNECTIONS_PER_SOURCE: u32 = PORTS_OF_AN_ADDRESS / 2;
 /// The most connections of one run.
 pub const CONNECTIONS_MAX: u32 = 16 << 20;
