@@ -424,12 +424,13 @@ fn judge_errors(world: &World, visit: &Visit) {
     let prompt = character
         .filter(|character| character.speech == visit.speech)
         .all(|character| world.plan.is_prompt(character));
+    // It stopped reading for longer than the heartbeat that it wished for allows.
+    let quick = visit.timeout_ms < u64::from(world.plan.policy.timeout_s) * 1_000;
+    let excused = visit.mute || visit.finished || visit.stopped && quick;
     for code in &visit.errors {
         let allowed = match code {
-            Code::Timeout if visit.is_text() => {
-                visit.mute || visit.finished || !world.plan.steady()
-            }
-            Code::Timeout => visit.mute || visit.finished || !prompt,
+            Code::Timeout if visit.is_text() => excused || !world.plan.steady(),
+            Code::Timeout => excused || !prompt,
             Code::SlowReader => !world.plan.is_roomy() || visit.stopped,
             Code::Malformed | Code::Unauthorized | Code::Conflict => false,
             Code::Forbidden => !world.plan.publish_everyone,
