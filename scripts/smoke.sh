@@ -68,13 +68,12 @@ echo 'good evening to you' >&"$ann"
 await "$scratch/bob.log" '^\[lobby\] ann: good evening to you'
 echo "two nc chat through $address"
 
-if [[ -f docs/examples/native.py ]]; then
-    # It stays for the next message, so its end is awaited after one was said.
-    python3 docs/examples/native.py "$host" "$port" >"$scratch/python.log" 2>&1 &
-    started+=("$!")
-    await "$scratch/ann.log" '^\[lobby\] .*python'
-    echo "docs/examples/native.py speaks native in the same lobby"
-fi
+python3 docs/examples/native.py "$host" "$port" python >"$scratch/python.log" 2>&1 &
+started+=("$!")
+await "$scratch/ann.log" '^\[lobby\] python: '
+echo 'good evening, python' >&"$ann"
+await "$scratch/python.log" '^ann says good evening, python'
+echo "docs/examples/native.py speaks native in the same lobby"
 
 echo '/quit' >&"$bob"
 # `cargo run` becomes the server, so this is the server's own number.

@@ -1,8 +1,8 @@
 //! The deterministic simulation.
 //!
-//! Several shards, many clients and the kernel between them in one thread, with a clock and an order
-//! of events that a seed fixes. An oracle knows from outside what every client must see. A failure
-//! names the seed and the step; the same seed fails in the same way again:
+//! Several shards, many clients and the kernel between them in one thread, with a clock and an
+//! order of events that a seed fixes. An oracle knows from outside what every client must see. A
+//! failure names the seed and the step; the same seed fails in the same way again:
 //!
 //! ```text
 //! CB_SEED=123 cargo test --test sim one_seed -- --nocapture
@@ -72,12 +72,15 @@ fn a_seed_replays_exactly() {
 }
 
 /// What `scripts/sweep.sh` runs: `CB_COUNT` seeds from `CB_START` on, and a line for each failure.
+/// It ends when `CB_FAILURES` seeds failed.
 #[test]
 #[ignore = "it takes as long as it is told to"]
 fn sweep() {
     let (start, count) = (variable("CB_START", 0), variable("CB_COUNT", 1_000));
+    let most = variable("CB_FAILURES", u64::MAX);
     let failed: Vec<u64> = (start..start + count)
         .filter(|seed| std::panic::catch_unwind(|| run(*seed)).is_err())
+        .take(usize::try_from(most).unwrap_or(usize::MAX))
         .collect();
     for seed in &failed {
         println!("failing seed: {seed}");

@@ -61,8 +61,8 @@ pub(crate) fn deliver() -> usize {
     ROUNDS * MEMBERS
 }
 
-/// One heartbeat of a silent connection: its timer fires, a PING is queued and armed for, the PONG is
-/// received, the timer finds that out and is armed for the next.
+/// One heartbeat of a silent connection: its timer fires, a PING is queued and armed for, the PONG
+/// is received, the timer finds that out and is armed for the next.
 pub(crate) fn heartbeat() -> usize {
     const CLIENTS: u64 = 1_000;
     let mut hall = Hall::with_clients(CLIENTS as usize);

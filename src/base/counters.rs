@@ -115,6 +115,8 @@ macro_rules! counters {
 counters! {
     /// Connections opened.
     opened,
+    /// Connections accepted and closed at once, because the worker held all that it may.
+    turned_away,
     /// Hellos answered: native WELCOMEs and text greetings.
     welcomed,
     /// Bytes received.
@@ -133,7 +135,7 @@ counters! {
     directs,
     /// Requests refused with an ERROR that left the connection alive.
     refused,
-    /// PINGs sent on time, at the heartbeat interval.
+    /// PINGs sent, the further ones included.
     pings,
     /// Further PINGs, sent because the first was not answered.
     probes,

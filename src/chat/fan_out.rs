@@ -17,8 +17,6 @@ use crate::base::limits::FAN_OUT_SLICE;
 use crate::base::name::Name;
 use crate::base::time::Now;
 
-use crate::wire::message::PresenceKind;
-
 use super::batch::{Batch, Chunk, ChunkPool};
 use super::mail::Mail;
 use super::outbox::{Outbox, OutboxPool};
@@ -76,50 +74,58 @@ impl Shard {
         }
     }
 
-    /// Somebody came or went.
+    /// Somebody came or went. Where the queue is full, the total is told later.
     pub(super) fn hear_presence(&mut self, room: &Name, presence: Presence) {
         let Some(key) = self.rooms.find(room, self.hasher.hash(room)) else {
             return;
         };
         let room = self.rooms.get_mut(key);
         if room.watchers() == 0 {
-            return;
-        }
-        if room.queued() < self.limits.max_room_queue {
-            self.queue_news(key, News::Presence(presence), Vec::new());
-        } else {
-            room.missed_total = Some(presence.total);
+            room.untold_total = None;
+        } else if room.untold_total.is_some() || room.queued() >= self.limits.max_room_queue {
+            room.untold_total = Some(presence.total);
             self.counters.presence_folded += 1;
+        } else {
+            self.queue_news(key, News::Presence(presence), Vec::new());
+        }
+    }
+
+    /// Tells the total that was not told while the queue was full.
+    fn tell_untold(&mut self, key: RoomKey) {
+        let room = self.rooms.get_mut(key);
+        if room.queued() < self.limits.max_room_queue
+            && let Some(total) = room.untold_total.take()
+        {
+            self.counters.presence_folded += 1;
+            self.queue_news(key, News::Presence(Presence::total(total)), Vec::new());
         }
     }
 
     /// Queues a gap, as part of the last item where that is the gap before it.
     fn queue_gap(&mut self, key: RoomKey, gap: News) {
-        let room = self.rooms.get_mut(key);
-        let end = room.members().len();
-        if let Some(Delivery { news: News::Gap { to, epoch, .. }, next: 0, end: last_end, .. }) =
-            room.queue().back_mut()
-            && *last_end == end
-            && let News::Gap { epoch: gap_epoch, to: gap_to, .. } = gap
-            && *epoch == gap_epoch
-        {
-            *to = gap_to;
-            return;
+        let end = self.end_of(key);
+        let last = self.rooms.get_mut(key).queue().back_mut();
+        if !last.is_some_and(|last| last.extend_gap(&gap, end, &mut self.chunks)) {
+            self.queue_news(key, gap, Vec::new());
         }
-        self.queue_news(key, gap, Vec::new());
     }
 
     fn queue_news(&mut self, key: RoomKey, news: News, authors: Vec<usize>) {
-        let slots = self.sessions.slots();
+        let end = self.end_of(key);
         let room = self.rooms.get_mut(key);
-        let end = match room.audience {
-            Audience::Members => room.members().len(),
-            Audience::Everyone => slots,
-        };
         room.queue().push_back(Delivery::new(news, end, authors));
         if !room.listed {
             room.listed = true;
             self.active.push_back(key);
+        }
+    }
+
+    /// One beyond the last place of those who hear a room now.
+    fn end_of(&self, key: RoomKey) -> usize {
+        let room = self.rooms.get(key);
+        match room.audience {
+            Audience::Members => room.members().len(),
+            Audience::Everyone => self.sessions.slots(),
         }
     }
 
@@ -138,7 +144,7 @@ impl Shard {
             }
         }
         self.close_overflowed(now);
-        self.make_up_for_presence(key);
+        self.tell_untold(key);
         let room = self.rooms.get_mut(key);
         room.listed = room.queued() > 0;
         if room.listed {
@@ -148,18 +154,6 @@ impl Shard {
             self.rooms.remove_if_unused(key);
         }
         served
-    }
-
-    /// The queue is empty again: who came and went while it was full is told as a total.
-    fn make_up_for_presence(&mut self, key: RoomKey) {
-        let room = self.rooms.get_mut(key);
-        if room.queued() == 0
-            && let Some(total) = room.missed_total.take()
-        {
-            let kind = PresenceKind::Many;
-            let presence = Presence { kind, total, user: None, member: None };
-            self.queue_news(key, News::Presence(presence), Vec::new());
-        }
     }
 
     fn serve(&mut self, key: RoomKey, delivery: &mut Delivery, slice: usize) -> usize {

@@ -62,16 +62,16 @@ pub struct HomeRoom {
 impl HomeRoom {
     /// The link to `shard`, made if there is none.
     pub fn link(&mut self, shard: ShardId) -> &mut Link {
-        let index = self.links.iter().position(|link| link.shard == shard).unwrap_or_else(|| {
+        let index = self.link_index(shard).unwrap_or_else(|| {
             self.links.push(Link { shard, members: 0, lost: None });
             self.links.len() - 1
         });
         &mut self.links[index]
     }
 
-    /// Whether `shard` has members.
-    pub fn is_linked(&self, shard: ShardId) -> bool {
-        self.links.iter().any(|link| link.shard == shard)
+    /// The place of the link to `shard` among the links, if the shard has members.
+    pub fn link_index(&self, shard: ShardId) -> Option<usize> {
+        self.links.iter().position(|link| link.shard == shard)
     }
 
     /// A member of `shard` left; the last one ends the link.
@@ -79,7 +79,7 @@ impl HomeRoom {
     /// # Panics
     /// If the shard had none.
     pub fn unlink(&mut self, shard: ShardId) {
-        let index = self.links.iter().position(|link| link.shard == shard);
+        let index = self.link_index(shard);
         let index = index.expect("a shard reports every leave once, after its join");
         self.links[index].members -= 1;
         if self.links[index].members == 0 {

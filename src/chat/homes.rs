@@ -212,7 +212,7 @@ impl Shard {
         let hash = self.hasher.hash(&room);
         let key = if again {
             // Where the shard has no member, the join before this one was refused.
-            let linked = |key: &HomeKey| self.homes.get(*key).is_linked(member.shard());
+            let linked = |key: &HomeKey| self.homes.get(*key).link_index(member.shard()).is_some();
             self.homes.find(&room, hash).filter(linked)
         } else {
             self.home_room(&room, hash, now)
@@ -224,6 +224,11 @@ impl Shard {
             return self.refuse_for_home(member, reference, Asked::Join { stay }, now);
         };
         self.close_batch(key);
+        // What its shard was not sent lies before the head that the member is told, and is told
+        // first.
+        if let Some(index) = self.homes.get(key).link_index(member.shard()) {
+            self.post_gap(key, index);
+        }
         let home = self.homes.get_mut(key);
         let mut newcomer = false;
         if !again {
@@ -319,15 +324,6 @@ impl Shard {
         self.post_presence(key, &Presence { kind, total, user: Some(user), member }, now);
     }
 
-    /// Tells the total that a crowded room owes.
-    pub(super) fn tell_total(&mut self, key: HomeKey, now: Now) {
-        let home = self.homes.get_mut(key);
-        home.owes_total = false;
-        let total = home.roster.total();
-        let presence = Presence { kind: PresenceKind::Many, total, user: None, member: None };
-        self.post_presence(key, &presence, now);
-    }
-
     /// Has the room's members told its total before long.
     fn owe_total(&mut self, key: HomeKey, now: Now) {
         let home = self.homes.get_mut(key);
@@ -337,7 +333,15 @@ impl Shard {
         }
     }
 
-    /// Tells the shards with members. One whose mail is at its bound is told the total later.
+    /// Tells the total that a room owes.
+    pub(super) fn tell_total(&mut self, key: HomeKey, now: Now) {
+        let home = self.homes.get_mut(key);
+        home.owes_total = false;
+        let total = home.roster.total();
+        self.post_presence(key, &Presence::total(total), now);
+    }
+
+    /// Tells the members' shards. To those whose mail is at its bound, the total is owed.
     fn post_presence(&mut self, key: HomeKey, presence: &Presence, now: Now) {
         self.close_batch(key);
         for index in 0..self.homes.get(key).links.len() {

@@ -101,7 +101,7 @@ impl Shard {
         let membership = key.and_then(|key| self.sessions.get(conn)?.membership(key).copied());
         let membership = membership.filter(|membership| membership.stay() == stay);
         match membership.map(|membership| (membership, membership.place.index())) {
-            Some((membership, None)) => self.begin_stay(conn, membership.room),
+            Some((membership, None)) => self.begin_stay(conn, membership.room, total),
             // Asked again: what precedes the head that is told must have been delivered before.
             Some((membership, Some(place))) => {
                 self.question_answered(conn);
@@ -120,7 +120,7 @@ impl Shard {
         }
     }
 
-    fn begin_stay(&mut self, conn: ConnId, key: RoomKey) {
+    fn begin_stay(&mut self, conn: ConnId, key: RoomKey, total: u32) {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
@@ -128,6 +128,10 @@ impl Shard {
         let room = self.rooms.get_mut(key);
         membership.place = room.enter(conn.slot(), membership.notify());
         room.joining -= 1;
+        if let Some(untold) = &mut room.untold_total {
+            // It will be told this total, and not of its own join: it must count in it.
+            *untold = total;
+        }
     }
 
     /// Moves a member, which has been given all queued news, behind the end of it.

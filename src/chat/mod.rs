@@ -11,6 +11,7 @@
 //! | --- | --- |
 //! | [`shard`] | the seam: what goes in, what comes out |
 //! | [`intake`] | received bytes to requests, in any dialect |
+//! | [`egress`] | words to one connection, and how it ends |
 //! | [`requests`] | what a client may ask, and the refusals |
 //! | [`text`] | the commands of a text client |
 //! | [`homes`] | the rooms and users whose home this shard is: order, presence, rosters |
@@ -19,15 +20,18 @@
 //! | [`timers`] | heartbeats, time-outs, the drain |
 //!
 //! and the nouns they work on: [`session`], [`room`], [`home`], [`roster`], [`directory`],
-//! [`batch`], [`outbox`], [`refs`], [`mail`], [`agenda`], [`heartbeat`], [`hash`], [`config`].
+//! [`batch`], [`outbox`], [`refs`], [`mail`], [`agenda`], [`heartbeat`], [`hash`],
+//! [`holdings`], [`config`].
 
 pub mod agenda;
 pub mod batch;
 pub mod config;
 pub mod directory;
+pub mod egress;
 pub mod fan_out;
 pub mod hash;
 pub mod heartbeat;
+pub mod holdings;
 pub mod home;
 pub mod homes;
 pub mod intake;

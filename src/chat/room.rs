@@ -55,6 +55,13 @@ pub struct Presence {
     pub member: Option<Address>,
 }
 
+impl Presence {
+    /// Many came or went: only how many members there are now.
+    pub fn total(total: u32) -> Presence {
+        Presence { kind: PresenceKind::Many, total, user: None, member: None }
+    }
+}
+
 /// A news item on its way to the members of this shard.
 #[derive(Debug)]
 pub struct Delivery {
@@ -91,6 +98,26 @@ impl Delivery {
                 pool.render_event(&event, dialect)
             }
         })
+    }
+
+    /// Extends a gap that nobody's turn has come for, where `gap` follows it and goes to the places
+    /// below the same `end`. Returns whether it did.
+    ///
+    /// Somebody may have been told of the shorter gap ahead of the turn, on leaving: its rendering
+    /// is dropped.
+    pub fn extend_gap(&mut self, gap: &News, end: usize, pool: &mut ChunkPool) -> bool {
+        let News::Gap { epoch: gap_epoch, to: gap_to, .. } = *gap else {
+            return false;
+        };
+        let untouched = self.next == 0 && self.end == end;
+        match &mut self.news {
+            News::Gap { epoch, to, .. } if untouched && *epoch == gap_epoch => *to = gap_to,
+            _ => return false,
+        }
+        for chunk in std::mem::take(&mut self.chunks).into_iter().flatten() {
+            pool.release(chunk);
+        }
+        true
     }
 
     /// Gives back what it holds.
@@ -151,8 +178,9 @@ pub struct Room {
     pub joining: u32,
     /// Whether the fan-out has it on its list.
     pub listed: bool,
-    /// The last total of which the members were not told, because the queue was full.
-    pub missed_total: Option<u32>,
+    /// Members of the room, where those who want presence were not told, because the queue was
+    /// full.
+    pub untold_total: Option<u32>,
     members: Vec<Member>,
     holes: Vec<usize>,
     watchers: usize,
@@ -167,7 +195,7 @@ impl Room {
             audience,
             joining: 0,
             listed: false,
-            missed_total: None,
+            untold_total: None,
             members: Vec::new(),
             holes: Vec::new(),
             watchers: 0,
@@ -201,10 +229,10 @@ impl Room {
     }
 
     /// Takes the member at `place` out. Returns the slot of the member that stands there now, if
-    /// one was moved.
+    /// one was moved. Behind the last of the news, holes may still wait to be closed.
     pub fn vacate(&mut self, place: usize) -> Option<usize> {
         self.watchers -= usize::from(self.members[place].notify());
-        if self.queue.is_empty() {
+        if self.queue.is_empty() && self.holes.is_empty() {
             return self.remove(place);
         }
         self.members[place] = Member::HOLE;
@@ -361,6 +389,21 @@ mod tests {
         assert_eq!(moved, [(0, 12)]);
         let slots: Vec<_> = room.members().iter().map(|member| member.slot()).collect();
         assert_eq!(slots, [Some(12), Some(11)]);
+    }
+
+    #[test]
+    fn who_leaves_behind_the_last_news_leaves_a_hole_if_there_are_others() {
+        let mut room = room();
+        for slot in 10..13 {
+            room.enter(slot, true);
+        }
+        room.queue().push_back(news());
+        assert_eq!(room.vacate(2), None);
+        room.queue().pop_front();
+        assert_eq!(room.vacate(0), None);
+        let mut moved = Vec::new();
+        room.close_holes(|place, slot| moved.push((place, slot)));
+        assert_eq!(moved, [(0, 11)]);
     }
 
     #[test]

@@ -15,14 +15,13 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use crate::base::counters::{CloseReason, Counters};
-use crate::base::ids::{Address, ConnId, NodeId, Ref, ShardId};
+use crate::base::ids::{Address, ConnId, NodeId, ShardId};
 use crate::base::limits::{
     BATCHES_KEPT, BUFFER_KEPT_BYTES, CONNECTIONS_RESERVED, LINGER_MS, Limits, OUTBOXES_KEPT,
 };
 use crate::base::name::EVERYONE;
 use crate::base::time::{Mono, Now, Tick};
 use crate::base::wheel::Wheel;
-use crate::wire::message::{Code, Event};
 
 use super::agenda::Agenda;
 use super::batch::ChunkPool;
@@ -30,9 +29,10 @@ use super::config::ShardConfig;
 use super::directory::Directory;
 use super::hash::{self, NameHasher};
 use super::heartbeat::HeartbeatPolicy;
+pub use super::holdings::Holdings;
 use super::home::{HomeKey, HomeTable};
 use super::mail::{Mail, Postbag};
-use super::outbox::{Outbox, OutboxPool};
+use super::outbox::OutboxPool;
 use super::room::{Audience, RoomTable};
 use super::session::{Marks, RoomKey, SessionTable, State, Stay};
 use super::timers::Drain;
@@ -55,15 +55,22 @@ pub enum Verdict {
     Shutdown(ConnId),
     /// Drop the socket. The heart has forgotten the connection.
     Close(ConnId, CloseReason),
+    /// It speaks text and has no PONG to send: let the kernel probe its host.
+    ProbeHost(ConnId),
     /// Read from it again: [`Shard::wants_input`] had become false, and is true again.
     Resume(ConnId),
 }
 
-/// How a letter to one connection takes its place in the outbox.
-#[derive(Clone, Copy)]
-enum Haste {
-    InOrder,
-    Urgent,
+impl Verdict {
+    /// Which connection it is about.
+    pub fn conn(self) -> ConnId {
+        match self {
+            Verdict::Shutdown(conn)
+            | Verdict::Close(conn, _)
+            | Verdict::ProbeHost(conn)
+            | Verdict::Resume(conn) => conn,
+        }
+    }
 }
 
 /// All of one worker's sessions and rooms. See the [module](self).
@@ -167,6 +174,11 @@ impl Shard {
         self.agenda.await_hello(conn, now.mono, due);
     }
 
+    /// A socket was closed at once, because there are as many as the bounds allow.
+    pub fn note_turned_away(&mut self) {
+        self.counters.turned_away += 1;
+    }
+
     /// The peer will send no more: read returned 0.
     ///
     /// What it asked for is still answered; then the connection is closed.
@@ -198,7 +210,15 @@ impl Shard {
     }
 
     /// The next letter to post. Call until `None`.
+    ///
+    /// Behind the letters of this turn come the gaps that had to wait for them: nobody would wake
+    /// the worker for them later.
     pub fn poll_mail(&mut self) -> Option<(ShardId, Mail)> {
+        let letter = self.postbag.pop();
+        if letter.is_some() || self.lossy_homes.is_empty() {
+            return letter;
+        }
+        self.post_gaps();
         self.postbag.pop()
     }
 
@@ -316,208 +336,10 @@ impl Shard {
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
-
-    /// What the shard holds, for those who check that nothing is left behind.
-    pub fn holdings(&self) -> Holdings {
-        Holdings {
-            sessions: self.sessions.len(),
-            rooms: self.rooms.len() - 1,
-            home_rooms: self.homes.len() - usize::from(self.everyone_home() == self.id),
-            refused_joins: self.homes.refused(),
-            users: self.directory.len(),
-            letters: (0..self.shards).map(|to| self.postbag.waiting_for(ShardId(to))).sum(),
-            timers: self.wheel.len(),
-        }
-    }
 }
 
-/// How much a shard holds of what comes and goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Holdings {
-    /// Connections.
-    pub sessions: usize,
-    /// Rooms with members here, the room `*` not counted.
-    pub rooms: usize,
-    /// Rooms whose home is here, the room `*` not counted.
-    pub home_rooms: usize,
-    /// Joins that this home refused and whose leave has not arrived.
-    pub refused_joins: usize,
-    /// Sessions of users whose home is here.
-    pub users: usize,
-    /// Letters that wait to be posted.
-    pub letters: usize,
-    /// Entries of the timing wheel, stale ones too.
-    pub timers: usize,
-}
-
-/// What the shard's other files need to do to a connection.
+/// What the shard's other files ask of it.
 impl Shard {
-    /// Tells one connection something, behind all that waits for it.
-    pub(super) fn tell(&mut self, conn: ConnId, event: &Event<'_>, now: Now) {
-        self.queue(conn, event, Haste::InOrder);
-        self.bound_outbox(conn, now);
-    }
-
-    /// Tells one connection something ahead of the data that waits for it.
-    pub(super) fn tell_urgently(&mut self, conn: ConnId, event: &Event<'_>, now: Now) {
-        self.queue(conn, event, Haste::Urgent);
-        self.bound_outbox(conn, now);
-    }
-
-    /// Queues bytes that are no event, such as a text notice.
-    pub(super) fn tell_raw(&mut self, conn: ConnId, encode: impl FnOnce(&mut Vec<u8>), now: Now) {
-        if let Some(session) = self.sessions.get_mut(conn)
-            && !matches!(session.state, State::Closing(_))
-        {
-            session.outbox(&mut self.outboxes).push_own(&mut self.outboxes, encode);
-            self.queued(conn);
-            self.bound_outbox(conn, now);
-        }
-    }
-
-    fn queue(&mut self, conn: ConnId, event: &Event<'_>, haste: Haste) {
-        let Some(session) = self.sessions.get_mut(conn) else {
-            return;
-        };
-        let Some(dialect) = session.state.dialect() else {
-            return;
-        };
-        let encode = |out: &mut Vec<u8>| dialect.encode(out, event);
-        let outbox: &mut Outbox = session.outbox(&mut self.outboxes);
-        match haste {
-            Haste::InOrder => outbox.push_own(&mut self.outboxes, encode),
-            Haste::Urgent => outbox.push_urgent(&mut self.outboxes, encode),
-        }
-        self.queued(conn);
-    }
-
-    fn queued(&mut self, conn: ConnId) {
-        let empty = self.sessions.get(conn).is_some_and(|session| session.waiting() == 0);
-        if empty { self.recycle_outbox(conn) } else { self.mark_dirty(conn) }
-    }
-
-    fn bound_outbox(&mut self, conn: ConnId, now: Now) {
-        let max = self.limits.max_outbound;
-        if self.sessions.get(conn).is_some_and(|session| session.waiting() > max) {
-            self.close_slow_reader(conn, now);
-        }
-    }
-
-    /// Closes a connection whose outbox is full. It may have been closed for that in this turn.
-    pub(super) fn close_slow_reader(&mut self, conn: ConnId, now: Now) {
-        let Some(session) = self.sessions.get_mut(conn) else {
-            return;
-        };
-        if matches!(session.state, State::Closing(_)) {
-            return;
-        }
-        if let Some(outbox) = session.outbox.as_mut() {
-            outbox.truncate(&mut self.outboxes, &mut self.chunks);
-        }
-        let last = Event::Error {
-            reference: Ref::NONE,
-            code: Code::SlowReader,
-            text: "the outbound queue is full: read faster",
-        };
-        self.close(conn, CloseReason::SlowReader, Some(&last), now);
-    }
-
-    /// Ends a connection: a last word, what is queued, a half-close, and at last the close.
-    ///
-    /// From here on it is a member of nothing, gets nothing more and is not listened to.
-    pub(super) fn close(
-        &mut self,
-        conn: ConnId,
-        reason: CloseReason,
-        last: Option<&Event<'_>>,
-        now: Now,
-    ) {
-        let Some(session) = self.sessions.get(conn) else {
-            return;
-        };
-        if matches!(session.state, State::Closing(_)) {
-            return;
-        }
-        let heard_nothing = session.state == State::Sniffing && session.outbox.is_none();
-        self.counters.count_close(reason);
-        if let Some(event) = last {
-            // A peer that reads is told in order; one that does not, as soon as can be.
-            let unread = matches!(reason, CloseReason::SlowReader | CloseReason::HeartbeatTimeout);
-            self.queue(conn, event, if unread { Haste::Urgent } else { Haste::InOrder });
-        }
-        self.depart(conn, now);
-        if heard_nothing {
-            return self.forget(conn, reason);
-        }
-        let session = self.sessions.get_mut(conn).expect("it was just there");
-        session.state = State::Closing(reason);
-        if session.marks.has(Marks::PAUSED) {
-            // The shell is to see it hang up, and must not leave bytes unread: they would turn the
-            // close into a reset.
-            session.marks.clear(Marks::PAUSED);
-            self.verdicts.push_back(Verdict::Resume(conn));
-        }
-        if let Some(input) = session.input.take() {
-            self.outboxes.release_buffer(*input);
-        }
-        let session = self.sessions.get_mut(conn).expect("it was just there");
-        let nothing_waits = session.outbox.is_none();
-        self.arm_at(conn, now, now.mono + LINGER_MS);
-        if nothing_waits {
-            self.all_sent(conn);
-        }
-    }
-
-    /// All that waited for a connection is with the kernel.
-    fn all_sent(&mut self, conn: ConnId) {
-        let Some(session) = self.sessions.get(conn) else {
-            return;
-        };
-        if let State::Closing(reason) = session.state {
-            if session.marks.has(Marks::ENDED) {
-                self.forget(conn, reason);
-            } else {
-                self.verdicts.push_back(Verdict::Shutdown(conn));
-            }
-        }
-    }
-
-    /// Forgets a connection and has its socket dropped.
-    pub(super) fn forget(&mut self, conn: ConnId, reason: CloseReason) {
-        self.remove(conn);
-        self.verdicts.push_back(Verdict::Close(conn, reason));
-    }
-
-    fn remove(&mut self, conn: ConnId) {
-        let Some(mut session) = self.sessions.remove(conn) else {
-            return;
-        };
-        debug_assert!(session.memberships().next().is_none(), "who is removed has departed");
-        if let Some(outbox) = session.outbox.take() {
-            self.outboxes.release_outbox(outbox, &mut self.chunks);
-        }
-        if let Some(input) = session.input.take() {
-            self.outboxes.release_buffer(*input);
-        }
-    }
-
-    /// Puts a connection on the list of those with bytes to send.
-    pub(super) fn mark_dirty(&mut self, conn: ConnId) {
-        if let Some(session) = self.sessions.get_mut(conn)
-            && !session.marks.has(Marks::DIRTY)
-            && !session.marks.has(Marks::BLOCKED)
-        {
-            session.marks.set(Marks::DIRTY);
-            self.dirty.push_back(conn);
-        }
-    }
-
-    fn recycle_outbox(&mut self, conn: ConnId) {
-        if let Some(outbox) = self.sessions.get_mut(conn).and_then(|s| s.outbox.take()) {
-            self.outboxes.release_outbox(outbox, &mut self.chunks);
-        }
-    }
-
     /// How other shards name a connection of this one.
     pub(super) fn address(&self, conn: ConnId) -> Address {
         Address::new(self.id, conn)

@@ -16,7 +16,7 @@ use super::heartbeat::Tempo;
 use super::mail::Mail;
 use super::requests::code_of;
 use super::session::{RoomKey, Stay};
-use super::shard::Shard;
+use super::shard::{Shard, Verdict};
 
 impl Shard {
     /// The first line of a text client: its name or, with a name of the server's, its first words.
@@ -35,6 +35,7 @@ impl Shard {
         let was_named = user.is_some();
         let user = user.unwrap_or_else(|| self.name_guest());
         self.admit(conn, user.clone(), Dialect::Text, Tempo::default(), now);
+        self.verdicts.push_back(Verdict::ProbeHost(conn));
         let welcome = Event::Welcome(Welcome {
             version: native::VERSION,
             node: self.node,

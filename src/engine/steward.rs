@@ -272,9 +272,10 @@ impl Steward {
         let connections: Option<usize> =
             self.employees.iter().map(|employee| employee.draining).sum();
         if let Some(connections) = connections {
+            let drain_s = self.drain.as_secs_f64();
             info!(
-                "draining {connections} connections, at most {:?}; a second signal stops at once",
-                self.drain
+                "draining {connections} connections, at most {drain_s}s; a second signal stops at \
+                 once"
             );
         }
     }

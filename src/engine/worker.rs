@@ -265,6 +265,7 @@ impl Worker {
             } else {
                 // A client that is closed at once knows more than one that is left hanging.
                 self.acceptor.turn_away(stream, self.max_connections, self.now.mono);
+                self.shard.note_turned_away();
             }
         }
         Progress::More
@@ -384,6 +385,11 @@ impl Worker {
         while let Some(verdict) = self.shard.poll_verdict() {
             match verdict {
                 Verdict::Resume(conn) => self.sockets.resume(conn),
+                Verdict::ProbeHost(conn) => {
+                    if let Some(socket) = self.sockets.of(conn) {
+                        socket.probe_host();
+                    }
+                }
                 Verdict::Shutdown(conn) => {
                     if let Some(socket) = self.sockets.of(conn) {
                         socket.shut_down_writing();

@@ -6,18 +6,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
-use std::time::Duration;
 
 use mio::net::TcpListener;
-use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
-
-/// First TCP keepalive probe after this long without a segment, and the pace of further ones.
-///
-/// A text client has no PONG to send, so the kernel finds out whether its host is still there.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(60))
-    .with_interval(Duration::from_secs(15))
-    .with_retries(4);
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// The backlog asked for where the system's limit cannot be read.
 const BACKLOG_FALLBACK: i32 = 4_096;
@@ -66,7 +57,6 @@ pub fn reserve(address: SocketAddr) -> io::Result<Reservation> {
 pub fn open(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = bound(address, Sharing::Group)?;
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&KEEPALIVE)?;
     socket.listen(backlog())?;
     Ok(TcpListener::from_std(socket.into()))
 }

@@ -6,8 +6,20 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
+use std::time::Duration;
 
 use mio::net::TcpStream;
+use socket2::{SockRef, TcpKeepalive};
+
+/// First TCP keepalive probe after this long without a segment, and the pace of further ones.
+///
+/// A text client has no PONG to send, so the kernel finds out whether its host is still there.
+/// Nobody else needs it: heartbeats do the same and more, and a million connections would be probed
+/// by the kernel in herds.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(15))
+    .with_retries(4);
 
 /// How far a socket's input has been read.
 ///
@@ -126,6 +138,13 @@ impl Socket {
                 other => return other,
             }
         }
+    }
+
+    /// Has the kernel probe the peer's host while nothing is said.
+    ///
+    /// A socket that has failed meanwhile cannot be probed; its next read says so.
+    pub fn probe_host(&self) {
+        let _ = SockRef::from(&self.stream).set_tcp_keepalive(&KEEPALIVE);
     }
 
     /// Tells the peer that no more will come.

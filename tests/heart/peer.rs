@@ -38,6 +38,8 @@ pub(super) struct Peer {
     pub(super) ended: bool,
     /// The heart wants its bytes left unread.
     pub(super) paused: bool,
+    /// The kernel was asked to probe its host.
+    pub(super) probed: bool,
     /// Bytes that the client will still read.
     pub(super) window: usize,
     pub(super) blocked: bool,
@@ -60,6 +62,7 @@ impl Peer {
             upward: VecDeque::new(),
             ended: false,
             paused: false,
+            probed: false,
             window: usize::MAX,
             blocked: false,
             half: Vec::new(),

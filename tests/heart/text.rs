@@ -41,6 +41,14 @@ fn a_first_line_names_the_user_or_is_said_by_a_guest() {
 }
 
 #[test]
+fn the_hosts_of_text_clients_are_probed_by_the_kernel_and_no_others() {
+    let mut world = World::new();
+    let (ann, bob) = (world.text(0, "ann"), world.native(0, "bob"));
+    assert!(world.is_probed(ann));
+    assert!(!world.is_probed(bob));
+}
+
+#[test]
 fn two_text_clients_and_a_native_one_share_the_lobby() {
     let mut world = World::new();
     let (ann, bob) = (world.text(0, "ann"), world.text(1, "bob"));

@@ -202,6 +202,11 @@ impl World {
         self.peers[client.0].fate
     }
 
+    /// Whether the kernel was asked to probe the client's host.
+    pub(crate) fn is_probed(&self, client: Client) -> bool {
+        self.peers[client.0].probed
+    }
+
     /// The client answers pings from now on.
     pub(crate) fn answers_pings(&mut self, client: Client) {
         self.peers[client.0].answers_pings = true;
@@ -426,7 +431,7 @@ impl World {
     }
 
     fn obey(&mut self, shard: usize, verdict: Verdict) {
-        let (Verdict::Shutdown(conn) | Verdict::Close(conn, _) | Verdict::Resume(conn)) = verdict;
+        let conn = verdict.conn();
         let client = self.slots[shard][conn.slot()].expect("verdicts are about the living");
         let peer = &mut self.peers[client.0];
         assert_eq!(peer.conn, conn, "a verdict about an earlier connection of the slot");
@@ -440,6 +445,7 @@ impl World {
                 peer.fate = Fate::Closed(reason);
                 self.slots[shard][conn.slot()] = None;
             }
+            Verdict::ProbeHost(_) => peer.probed = true,
             Verdict::Resume(_) => {
                 peer.paused = false;
                 self.ready.push_back(client);

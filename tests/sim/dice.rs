@@ -1,7 +1,7 @@
 //! The only source of chance in a run.
 //!
-//! Owns a pseudo-random sequence that its seed fixes. Never looks at a clock or at memory addresses,
-//! so that a seed replays.
+//! Owns a pseudo-random sequence that its seed fixes. Never looks at a clock or at memory
+//! addresses, so that a seed replays.
 
 use std::ops::RangeInclusive;
 

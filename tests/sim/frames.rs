@@ -87,7 +87,7 @@ impl Visit {
                 let place = self.pings.iter().position(sent);
                 self.pings.remove(place.expect("a pong answers a ping"));
             }
-            Event::GoAway { .. } => self.went_away = true,
+            Event::GoAway { .. } => self.told_to_go = true,
             Event::Bye { .. } | Event::Tempo { .. } | Event::Ping(_) => {
                 panic!("{event:?} is not said by this server");
             }

@@ -1,11 +1,11 @@
 //! How a text client reads what it is sent.
 //!
-//! Owns the grammar of the lines that the server prints. A line that fits none of them is a failure.
+//! Owns the grammar of the lines that the server prints. A line that fits none of them is a
+//! failure.
 
 use corebeat::wire::message::Code;
 
 use super::ledger::{Ledger, number_of};
-use super::plan::ROOMS;
 use super::stay::Item;
 use super::visit::{Roster, Visit, room_index};
 
@@ -26,7 +26,9 @@ impl Visit {
             return self.read_message(message, ledger);
         }
         if let Some(error) = line.strip_prefix("! ") {
-            return self.errors.push(code_of(error));
+            let code = code_of(error);
+            self.unasked += usize::from(code == Code::Unavailable);
+            return self.errors.push(code);
         }
         if line == "pong" {
             self.pings.pop().expect("a pong answers a /ping");
@@ -78,7 +80,7 @@ impl Visit {
             return self.rename(user, ledger);
         }
         if notice.starts_with("the server is going away") {
-            self.went_away = true;
+            self.told_to_go = true;
             return;
         }
         if notice == "bye" || notice.starts_with('/') || notice.starts_with("A line that") {
@@ -126,11 +128,6 @@ impl Visit {
             }
             _ => panic!("{notice:?} is no notice"),
         }
-    }
-
-    /// Whether a text client knows that it is a member of a room.
-    pub(crate) fn stands_in(&self, room: usize) -> bool {
-        room < ROOMS.len() && self.rooms[room].stay.is_some()
     }
 }
 

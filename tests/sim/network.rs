@@ -45,6 +45,7 @@ pub(crate) enum Arrived {
 }
 
 /// One connection.
+#[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) worker: usize,
     up: VecDeque<u8>,

@@ -1,7 +1,7 @@
 //! What one run is like.
 //!
-//! Owns the parameters that a seed draws: how many shards and clients, what they are like, how tight
-//! the bounds are, how the time passes. Never changes during the run.
+//! Owns the parameters that a seed draws: how many shards and clients, what they are like, how
+//! tight the bounds are, how the time passes. Never changes during the run.
 
 use corebeat::base::limits::Limits;
 use corebeat::chat::heartbeat::HeartbeatPolicy;
@@ -148,9 +148,13 @@ impl Plan {
         self.kernel_bytes.0 >= 256 && character.read_max >= 1_000
     }
 
-    /// Whether the bound on outbound bytes is so low that a client may meet it without fault.
-    pub(crate) fn tight_outbound(&self) -> bool {
-        self.limits.max_outbound < Limits::default().max_outbound
+    /// Whether nobody's outbox can grow to its bound, unless its owner stops reading.
+    pub(crate) fn is_roomy(&self) -> bool {
+        let fast =
+            |character: &Character| character.read_max >= 100_000 && character.body_max <= 300;
+        self.limits.max_outbound == Limits::default().max_outbound
+            && self.kernel_bytes.0 >= 8_192
+            && self.clients.iter().all(fast)
     }
 
     /// Whether the clock never jumps and no shard is held up.
@@ -179,7 +183,7 @@ fn draw_limits(dice: &mut Dice) -> Limits {
         }
     };
     tighten(&mut limits.max_outbound, &[2_048, 4_096, 16_384]);
-    tighten(&mut limits.fan_out_budget, &[1, 2, 7, 50]);
+    tighten(&mut limits.fan_out_budget, &[4, 7, 20, 50]);
     tighten(&mut limits.timer_budget, &[1, 2, 5]);
     tighten(&mut limits.max_mail_staged, &[1, 4, 16]);
     tighten(&mut limits.max_room_queue, &[1, 3, 8]);

@@ -81,9 +81,6 @@ pub(crate) struct RoomView {
 impl RoomView {
     /// Notes a request; returns its number.
     pub(crate) fn request(&mut self, join: bool, notify: bool, reference: u32) -> usize {
-        if join && notify && !self.wants_presence() {
-            (self.total, self.users) = (None, BTreeMap::new());
-        }
         self.moves.push(Move { join, notify, reference, done: None });
         self.moves.len() - 1
     }
@@ -123,9 +120,11 @@ impl RoomView {
         if later.iter().any(|m| !m.join && m.done == Some(true)) {
             return;
         }
+        // A leave without a ref may have been done before this answer, and says nothing.
+        let left_silently = later.iter().any(|m| !m.join && m.reference == 0);
         let left_between = self.moves[self.begun_by..number].iter().any(|m| !m.join);
         if let Some(mut stay) = self.stay.take() {
-            if !left_between {
+            if !left_between && !left_silently {
                 assert_eq!(
                     *stay.epoch.get_or_insert(epoch),
                     epoch,
@@ -139,9 +138,9 @@ impl RoomView {
                 stay.end = Some(head);
             }
             self.past.push(stay);
-        } else {
-            (self.total, self.users) = (None, BTreeMap::new());
         }
+        // It may not have wanted presence until this request.
+        (self.total, self.users) = (None, BTreeMap::new());
         self.begun_by = number;
         self.stay = Some(Stay {
             epoch: Some(epoch),

@@ -1,8 +1,8 @@
 //! One connection from its client's side.
 //!
-//! Owns what the client has still to write, what it has read and not understood yet, and all that it
-//! asked and was told. Knows nothing of the server but the bytes that came. How frames are read is
-//! in `frames`, how lines are in `lines`.
+//! Owns what the client has still to write, what it has read and not understood yet, and all that
+//! it asked and was told. Knows nothing of the server but the bytes that came. How frames are read
+//! is in `frames`, how lines are in `lines`.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -73,7 +73,10 @@ pub(crate) struct Visit {
     pub(crate) unasked: usize,
     /// Codes of errors about the connection, or about a request with ref 0.
     pub(crate) errors: Vec<Code>,
-    pub(crate) went_away: bool,
+    /// It was told that the server goes away.
+    pub(crate) told_to_go: bool,
+    /// It was greeted before the drain began, and is to be told.
+    pub(crate) must_be_told: bool,
     /// It does not answer any more.
     pub(crate) mute: bool,
     /// It sent what is not allowed.
@@ -112,7 +115,8 @@ impl Visit {
             rosters: Vec::new(),
             unasked: 0,
             errors: Vec::new(),
-            went_away: false,
+            told_to_go: false,
+            must_be_told: false,
             mute: false,
             hostile: false,
             foreign: false,
@@ -176,6 +180,15 @@ impl Visit {
         let asked = Asked { wish, requests: 1, answers: 0, spot: None, firsts: 0 };
         self.asked.insert(self.last_ref, asked);
         self.last_ref
+    }
+
+    /// Whether, as far as it knows, it is a member of a room. Nobody is one of the room `*`.
+    pub(crate) fn is_in(&self, room: usize) -> Option<bool> {
+        if !self.welcomed || room == EVERYONE {
+            return Some(false);
+        }
+        let view = &self.rooms[room];
+        if self.is_text() { Some(view.stay.is_some()) } else { view.is_member() }
     }
 
     /// Whether every request was answered.

@@ -1,8 +1,8 @@
 //! One shard and the turn that a worker takes with it.
 //!
 //! Owns the slab of sockets, which reuses slots last in, first out, and the generations. Does what
-//! the shell does and nothing else: it reads the clock once, serves sockets, mail and timers, posts,
-//! flushes and closes last. It sleeps unless it has a reason not to, so that a deadline or a
+//! the shell does and nothing else: it reads the clock once, serves sockets, mail and timers,
+//! posts, flushes and closes last. It sleeps unless it has a reason not to, so that a deadline or a
 //! connection that the heart forgets to mention stays forgotten.
 
 use std::io::IoSlice;
@@ -125,9 +125,19 @@ impl Worker {
         !self.is_awake(network, mailroom, u64::MAX, now)
     }
 
-    /// Starts the drain.
-    pub(crate) fn drain(&mut self, reason: &str, now: Now) {
-        self.shard.drain(reason, now);
+    /// What keeps it awake.
+    pub(crate) fn unrest(&self) -> String {
+        let (deadline, holdings) = (self.shard.next_deadline(), self.shard.holdings());
+        format!("busy: {}, {deadline:?}, {holdings:?} {}", self.busy, self.shard.counters())
+    }
+
+    /// Starts the drain. A listener is emptied before it is closed.
+    pub(crate) fn drain(&mut self, around: &mut Surroundings<'_>) {
+        while !around.network.backlogs[self.id].is_empty() {
+            self.accept(around);
+        }
+        self.busy = true;
+        self.shard.drain("maintenance", around.now);
     }
 
     /// One turn.
@@ -245,6 +255,7 @@ impl Worker {
             let offered: usize = slices[..filled].iter().map(|slice| slice.len()).sum();
             let Some(taken) = link.server_write(&slices[..filled]) else {
                 socket.failed = true;
+                self.busy = true;
                 self.shard.closed(conn, CloseReason::SocketError, around.now);
                 continue;
             };
@@ -268,8 +279,7 @@ impl Worker {
 
     fn close(&mut self, around: &mut Surroundings<'_>) {
         while let Some(verdict) = self.shard.poll_verdict() {
-            let (Verdict::Shutdown(conn) | Verdict::Close(conn, _) | Verdict::Resume(conn)) =
-                verdict;
+            let conn = verdict.conn();
             let socket = self.sockets.get_mut(conn.slot());
             let Some(socket) = socket.filter(|socket| socket.conn == conn && !socket.failed) else {
                 continue;
@@ -277,6 +287,7 @@ impl Worker {
             let link = &mut around.network.links[socket.link];
             match verdict {
                 Verdict::Shutdown(_) => link.server_finish(),
+                Verdict::ProbeHost(_) => {}
                 Verdict::Resume(_) => {
                     socket.paused = false;
                     link.heard_at = around.now.mono;

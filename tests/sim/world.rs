@@ -1,8 +1,8 @@
 //! One run: everything in it, and the order in which it happens.
 //!
 //! Owns the clock, the rounds and the phases: a storm in which clients do as they like, a rest in
-//! which all is compared with the truth, and an end after which nothing may be left. What is true is
-//! judged by `oracle`.
+//! which all is compared with the truth, and an end after which nothing may be left. What is true
+//! is judged by `oracle`.
 
 use std::cell::Cell;
 
@@ -19,7 +19,7 @@ use super::visit::Visit;
 use super::worker::{Surroundings, Worker};
 
 /// Rounds after which a storm must have calmed down.
-const CALM_ROUNDS: u64 = 30_000;
+const CALM_ROUNDS: u64 = 50_000;
 /// Rest is at least so long: what is owed with a delay is told by then.
 const CALM_MS: u64 = 1_500;
 
@@ -177,6 +177,10 @@ impl World {
         if !self.dice.chance(if awake { chance } else { self.plan.spurious_turn }) {
             return;
         }
+        self.with_worker(index, Worker::turn);
+    }
+
+    fn with_worker(&mut self, index: usize, act: impl FnOnce(&mut Worker, &mut Surroundings<'_>)) {
         let mut around = Surroundings {
             network: &mut self.network,
             mailroom: &mut self.mailroom,
@@ -184,14 +188,14 @@ impl World {
             round: self.round,
             now: self.now,
         };
-        self.workers[index].turn(&mut around);
+        act(&mut self.workers[index], &mut around);
     }
 
     /// Goes on until nothing but time could change anything.
     fn calm_down(&mut self) {
         let (start, first_round) = (self.now.mono, self.round);
         while self.now.mono.since_ms(start) < CALM_MS || !self.is_quiet() {
-            assert!(self.round < first_round + CALM_ROUNDS, "it never calms down");
+            assert!(self.round < first_round + CALM_ROUNDS, "no calm: {}", self.unrest());
             self.now = self.now.plus_ms(self.dice.number(0..=20));
             self.play_round();
         }
@@ -205,6 +209,17 @@ impl World {
                 let visit = &self.visits[*id];
                 visit.mute || visit.unwritten() == 0
             })
+    }
+
+    /// What keeps it from being quiet.
+    fn unrest(&self) -> String {
+        let links = self.network.links.iter().enumerate();
+        let links: Vec<_> = links.filter(|(_, link)| !link.is_quiet()).collect();
+        let awake = |worker: &&Worker| !worker.is_quiet(&self.network, &self.mailroom, self.now);
+        let workers: Vec<_> = self.workers.iter().filter(awake).map(|w| w.unrest()).collect();
+        let present = self.present();
+        let unwritten: Vec<_> = present.iter().map(|id| self.visits[*id].unwritten()).collect();
+        format!("{links:?}, {workers:?}, {unwritten:?}, mail {}", !self.mailroom.is_empty())
     }
 
     /// Visits whose connection is open on both sides.
@@ -303,8 +318,11 @@ impl World {
 
     fn drain(&mut self) {
         self.draining = true;
-        for worker in &mut self.workers {
-            worker.drain("maintenance", self.now);
+        for id in self.present() {
+            self.visits[id].must_be_told = self.visits[id].welcomed;
+        }
+        for index in 0..self.workers.len() {
+            self.with_worker(index, Worker::drain);
         }
     }
 
@@ -315,8 +333,8 @@ impl World {
         }
         let first_round = self.round;
         while self.workers.iter().any(|worker| worker.shard.connections() > 0)
-            || !self.mailroom.is_empty()
             || self.workers.iter().any(|worker| worker.shard.next_deadline().is_some())
+            || !self.is_quiet()
         {
             assert!(self.round < first_round + CALM_ROUNDS, "{}", oracle::leftovers(self));
             if !self.draining && self.dice.chance(100) {

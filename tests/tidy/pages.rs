@@ -47,9 +47,11 @@ fn option_of(words: &[&str]) -> (String, Option<String>) {
     ((*name).to_owned(), default)
 }
 
-/// The rows of the operations page's tables that describe an option: its name, the line, the cells.
+/// The rows of the operations page's tables of options: the name, the line, the cells.
 fn rows_of_page(page: &Source) -> BTreeMap<String, (usize, Vec<String>)> {
     page.lines()
+        .skip_while(|(_, line)| *line != "## Options")
+        .take_while(|(_, line)| !line.starts_with("## ") || *line == "## Options")
         .filter(|(_, line)| line.starts_with("| `--"))
         .map(|(number, line)| {
             let cells: Vec<String> =

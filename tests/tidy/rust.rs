@@ -5,7 +5,7 @@
 
 /// A file with comments and the insides of literals blanked out. Lines and columns stay where they
 /// were, so that a place found here is the place in the file.
-pub fn code_of(text: &str) -> String {
+pub(crate) fn code_of(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
@@ -91,25 +91,27 @@ fn character(rest: &str) -> Option<usize> {
 }
 
 /// Whether a character can be part of a name.
-pub fn is_word(c: char) -> bool {
+pub(crate) fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
 /// Whether `pattern` stands in `line` with no letter of another name before or behind it.
 ///
 /// Where the pattern itself begins or ends with another character, that side is not looked at.
-pub fn has_word(line: &str, pattern: &str) -> bool {
+pub(crate) fn has_word(line: &str, pattern: &str) -> bool {
     let begins_word = pattern.starts_with(is_word);
     let ends_word = pattern.ends_with(is_word);
     line.match_indices(pattern).any(|(at, _)| {
         let before = line[..at].chars().next_back();
         let behind = line[at + pattern.len()..].chars().next();
-        !(begins_word && before.is_some_and(is_word)) && !(ends_word && behind.is_some_and(is_word))
+        let goes_on =
+            begins_word && before.is_some_and(is_word) || ends_word && behind.is_some_and(is_word);
+        !goes_on
     })
 }
 
 /// How many lines stand before the unit tests at the end of a file.
-pub fn lines_without_tests(code: &str) -> usize {
+pub(crate) fn lines_without_tests(code: &str) -> usize {
     let lines: Vec<&str> = code.lines().collect();
     let tests = lines.iter().position(|line| line.starts_with("mod tests {"));
     let end = match tests {
@@ -121,17 +123,17 @@ pub fn lines_without_tests(code: &str) -> usize {
 }
 
 /// A function: its name, and the lines on which it begins and ends.
-pub struct Function {
+pub(crate) struct Function {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// The line of its `fn`.
-    pub first: usize,
+    pub(crate) first: usize,
     /// The line of its closing brace.
-    pub last: usize,
+    pub(crate) last: usize,
 }
 
 /// All functions with a body, those inside of others too.
-pub fn functions(code: &str) -> Vec<Function> {
+pub(crate) fn functions(code: &str) -> Vec<Function> {
     let starts = code.match_indices("fn ").filter(|(at, _)| {
         let before = code[..*at].chars().next_back();
         !before.is_some_and(is_word)
@@ -176,7 +178,7 @@ fn body(code: &str) -> Option<(usize, usize)> {
 
 /// The names that follow `prefix` in paths: of `crate::a::b` and `crate::{a::b, c}` with the prefix
 /// `crate::`, the names `a`, and `a` and `c`; each with the line on which it stands.
-pub fn names_behind(code: &str, prefix: &str) -> Vec<(usize, String)> {
+pub(crate) fn names_behind(code: &str, prefix: &str) -> Vec<(usize, String)> {
     let mut names = Vec::new();
     for (at, _) in code.match_indices(prefix) {
         if prefix.starts_with(is_word) && code[..at].ends_with(is_word) {

@@ -14,39 +14,39 @@ const SKIPPED: [&str; 4] = ["target", "corpus", "artifacts", "__pycache__"];
 const TOP_FILES: [&str; 4] = ["CHANGELOG.md", "Cargo.toml", "README.md", "rustfmt.toml"];
 
 /// A file of the repository.
-pub struct Source {
+pub(crate) struct Source {
     /// Its path from the top, with `/` between the parts.
-    pub path: String,
+    pub(crate) path: String,
     /// What is in it.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 impl Source {
     /// The file at `path`, which must be there.
-    pub fn read(path: &str) -> Source {
+    pub(crate) fn read(path: &str) -> Source {
         let text = fs::read_to_string(top().join(path))
             .unwrap_or_else(|error| panic!("{path} cannot be read: {error}"));
         Source { path: path.to_owned(), text }
     }
 
     /// Whether the path ends in `.extension`.
-    pub fn has_extension(&self, extension: &str) -> bool {
+    pub(crate) fn has_extension(&self, extension: &str) -> bool {
         Path::new(&self.path).extension().is_some_and(|found| found == extension)
     }
 
     /// The lines with their numbers, from 1.
-    pub fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
         (1..).zip(self.text.lines())
     }
 }
 
 /// The top of the repository.
-pub fn top() -> &'static Path {
+pub(crate) fn top() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// Every text file that people write, in the order of their paths.
-pub fn all_files() -> Vec<Source> {
+pub(crate) fn all_files() -> Vec<Source> {
     let mut paths: Vec<PathBuf> = TOP_FILES.iter().map(|file| top().join(file)).collect();
     for folder in FOLDERS {
         collect(&top().join(folder), &mut paths);
@@ -60,7 +60,7 @@ pub fn all_files() -> Vec<Source> {
 }
 
 /// Every Rust file of the repository.
-pub fn rust_files() -> Vec<Source> {
+pub(crate) fn rust_files() -> Vec<Source> {
     all_files().into_iter().filter(|file| file.has_extension("rs")).collect()
 }
 
@@ -81,7 +81,7 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
 }
 
 /// A place where a rule is broken.
-pub struct Finding {
+pub(crate) struct Finding {
     path: String,
     line: usize,
     what: String,
@@ -89,7 +89,7 @@ pub struct Finding {
 
 impl Finding {
     /// What is wrong at a line of a file.
-    pub fn new(file: &Source, line: usize, what: impl Into<String>) -> Finding {
+    pub(crate) fn new(file: &Source, line: usize, what: impl Into<String>) -> Finding {
         Finding { path: file.path.clone(), line, what: what.into() }
     }
 }
@@ -101,7 +101,7 @@ impl fmt::Display for Finding {
 }
 
 /// Fails with every place where a rule is broken, and with what to do about it.
-pub fn expect_none(findings: &[Finding], remedy: &str) {
+pub(crate) fn expect_none(findings: &[Finding], remedy: &str) {
     let list: String = findings.iter().map(|finding| format!("  {finding}\n")).collect();
     assert!(findings.is_empty(), "{} places:\n{list}{remedy}", findings.len());
 }

@@ -1,0 +1,190 @@
+//! What goes out to one connection: words, the last word, the close.
+//!
+//! Owns how an event gets into a connection's outbox, what happens when the outbox grows beyond its
+//! bound, and how a connection ends. Never decides that it should: heartbeats, malformed bytes,
+//! goodbyes and full outboxes do. The opposite of [`intake`](super::intake).
+
+use crate::base::counters::CloseReason;
+use crate::base::ids::{ConnId, Ref};
+use crate::base::limits::LINGER_MS;
+use crate::base::time::Now;
+use crate::wire::message::{Code, Event};
+
+use super::outbox::Outbox;
+use super::session::{Marks, State};
+use super::shard::{Shard, Verdict};
+
+/// How a word to one connection takes its place in the outbox.
+#[derive(Clone, Copy)]
+enum Haste {
+    InOrder,
+    Urgent,
+}
+
+impl Shard {
+    /// Tells one connection something, behind all that waits for it.
+    pub(super) fn tell(&mut self, conn: ConnId, event: &Event<'_>, now: Now) {
+        self.queue(conn, event, Haste::InOrder);
+        self.bound_outbox(conn, now);
+    }
+
+    /// Tells one connection something ahead of the data that waits for it.
+    pub(super) fn tell_urgently(&mut self, conn: ConnId, event: &Event<'_>, now: Now) {
+        self.queue(conn, event, Haste::Urgent);
+        self.bound_outbox(conn, now);
+    }
+
+    /// Queues bytes that are no event, such as a text notice.
+    pub(super) fn tell_raw(&mut self, conn: ConnId, encode: impl FnOnce(&mut Vec<u8>), now: Now) {
+        if let Some(session) = self.sessions.get_mut(conn)
+            && !matches!(session.state, State::Closing(_))
+        {
+            session.outbox(&mut self.outboxes).push_own(&mut self.outboxes, encode);
+            self.queued(conn);
+            self.bound_outbox(conn, now);
+        }
+    }
+
+    fn queue(&mut self, conn: ConnId, event: &Event<'_>, haste: Haste) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        let Some(dialect) = session.state.dialect() else {
+            return;
+        };
+        let encode = |out: &mut Vec<u8>| dialect.encode(out, event);
+        let outbox: &mut Outbox = session.outbox(&mut self.outboxes);
+        match haste {
+            Haste::InOrder => outbox.push_own(&mut self.outboxes, encode),
+            Haste::Urgent => outbox.push_urgent(&mut self.outboxes, encode),
+        }
+        self.queued(conn);
+    }
+
+    fn queued(&mut self, conn: ConnId) {
+        let empty = self.sessions.get(conn).is_some_and(|session| session.waiting() == 0);
+        if empty { self.recycle_outbox(conn) } else { self.mark_dirty(conn) }
+    }
+
+    fn bound_outbox(&mut self, conn: ConnId, now: Now) {
+        let max = self.limits.max_outbound;
+        if self.sessions.get(conn).is_some_and(|session| session.waiting() > max) {
+            self.close_slow_reader(conn, now);
+        }
+    }
+
+    /// Closes a connection whose outbox is full. It may have been closed for that in this turn.
+    pub(super) fn close_slow_reader(&mut self, conn: ConnId, now: Now) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        if matches!(session.state, State::Closing(_)) {
+            return;
+        }
+        if let Some(outbox) = session.outbox.as_mut() {
+            outbox.truncate(&mut self.outboxes, &mut self.chunks);
+        }
+        let last = Event::Error {
+            reference: Ref::NONE,
+            code: Code::SlowReader,
+            text: "the outbound queue is full: read faster",
+        };
+        self.close(conn, CloseReason::SlowReader, Some(&last), now);
+    }
+
+    /// Ends a connection: a last word, what is queued, a half-close, and at last the close.
+    ///
+    /// From here on it is a member of nothing, gets nothing more and is not listened to.
+    pub(super) fn close(
+        &mut self,
+        conn: ConnId,
+        reason: CloseReason,
+        last: Option<&Event<'_>>,
+        now: Now,
+    ) {
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
+        if matches!(session.state, State::Closing(_)) {
+            return;
+        }
+        let heard_nothing = session.state == State::Sniffing && session.outbox.is_none();
+        self.counters.count_close(reason);
+        if let Some(event) = last {
+            // A peer that reads is told in order; one that does not, as soon as can be.
+            let unread = matches!(reason, CloseReason::SlowReader | CloseReason::HeartbeatTimeout);
+            self.queue(conn, event, if unread { Haste::Urgent } else { Haste::InOrder });
+        }
+        self.depart(conn, now);
+        if heard_nothing {
+            return self.forget(conn, reason);
+        }
+        let session = self.sessions.get_mut(conn).expect("it was just there");
+        session.state = State::Closing(reason);
+        if session.marks.has(Marks::PAUSED) {
+            // The shell is to see it hang up, and must not leave bytes unread: they would turn the
+            // close into a reset.
+            session.marks.clear(Marks::PAUSED);
+            self.verdicts.push_back(Verdict::Resume(conn));
+        }
+        if let Some(input) = session.input.take() {
+            self.outboxes.release_buffer(*input);
+        }
+        let session = self.sessions.get_mut(conn).expect("it was just there");
+        let nothing_waits = session.outbox.is_none();
+        self.arm_at(conn, now, now.mono + LINGER_MS);
+        if nothing_waits {
+            self.all_sent(conn);
+        }
+    }
+
+    /// All that waited for a connection is with the kernel.
+    pub(super) fn all_sent(&mut self, conn: ConnId) {
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
+        if let State::Closing(reason) = session.state {
+            if session.marks.has(Marks::ENDED) {
+                self.forget(conn, reason);
+            } else {
+                self.verdicts.push_back(Verdict::Shutdown(conn));
+            }
+        }
+    }
+
+    /// Forgets a connection and has its socket dropped.
+    pub(super) fn forget(&mut self, conn: ConnId, reason: CloseReason) {
+        self.remove(conn);
+        self.verdicts.push_back(Verdict::Close(conn, reason));
+    }
+
+    pub(super) fn remove(&mut self, conn: ConnId) {
+        let Some(mut session) = self.sessions.remove(conn) else {
+            return;
+        };
+        debug_assert!(session.memberships().next().is_none(), "who is removed has departed");
+        if let Some(outbox) = session.outbox.take() {
+            self.outboxes.release_outbox(outbox, &mut self.chunks);
+        }
+        if let Some(input) = session.input.take() {
+            self.outboxes.release_buffer(*input);
+        }
+    }
+
+    /// Puts a connection on the list of those with bytes to send.
+    pub(super) fn mark_dirty(&mut self, conn: ConnId) {
+        if let Some(session) = self.sessions.get_mut(conn)
+            && !session.marks.has(Marks::DIRTY)
+            && !session.marks.has(Marks::BLOCKED)
+        {
+            session.marks.set(Marks::DIRTY);
+            self.dirty.push_back(conn);
+        }
+    }
+
+    fn recycle_outbox(&mut self, conn: ConnId) {
+        if let Some(outbox) = self.sessions.get_mut(conn).and_then(|s| s.outbox.take()) {
+            self.outboxes.release_outbox(outbox, &mut self.chunks);
+        }
+    }
+}

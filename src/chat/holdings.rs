@@ -1,0 +1,42 @@
+//! What a shard holds of what comes and goes.
+//!
+//! Owns the counts of it, for tests and the simulation: when everybody has left, all of them are
+//! zero. Never changes what it counts.
+
+use crate::base::ids::ShardId;
+
+use super::shard::Shard;
+
+impl Shard {
+    /// What the shard holds, for those who check that nothing is left behind.
+    pub fn holdings(&self) -> Holdings {
+        Holdings {
+            sessions: self.sessions.len(),
+            rooms: self.rooms.len() - 1,
+            home_rooms: self.homes.len() - usize::from(self.everyone_home() == self.id),
+            refused_joins: self.homes.refused(),
+            users: self.directory.len(),
+            letters: (0..self.shards).map(|to| self.postbag.waiting_for(ShardId(to))).sum(),
+            timers: self.wheel.len(),
+        }
+    }
+}
+
+/// How much a shard holds of what comes and goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Connections.
+    pub sessions: usize,
+    /// Rooms with members here, the room `*` not counted.
+    pub rooms: usize,
+    /// Rooms whose home is here, the room `*` not counted.
+    pub home_rooms: usize,
+    /// Joins that this home refused and whose leave has not arrived.
+    pub refused_joins: usize,
+    /// Sessions of users whose home is here.
+    pub users: usize,
+    /// Letters that wait to be posted.
+    pub letters: usize,
+    /// Entries of the timing wheel, stale ones too.
+    pub timers: usize,
+}
