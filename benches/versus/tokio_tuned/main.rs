@@ -34,8 +34,8 @@
 //! scratch at most.
 //!
 //! An idle, joined connection takes 500 bytes: 256 are tokio's `ScheduledIo`, which is aligned to
-//! 128; the connection itself, its stream of 40 bytes included, takes 128, its bell 32, and the rest
-//! is its name, its place in its room and its timer.
+//! 128; the connection itself, its stream of 40 bytes included, takes 128, its bell 32, and the
+//! rest is its name, its place in its room and its timer.
 #![allow(unreachable_pub)]
 
 mod bell;
