@@ -1,8 +1,8 @@
 //! One thread of the generator.
 //!
 //! Owns one poll, its connections, and the turn: sleep until something comes or is due, read the
-//! clock, events, mail, what is due, what may be sent. Children own its parts: [`coming`] opens and
-//! ends connections, [`sending`] sends, [`hearing`] reads. Never judges the run: the conductor
+//! clock, events, mail, what is due, what may be sent. Children own its parts: `coming` opens and
+//! ends connections, `sending` sends, `hearing` reads. Never judges the run: the conductor
 //! does. An event or a due task is handled as soon as it is seen, and how long a turn took is
 //! measured, because that is how late the generator itself may be.
 

@@ -25,7 +25,8 @@
 //!
 //! What remains of the memory: two tasks, the first block of the channel (32 places of 32 bytes),
 //! two buffers, and the reactor's `ScheduledIo`. With one message in flight a delivery takes
-//! 7.8 µs, of which 1.6 µs are the channel, the wake-up of the writer's task and the copy into its buffer.
+//! 7.8 µs, of which 1.6 µs are the channel, the wake-up of the writer's task and the copy into its
+//! buffer.
 #![allow(unreachable_pub)]
 
 mod codec;
