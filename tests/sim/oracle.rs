@@ -366,13 +366,13 @@ pub(crate) fn judge_end(world: &World) {
     }
     for visit in &world.visits {
         let link = &world.network.links[visit.link];
-        judge_farewell(world, visit, link);
+        judge_farewell(visit, link);
         judge_errors(world, visit);
     }
 }
 
 /// Judges how a connection ended.
-fn judge_farewell(world: &World, visit: &Visit, link: &Link) {
+fn judge_farewell(visit: &Visit, link: &Link) {
     if visit.foreign {
         return;
     }
@@ -400,7 +400,6 @@ fn judge_farewell(world: &World, visit: &Visit, link: &Link) {
     }
     let tidy = matches!(reason, Some(CloseReason::Bye | CloseReason::PeerClosed)) && !asked_to;
     assert!(!tidy, "visit {} was closed as {reason:?} and did not ask for it", visit.id);
-    let _ = world;
 }
 
 /// Who sends the end after its requests gets the answers first, if they come in time.
