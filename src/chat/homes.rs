@@ -375,7 +375,9 @@ impl Shard {
         if !home.links.is_empty() {
             return;
         }
-        let busy = home.owes_total || home.lossy_listed || home.open.is_some();
+        // A batch that was closed early leaves its room on the list of this turn's batches.
+        let batch_listed = self.open_homes.contains(&key);
+        let busy = home.owes_total || home.lossy_listed || batch_listed;
         if busy || now.mono.since_ms(home.last_active) < ROOM_IDLE_MS {
             return self.list_if_idle(key, now);
         }

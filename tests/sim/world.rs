@@ -19,7 +19,7 @@ use super::visit::Visit;
 use super::worker::{Surroundings, Worker};
 
 /// Rounds after which a storm must have calmed down.
-const CALM_ROUNDS: u64 = 50_000;
+const CALM_ROUNDS: u64 = 200_000;
 /// Rest is at least so long: what is owed with a delay is told by then.
 const CALM_MS: u64 = 1_500;
 
