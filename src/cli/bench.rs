@@ -15,6 +15,7 @@ use clap::{Args, ValueEnum};
 use super::{BROKEN, DONE, complain, units};
 use crate::load::conductor::{Order, Trouble, conduct};
 use crate::load::config::{Arrivals, Churn, Dialect, LoadConfig, Scenario, Traffic};
+use crate::load::perf_control::PerfControl;
 use crate::load::report::{Report, Verdict};
 use crate::load::server::ServerChoice;
 use crate::load::verdict::{Bounds, judge};
@@ -202,6 +203,11 @@ pub struct BenchOptions {
     #[arg(long, help_heading = GENERATOR)]
     pin: bool,
 
+    /// Tell `perf --delay=-1 --control fifo:FIFO` when the measured time begins and ends; may be
+    /// given several times
+    #[arg(long, value_name = "FIFO", help_heading = GENERATOR)]
+    perf_control: Vec<PathBuf>,
+
     /// Refuse to report beyond this lag [default: 1ms, or a quarter of the p99
     /// latency]
     #[arg(long, value_name = "DURATION", value_parser = fine_duration, help_heading = GENERATOR)]
@@ -251,6 +257,7 @@ impl BenchOptions {
             threads: self.threads,
             spin: self.spin,
             pin: self.pin,
+            perf_control: PerfControl { pipes: self.perf_control },
         })
     }
 
