@@ -107,8 +107,8 @@ print(f"- Load: `{given.bench}`")
 print(f"- Sampled: {given.event} at {given.frequency} Hz, {samples:,} samples in "
       f"{run.get('measured_s', 0):.1f} s of measured time")
 if given.event == "cpu-clock":
-    print("- This machine counts no cycles. `cpu-clock` is a timer: code that runs with interrupts off "
-          "is charged to where they come on again.")
+    print("- This machine counts no cycles. `cpu-clock` is a timer: code that runs with interrupts "
+          "off is charged to where they come on again.")
 print("\n![flame graph](flame.svg)\n")
 
 print("## What it cost\n")
@@ -121,8 +121,8 @@ for kind in ("voluntary", "involuntary"):
         rows.append((f"context switches, {kind}: {rate:,.0f} a second", f"{total:,.0f}",
                      f"{total / done:,.4f}" if done else ""))
 table(("counter", f"in {run.get('measured_s', 0):.1f} s", f"per {unit}"), rows)
-print(f"`perf stat`, of {done:,.0f} times one {unit}. task-clock is processor time in milliseconds; "
-      "context switches by kind are the load generator's sample of the server.\n")
+print(f"`perf stat`, of {done:,.0f} times one {unit}. task-clock is processor time in "
+      "milliseconds; context switches by kind are the load generator's sample of the server.\n")
 
 calls = system_calls()
 if calls:
@@ -134,8 +134,8 @@ if calls:
     rows.append(("all", f"{total:,.0f}", f"{total / done_counted:.4f}" if done_counted else "",
                  f"{vain_total:,.0f}" if vain_total else ""))
     table(("call", "calls", f"per {unit}", "in vain"), rows)
-    print(f"A run of its own with {done_counted:,.0f} times one {unit}. *In vain*: failed, or waited "
-          "and got no event.\n")
+    print(f"A run of its own with {done_counted:,.0f} times one {unit}. *In vain*: failed, or "
+          "waited and got no event.\n")
 
 print("## Threads\n")
 table(("thread", "share", "of it in the kernel"),
@@ -151,9 +151,10 @@ for heading, counts in (
 ):
     print(f"## {heading}\n")
     table(("function", "samples", "of all"),
-          [(f"`{name}`", f"{count:,}", share(count, samples)) for name, count in counts.most_common(20)])
+          [(f"`{name}`", f"{count:,}", share(count, samples))
+           for name, count in counts.most_common(20)])
 
 print("## Files\n")
-print("- [flame.svg](flame.svg): the flame graph; open it in a browser, click to zoom, Ctrl-F to search")
+print("- [flame.svg](flame.svg): the flame graph; in a browser a click zooms, Ctrl-F searches")
 for name in sorted(os.listdir(data)):
     print(f"- [data/{name}](data/{name})")

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Profiles one process under the load of `corebeat bench`; see docs/profiling.md.
 #
-# Only the measured time is looked at. What comes of it lies in one folder, with report.md to begin with.
+# Only the measured time is looked at. What comes of it lies in one folder; begin with report.md.
 set -euo pipefail
 
 usage() {
     cat <<'HELP'
 usage: scripts/profile.sh [server|bench|twin] [options] [-- options of corebeat bench]
 
-Starts a server and `corebeat bench` against it on a free port of 127.0.0.1, and profiles one of them:
+Starts a server and `corebeat bench` against it, on a free port of 127.0.0.1, and profiles one:
   server   corebeat serve (the default)        bench   the load generator
   twin     a tokio server of benches/versus
 
@@ -84,8 +84,8 @@ command -v inferno-flamegraph >/dev/null && command -v inferno-collapse-perf >/d
 --root $target/profile-tools"
 paranoid=$(cat /proc/sys/kernel/perf_event_paranoid 2>/dev/null || echo 4)
 if [[ $(id -u) != 0 ]] && ((paranoid > 1)); then
-    fail "perf may not look into the kernel (perf_event_paranoid is $paranoid); allow it: sudo sysctl \
-kernel.perf_event_paranoid=1 kernel.kptr_restrict=0"
+    fail "perf may not look into the kernel (perf_event_paranoid is $paranoid); allow it: \
+sudo sysctl kernel.perf_event_paranoid=1 kernel.kptr_restrict=0"
 fi
 if [[ -z $event ]]; then
     event=cpu-clock
@@ -167,7 +167,7 @@ control_pipe() {
     controls+=(--perf-control "$scratch/$1")
 }
 
-# Starts the generator. On a profile it is never refused for its lag: the profiler causes some of it.
+# Starts the generator. Its lag is no reason to refuse a profile: the profiler causes some of it.
 start_bench() {
     local name=$1
     bench_line=(corebeat bench "$scenario" --target "$address" --server-pid "$server"
@@ -267,7 +267,11 @@ draw() {
     # Without --no-inline perf asks addr2line about every frame, for hours.
     perf script --no-inline -i "$data/perf.data" -F comm,pid,tid,time,event,ip,sym,dso \
         2>"$data/script.log" >"$scratch/stacks"
-    inferno-collapse-perf --kernel "$scratch/stacks" >"$data/stacks.folded" 2>"$data/collapse.log"
+    # How a thread starts is the same in all stacks and sometimes not found: left out, it does
+    # not split them in two.
+    inferno-collapse-perf --kernel "$scratch/stacks" 2>"$data/collapse.log" |
+        sed -E -e 's/^([^;]*);.*std::sys::backtrace::__rust_begin_short_backtrace;/\1;/' \
+            -e 's/^([^;]*);((\[unknown\]|_*clone3?|start_thread);)+/\1;/' >"$data/stacks.folded"
     [[ -s $data/stacks.folded ]] || fail "no samples: $(tail -n 1 "$data/record.log")"
     inferno-flamegraph --title "$subject, $scenario ($event)" --colors rust --hash \
         --countname samples "$data/stacks.folded" >"$out/flame.svg" 2>"$data/flamegraph.log"
