@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Compares corebeat with its two tokio twins and the kernel's floor: builds all of them, runs them in
-# turns, prints one table and writes one page. docs/benchmarks.md says what the rows mean.
+# Compares corebeat with its two tokio twins and the kernel's floor: builds all of them, runs them
+# in turns, prints one table and writes one page. docs/benchmarks.md says what the rows mean.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -70,6 +70,9 @@ fn a_target_is_judged_by_the_median_and_says_where_rounds_disagree() {
     assert_eq!(outcome(&[0.7, 0.8, 0.9], Side::AtMost), Outcome::Met);
     assert_eq!(outcome(&[1.0], Side::AtMost), Outcome::Met, "the bound itself is allowed");
     assert_eq!(outcome(&[1.1, 1.2], Side::AtMost), Outcome::Missed);
+    let told = |figures: &[f64]| (outcome(figures, Side::AtMost).words(), figures.len());
+    assert_eq!(told(&[0.9, 1.0, 1.1]), ("met, not in every round", 3));
+    assert_eq!(told(&[0.9, 1.2, 1.3]), ("missed, not in every round", 3));
     assert!(Outcome::MetWithinNoise.is_met() && !Outcome::MissedWithinNoise.is_met());
 }
 

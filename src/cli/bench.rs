@@ -183,6 +183,11 @@ pub struct BenchOptions {
     #[arg(help_heading = TIMES)]
     ramp: f64,
 
+    /// Rest before the first and after the last connection is opened, for memory to come to rest
+    #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "500ms")]
+    #[arg(help_heading = TIMES)]
+    rest: Duration,
+
     /// How long a connection, and the last deliveries, may take
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "10s")]
     #[arg(help_heading = TIMES)]
@@ -241,6 +246,7 @@ impl BenchOptions {
         };
         config.duration_ns = self.duration.map_or(config.duration_ns, nanos);
         config.warm_up_ns = self.warm_up.map_or(config.warm_up_ns, nanos);
+        config.rest_ns = nanos(self.rest);
         config.patience_ns = nanos(self.patience);
         config.ramp_rate = self.ramp;
         config.slow_share = self.slow.map_or(config.slow_share, |percent| percent / 100.0);

@@ -28,8 +28,6 @@ use crate::net::mailbox::mailbox;
 const SAMPLE_PERIOD_NS: u64 = SECOND_NS / 5;
 /// How finely the conductor watches.
 const WATCH: Duration = Duration::from_millis(5);
-/// Rest before the first and after the last connection is opened, so that memory comes to rest.
-const SETTLE_NS: u64 = SECOND_NS / 2;
 /// Between a decision and the instant it is for.
 const AHEAD_NS: u64 = SECOND_NS / 20;
 
@@ -148,10 +146,11 @@ impl Conductor {
 
     /// Everything up to the end of the measured time.
     fn stage(&mut self) -> Result<Staged, Trouble> {
-        self.watch_until(Phase::Rest, self.now() + SETTLE_NS)?;
+        let rest_ns = self.shared.plan.config().rest_ns;
+        self.watch_until(Phase::Rest, self.now() + rest_ns)?;
         let at_rest = self.mark();
         let ramp_ns = self.ramp()?;
-        self.watch_until(Phase::Rest, self.now() + SETTLE_NS)?;
+        self.watch_until(Phase::Rest, self.now() + rest_ns)?;
         let joined = self.mark();
         let scenario = self.shared.plan.config().scenario;
         let (from, until, storm_ns) = match scenario {

@@ -16,6 +16,8 @@ pub(crate) enum Unit {
     Count,
     /// Things a second.
     PerSecond,
+    /// Parts of a whole, from 0 to 1.
+    Share,
     /// Bytes.
     Bytes,
     /// Nanoseconds.
@@ -42,9 +44,17 @@ impl Measure {
         !matches!(self.unit, Unit::Bytes) && self.key != "connections"
     }
 
+    /// Whether it has a chart of bars: what all have in common, what stands on another chart, and
+    /// what tells about the generator has none.
+    pub(crate) fn has_bars(&self) -> bool {
+        self.has_ratio()
+            && !self.title.starts_with("latency")
+            && self.key != "deliveries_per_core_s"
+    }
+
     /// Whether one would rather have more or less of it.
     pub(crate) fn has_ratio(&self) -> bool {
-        self.unit != Unit::Count
+        !matches!(self.unit, Unit::Count | Unit::Share) && self.key != "lag_ns"
     }
 }
 
@@ -119,6 +129,12 @@ macro_rules! latencies {
                 Lower,
                 per_delivery_ns
             ),
+            measure!($trial, "lag_ns", "generator's own lag p99", Nanoseconds, Lower, |report| {
+                Some(
+                    at(report, "/generator/lag_p99_us")?.max(at(report, "/generator/turn_p99_us")?)
+                        * 1e3,
+                )
+            }),
         ]
     };
 }
@@ -134,6 +150,21 @@ macro_rules! saturation {
                 Higher,
                 deliveries_per_s
             ),
+            measure!(
+                $trial,
+                "deliveries_per_core_s",
+                "deliveries per core-second",
+                PerSecond,
+                Higher,
+                |report| Some(1e9 / per_delivery_ns(report)?)
+            ),
+            measure!($trial, "server_busy", "server's core in use", Share, Higher, |report| at(
+                report,
+                "/results/server/processors_used"
+            )),
+            measure!($trial, "generator_busy", "generator's core in use", Share, Lower, |report| {
+                at(report, "/generator/busy")
+            }),
             measure!(
                 $trial,
                 "processor_ns_per_delivery",
@@ -192,11 +223,11 @@ const STORM: [Measure; 3] = [
     )),
 ];
 
-const SINGLE: [Measure; 3] = saturation!(Single);
-const BURST: [Measure; 3] = saturation!(Burst);
-const HALF: [Measure; 5] = latencies!(Half);
-const MOST: [Measure; 5] = latencies!(Most);
-const SPAN: [Measure; 5] = latencies!(Span);
+const SINGLE: [Measure; 6] = saturation!(Single);
+const BURST: [Measure; 6] = saturation!(Burst);
+const HALF: [Measure; 6] = latencies!(Half);
+const MOST: [Measure; 6] = latencies!(Most);
+const SPAN: [Measure; 6] = latencies!(Span);
 
 /// All rows, in the order in which they are shown.
 pub(crate) const SECTIONS: [Section; 7] = [
@@ -285,8 +316,8 @@ const fn target(
     Target { words, trial, key, against, side, bound }
 }
 
-const SINGLE_RATE: (Trial, &str) = (Trial::Single, "deliveries_per_s");
-const BURST_RATE: (Trial, &str) = (Trial::Burst, "deliveries_per_s");
+const SINGLE_RATE: (Trial, &str) = (Trial::Single, "deliveries_per_core_s");
+const BURST_RATE: (Trial, &str) = (Trial::Burst, "deliveries_per_core_s");
 const MEMORY: (Trial, &str) = (Trial::Idle, "memory_bytes");
 const TAIL: (Trial, &str) = (Trial::Span, "p999_ns");
 const TUNED: Against = Against::Contestant(Contestant::Tuned);
@@ -297,19 +328,40 @@ const PRIVATE: Against = Against::Contestant(Contestant::FloorPrivate);
 /// The targets.
 #[rustfmt::skip]
 pub(crate) const TARGETS: [Target; 12] = [
-    target("one in flight: deliveries/s against the floor on a shared file table",
+    target(
+        "one in flight: deliveries per core-second against the floor on a shared file table",
         SINGLE_RATE, SHARED, Side::AtLeast, 1.0),
-    target("one in flight: deliveries/s against tokio-tuned", SINGLE_RATE, TUNED, Side::AtLeast, 1.0),
-    target("one in flight: deliveries/s against tokio-plain", SINGLE_RATE, PLAIN, Side::AtLeast, 1.0),
-    target("16 in flight: deliveries/s against the floor on a private file table",
+    target(
+        "one in flight: deliveries per core-second against tokio-tuned",
+        SINGLE_RATE, TUNED, Side::AtLeast, 1.0),
+    target(
+        "one in flight: deliveries per core-second against tokio-plain",
+        SINGLE_RATE, PLAIN, Side::AtLeast, 1.0),
+    target(
+        "16 in flight: deliveries per core-second against the floor on a private file table",
         BURST_RATE, PRIVATE, Side::AtLeast, 0.9),
-    target("16 in flight: deliveries/s against tokio-tuned", BURST_RATE, TUNED, Side::AtLeast, 1.5),
-    target("16 in flight: deliveries/s against tokio-plain", BURST_RATE, PLAIN, Side::AtLeast, 3.0),
-    target("idle: bytes of user memory per connection", MEMORY, Against::Itself, Side::AtMost, 256.0),
-    target("idle: user memory against tokio-tuned", MEMORY, TUNED, Side::AtMost, 0.25),
-    target("idle: user memory against tokio-plain", MEMORY, PLAIN, Side::AtMost, 0.05),
-    target("idle: nanoseconds per connection and second at a 25 s heartbeat",
+    target(
+        "16 in flight: deliveries per core-second against tokio-tuned",
+        BURST_RATE, TUNED, Side::AtLeast, 1.5),
+    target(
+        "16 in flight: deliveries per core-second against tokio-plain",
+        BURST_RATE, PLAIN, Side::AtLeast, 3.0),
+    target(
+        "idle: bytes of user memory per connection",
+        MEMORY, Against::Itself, Side::AtMost, 256.0),
+    target(
+        "idle: user memory against tokio-tuned",
+        MEMORY, TUNED, Side::AtMost, 0.25),
+    target(
+        "idle: user memory against tokio-plain",
+        MEMORY, PLAIN, Side::AtMost, 0.05),
+    target(
+        "idle: nanoseconds per connection and second at a 25 s heartbeat",
         (Trial::Idle, "processor_ns_per_s"), Against::Itself, Side::AtMost, 400.0),
-    target("50 % load, two workers: p99.9 against tokio-plain", TAIL, PLAIN, Side::AtMost, 0.5),
-    target("50 % load, two workers: p99.9 against tokio-tuned", TAIL, TUNED, Side::AtMost, 1.0),
+    target(
+        "50 % load, two workers: p99.9 against tokio-plain",
+        TAIL, PLAIN, Side::AtMost, 0.5),
+    target(
+        "50 % load, two workers: p99.9 against tokio-tuned",
+        TAIL, TUNED, Side::AtMost, 1.0),
 ];

@@ -10,7 +10,7 @@ use corebeat::load::page::{STYLE, escaped, round_time};
 
 use super::bars::{Bar, Level, bars};
 use super::contestant::Contestant;
-use super::measure::{SECTIONS, Section, Unit};
+use super::measure::{SECTIONS, Section};
 use super::summary::{Cell, Row, Summary};
 use super::text;
 use super::trial::Trial;
@@ -105,9 +105,7 @@ fn part(summary: &Summary, section: &Section, rows: &[Row]) -> Result<String, St
     let (title, sentence) = (escaped(section.title), escaped(section.sentence));
     let mut out = format!("<h2>{title}</h2>\n<p>{sentence}</p>\n");
     out += &percentiles(summary, section.trial)?;
-    // Percentiles have a chart of their own, and what is the same for all needs none.
-    let drawn = rows.iter().filter(|row| !row.measure.title.starts_with("latency"));
-    for row in drawn.filter(|row| row.measure.unit != Unit::Count) {
+    for row in rows.iter().filter(|row| row.measure.has_bars()) {
         let (bar_list, levels) = bars_of(row);
         if !bar_list.is_empty() {
             let svg = bars(&bar_list, &levels)?;

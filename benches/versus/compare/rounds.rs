@@ -88,7 +88,7 @@ impl Rounds {
             self.say(&format!("round {number} of {of}: {}", trial.key()));
             let attempt = self.runner.attempt(trial, round, rate)?;
             let disturbed = is_disturbed(attempt.others) || !attempt.refusals.is_empty();
-            let has_time = self.begun.elapsed().as_secs_f64() < self.pace.limit_s;
+            let has_time = self.begun.elapsed().as_secs_f64() < self.pace.repeats_until_s(round);
             if !self.allowance.discards(disturbed, has_time) {
                 self.others = self.others.max(attempt.others);
                 self.refusals.extend(attempt.refusals.iter().cloned());
@@ -103,13 +103,11 @@ impl Rounds {
         if !out.is_terminal() {
             return;
         }
+        let seconds = self.begun.elapsed().as_secs();
+        let discarded = self.allowance.discarded;
         let _ = match words {
             "" => write!(out, "\r\x1b[K"),
-            words => {
-                let seconds = self.begun.elapsed().as_secs();
-                let discarded = self.allowance.discarded;
-                write!(out, "\r\x1b[K{seconds:>4} s  {words}  {discarded} discarded")
-            }
+            words => write!(out, "\r\x1b[K{seconds:>4} s  {words}  {discarded} discarded"),
         };
     }
 

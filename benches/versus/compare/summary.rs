@@ -14,11 +14,14 @@ use super::measure::{Against, Measure, SECTIONS, TARGETS, Target};
 use super::runner::Attempt;
 use super::trial::{Pace, Trial};
 
+/// Latencies in microseconds by the share of deliveries that they are not exceeded by.
+type Curve = Vec<(f64, f64)>;
+
 /// Figures by trial, contestant and key of the measure, one a round.
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
     all: BTreeMap<(Trial, Contestant, &'static str), Vec<Option<f64>>>,
-    curves: BTreeMap<(Trial, Contestant), Vec<Vec<(f64, f64)>>>,
+    curves: BTreeMap<(Trial, Contestant), Vec<Curve>>,
 }
 
 impl Figures {
@@ -46,7 +49,7 @@ impl Figures {
     }
 
     /// The median latency of all rounds at each percentile that all of them tell.
-    pub(crate) fn curve(&self, trial: Trial, contestant: Contestant) -> Vec<(f64, f64)> {
+    pub(crate) fn curve(&self, trial: Trial, contestant: Contestant) -> Curve {
         let Some(rounds) = self.curves.get(&(trial, contestant)) else { return Vec::new() };
         let shortest = rounds.iter().map(Vec::len).min().unwrap_or(0);
         // The last point of a curve is its longest latency, at a share of its own.
@@ -59,8 +62,8 @@ impl Figures {
     }
 }
 
-/// Latencies by share, in microseconds.
-fn curve(report: &Value) -> Option<Vec<(f64, f64)>> {
+/// The curve of a report.
+fn curve(report: &Value) -> Option<Curve> {
     let points = report.pointer("/results/latencies/0/curve")?.as_array()?;
     points.iter().map(|point| Some((point.get(0)?.as_f64()?, point.get(1)?.as_f64()?))).collect()
 }
@@ -134,7 +137,7 @@ pub(crate) struct Judgement {
 
 impl Judgement {
     fn of(rows: &[Row], target: &'static Target, pace: &Pace) -> Judgement {
-        // The target holds for one heartbeat interval, which the quick comparison does not wait for.
+        // The target holds for one interval, for which the quick comparison does not wait.
         let other_heartbeat = target.key == "processor_ns_per_s" && pace.heartbeat_s != 25;
         let row = rows.iter().find(|row| {
             row.measure.trial == target.trial && row.measure.key == target.key && !other_heartbeat

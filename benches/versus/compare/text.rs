@@ -24,6 +24,7 @@ pub(crate) fn figure(unit: Unit, value: f64) -> String {
         Unit::PerSecond if value >= 1e6 => format!("{:.2} M/s", value / 1e6),
         Unit::PerSecond if value >= 1e5 => format!("{:.0} k/s", value / 1e3),
         Unit::PerSecond => format!("{:.1} k/s", value / 1e3),
+        Unit::Share => format!("{:.0} %", value * 100.0),
         Unit::Bytes => bytes(value),
         Unit::Nanoseconds => time(value),
     }
@@ -154,7 +155,7 @@ pub(crate) fn terminal(summary: &Summary) -> String {
     for (section, rows) in SECTIONS.iter().zip(&summary.sections) {
         let _ = writeln!(out, "\n{}\n{}", section.title, wrapped(section.sentence));
         let mut table = empty_table();
-        table.set_header(HEADS.map(|head| Box::new(head)));
+        table.set_header(HEADS);
         for row in rows {
             table.add_row(cells(row).into_iter().enumerate().map(|(nth, (value, spread))| {
                 let text = if spread.is_empty() { value } else { format!("{value}\n{spread}") };

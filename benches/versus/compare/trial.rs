@@ -138,7 +138,7 @@ impl Pace {
         Pace {
             rounds: 5,
             brief: false,
-            limit_s: 13.0 * 60.0,
+            limit_s: 12.5 * 60.0,
             repetitions: 12,
             idle_connections: 14_000,
             heartbeat_s: 25,
@@ -154,8 +154,8 @@ impl Pace {
         Pace {
             rounds: 3,
             brief: true,
-            limit_s: 95.0,
-            repetitions: 4,
+            limit_s: 85.0,
+            repetitions: 3,
             idle_connections: 10_000,
             heartbeat_s: 5,
             saturation_ms: (200, 500),
@@ -172,6 +172,15 @@ impl Pace {
         self.rounds = rounds;
     }
 
+    /// How long after the beginning a disturbed trial of a round, counted from 0, may still be
+    /// repeated, in seconds. Rounds share the time evenly where they are alike.
+    pub(crate) fn repeats_until_s(&self, round: usize) -> f64 {
+        match self.brief {
+            true => self.limit_s,
+            false => self.limit_s * (round + 1) as f64 / self.rounds as f64,
+        }
+    }
+
     /// Whether a trial is part of a round, counted from 0.
     pub(crate) fn has(&self, trial: Trial, round: usize) -> bool {
         let rare = matches!(trial, Trial::Idle | Trial::Storm | Trial::Most);
@@ -181,14 +190,16 @@ impl Pace {
     /// How long after the first one each further server of the idle trial is started, in
     /// milliseconds, so that their ramps do not overlap.
     pub(crate) fn stagger_ms(&self) -> u32 {
-        1_700 + self.idle_connections * 1_000 / self.ramp
+        1_500 + self.idle_connections * 1_250 / self.ramp
     }
 
     /// The arguments of `corebeat bench` without the server's. `place` is the contestant's place
     /// among the idle ones, and `rate` the messages a second of an open loop.
     pub(crate) fn arguments(&self, trial: Trial, place: u32, rate: f64) -> String {
         let seed = format!("--seed {SEED} --ramp {} --threads 1 --pin", self.ramp);
-        let messages = format!("broadcast -c {MEMBERS} --size {BODY_BYTES} {seed}");
+        let messages = format!("broadcast -c {MEMBERS} --size {BODY_BYTES} {seed} --rest 100ms");
+        // How busy the generator is in a closed loop stands beside the figures instead.
+        let closed = "--busy 100 --spin";
         let times = |(warm_up, measured): (u32, u32)| {
             format!("--warm-up {warm_up}ms --duration {measured}ms")
         };
@@ -196,14 +207,19 @@ impl Pace {
         let latency = times(self.latency_ms);
         let open = format!("--rooms {ROOMS} -r {rate:.1} --arrivals poisson");
         match trial {
-            Trial::Single => format!("{messages} --rooms 1 -w 1 --spin {saturation}"),
-            Trial::Burst => format!("{messages} --rooms 1 -w 16 --spin {saturation}"),
+            Trial::Single => format!("{messages} --rooms 1 -w 1 {closed} {saturation}"),
+            Trial::Burst => format!("{messages} --rooms 1 -w 16 {closed} {saturation}"),
             Trial::Half | Trial::Most => format!("{messages} {open} --spin {latency}"),
             // The generator shares a processor with a worker here, and must leave it to it.
-            Trial::Span => format!("{messages} {open} {latency}"),
-            Trial::Capacity => format!("{messages} --rooms {ROOMS} -w 1 --spin {saturation}"),
-            Trial::SpanCapacity => format!("{messages} --rooms {ROOMS} -w 1 {saturation}"),
-            Trial::Storm => format!("storm -c {} {seed}", self.storm_connections),
+            // It is late by as much as that costs, which is told beside the figures.
+            Trial::Span => format!("{messages} {open} --lag 1s {latency}"),
+            Trial::Capacity => {
+                format!("{messages} --rooms {ROOMS} -w 1 {closed} {saturation}")
+            }
+            Trial::SpanCapacity => {
+                format!("{messages} --rooms {ROOMS} -w 1 --busy 100 {saturation}")
+            }
+            Trial::Storm => format!("storm -c {} {seed} --rest 100ms", self.storm_connections),
             Trial::Idle => {
                 // All windows begin when the last ramp is over.
                 let last = Trial::Idle.contestants().len() as u32 - 1;
