@@ -22,7 +22,8 @@ main { max-width: 1060px; } h2 { margin-top: 48px; } h3 { font-size: 15px; margi
 figure { padding: 10px 14px; } figcaption { padding: 2px 4px 8px; flex-wrap: wrap; }
 .spread { display: block; color: var(--soft); font-size: 12.5px; white-space: normal; }
 table.measures { font-size: 14.5px; } figure + figure { margin-top: 12px; }
-.measures th { vertical-align: bottom; white-space: normal; } .measures .number { padding-right: 14px; }
+.measures th { vertical-align: bottom; white-space: normal; }
+.measures .number { padding-right: 14px; }
 td.met { color: var(--good); font-weight: 600; white-space: nowrap; }
 td.missed { color: var(--bad); font-weight: 600; white-space: nowrap; }
 ul.warnings li { color: var(--bad); } .commands li { margin-bottom: 8px; }
