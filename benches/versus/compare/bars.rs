@@ -62,9 +62,8 @@ pub(crate) fn bars(bars: &[Bar], levels: &[Level]) -> Result<String, String> {
                 let dash = PathElement::new([(at, from), (at, from + 4)], INK);
                 area.draw(&dash).map_err(error)?;
             }
-            let (side, beside) =
-                if at > (LEFT + RIGHT) / 2 { (HPos::Right, -6) } else { (HPos::Left, 6) };
-            let style = text(13, &SOFT, side);
+            // Levels rise, and each name stands left of its line: no further line crosses it.
+            let (style, beside) = (text(13, &SOFT, HPos::Right), -6);
             area.draw(&Text::new(level.name.clone(), (at + beside, text_y), style))
                 .map_err(error)?;
         }

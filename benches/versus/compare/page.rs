@@ -20,9 +20,10 @@ const TITLE: &str = "corebeat against the twins";
 const MORE_STYLE: &str = "
 main { max-width: 1060px; } h2 { margin-top: 48px; } h3 { font-size: 15px; margin: 22px 0 6px; }
 figure { padding: 10px 14px; } figcaption { padding: 2px 4px 8px; flex-wrap: wrap; }
-.spread { display: block; color: var(--soft); font-size: 12.5px; }
-table.measures { font-size: 14.5px; } .measures td:nth-child(2) { white-space: normal; }
-.measures th { vertical-align: bottom; } .measures .number { padding-right: 14px; }
+.spread { display: block; color: var(--soft); font-size: 12.5px; white-space: normal; }
+table.measures { font-size: 14.5px; } figure + figure { margin-top: 12px; }
+.measures th { vertical-align: bottom; white-space: normal; }
+.measures .number { padding-right: 14px; }
 td.met { color: var(--good); font-weight: 600; white-space: nowrap; }
 td.missed { color: var(--bad); font-weight: 600; white-space: nowrap; }
 ul.warnings li { color: var(--bad); } .commands li { margin-bottom: 8px; }
@@ -143,7 +144,9 @@ fn bars_of(row: &Row) -> (Vec<Bar>, Vec<Level>) {
             text::figure(unit, cell.spread.median)
         ),
     });
-    (bars.collect(), levels.collect())
+    let mut levels: Vec<Level> = levels.collect();
+    levels.sort_by(|one, other| one.at.total_cmp(&other.at));
+    (bars.collect(), levels)
 }
 
 /// Latencies of all contestants on one logarithmic axis.
@@ -170,8 +173,7 @@ fn percentiles(summary: &Summary, trial: Trial) -> Result<String, String> {
 fn table(rows: &[Row]) -> String {
     // Columns that no row of the section has are left out.
     let all: Vec<Vec<(String, String)>> = rows.iter().map(text::cells).collect();
-    let used = |nth: &usize| all.iter().any(|cells| !cells[*nth].0.is_empty());
-    let columns: Vec<usize> = (0..text::HEADS.len()).filter(used).collect();
+    let columns = text::used_columns(&all);
     let class = |nth: usize| if nth == 0 { "" } else { " class=\"number\"" };
     let mut out = String::from("<div class=\"scroll\"><table class=\"measures\">\n<tr>");
     for &nth in &columns {

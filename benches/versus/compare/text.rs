@@ -45,10 +45,19 @@ fn time(ns: f64) -> String {
     }
 }
 
-/// The lowest and the highest, where there are several and they differ.
+/// The lowest and the highest, where there are several and they differ. A unit that both have is
+/// written once.
 pub(crate) fn range(unit: Unit, spread: &Spread) -> Option<String> {
     let (lowest, highest) = (figure(unit, spread.lowest), figure(unit, spread.highest));
-    (lowest != highest).then(|| format!("{lowest} – {highest}"))
+    if lowest == highest {
+        return None;
+    }
+    let unit_of = |text: &str| text.split_once(' ').map(|(_, unit)| unit.to_owned());
+    let number = match (unit_of(&lowest), unit_of(&highest)) {
+        (Some(unit), Some(other)) if unit == other => lowest.split(' ').next(),
+        _ => None,
+    };
+    Some(format!("{} – {highest}", number.unwrap_or(&lowest)))
 }
 
 /// A ratio with two or three digits behind the point.
@@ -103,22 +112,19 @@ pub(crate) fn outcome(judgement: &Judgement) -> &'static str {
     }
 }
 
-/// The columns behind the measure's name: contestants, then ratios of ours to each other one.
-pub(crate) const HEADS: [&str; 8] = [
+/// The columns: the measure's name, contestants, then ratios of ours to each other one.
+pub(crate) const HEADS: [&str; 10] = [
     "measure",
     "corebeat",
     "tokio-tuned",
     "tokio-plain",
-    "kernel's floor",
+    "floor, shared table",
+    "floor, private table",
     "ours : tuned",
     "ours : plain",
-    "ours : floor",
+    "ours : floor, shared",
+    "ours : floor, private",
 ];
-
-/// The floor that a row is shown with: the faster one where there are two.
-pub(crate) fn floors(row: &Row) -> Vec<Contestant> {
-    row.cells.iter().map(|cell| cell.contestant).filter(|one| one.is_floor()).collect()
-}
 
 /// The cells of a row: what stands in the first line, and what in the second.
 pub(crate) fn cells(row: &Row) -> Vec<(String, String)> {
@@ -129,24 +135,21 @@ pub(crate) fn cells(row: &Row) -> Vec<(String, String)> {
             (figure(unit, cell.spread.median), spread)
         })
     };
-    let against = |contestant: Contestant| {
-        row.ratio(contestant).map_or_else(Default::default, |ratios| {
+    let against = |contestant: &Contestant| {
+        row.ratio(*contestant).map_or_else(Default::default, |ratios| {
             (ratio(ratios.spread.median), ratio_words(ratios))
         })
     };
-    let floor = floors(row).first().copied().unwrap_or(Contestant::FloorShared);
     let mut all = vec![(row.measure.title.to_owned(), String::new())];
-    all.extend(Contestant::SERVERS.map(value));
-    all.push(value(floor));
-    all.extend([against(Contestant::Tuned), against(Contestant::Plain), against(floor)]);
-    // The second floor stands below the first.
-    if let Some(&other) = floors(row).get(1) {
-        let (figure, words) = (value(other), against(other));
-        all[0].1 = "floor: shared table / private table".into();
-        all[4] = (format!("{} / {}", all[4].0, figure.0), format!("{} / {}", all[4].1, figure.1));
-        all[7] = (format!("{} / {}", all[7].0, words.0), format!("{} / {}", all[7].1, words.1));
-    }
+    all.extend(Contestant::ALL.map(value));
+    all.extend(Contestant::ALL[1..].iter().map(against));
     all
+}
+
+/// The columns that some row of a section has something in.
+pub(crate) fn used_columns(all: &[Vec<(String, String)>]) -> Vec<usize> {
+    let used = |nth: &usize| all.iter().any(|cells| !cells[*nth].0.is_empty());
+    (0..HEADS.len()).filter(used).collect()
 }
 
 /// The whole comparison for a terminal.
@@ -155,9 +158,12 @@ pub(crate) fn terminal(summary: &Summary) -> String {
     for (section, rows) in SECTIONS.iter().zip(&summary.sections) {
         let _ = writeln!(out, "\n{}\n{}", section.title, wrapped(section.sentence));
         let mut table = empty_table();
-        table.set_header(HEADS);
-        for row in rows {
-            table.add_row(cells(row).into_iter().enumerate().map(|(nth, (value, spread))| {
+        let all: Vec<_> = rows.iter().map(cells).collect();
+        let columns = used_columns(&all);
+        table.set_header(columns.iter().map(|&nth| HEADS[nth]));
+        for row in &all {
+            table.add_row(columns.iter().map(|&nth| {
+                let (value, spread) = row[nth].clone();
                 let text = if spread.is_empty() { value } else { format!("{value}\n{spread}") };
                 let alignment = if nth == 0 { CellAlignment::Left } else { CellAlignment::Right };
                 Box::new(text).set_alignment(alignment)
@@ -210,15 +216,18 @@ fn wrapped(text: &str) -> String {
 pub(crate) fn markdown(summary: &Summary) -> String {
     let mut out = String::new();
     for (section, rows) in SECTIONS.iter().zip(&summary.sections) {
-        let heads = HEADS[1..].join(" | ");
+        let all: Vec<_> = rows.iter().map(cells).collect();
+        let columns = used_columns(&all);
+        let heads: Vec<&str> = columns.iter().map(|&nth| HEADS[nth]).collect();
+        let rule = "---:|".repeat(columns.len() - 1);
         let _ = writeln!(out, "**{}.** {}\n", section.title, section.sentence);
-        let _ = writeln!(out, "| measure | {heads} |\n|---|{}", "---:|".repeat(HEADS.len() - 1));
-        for row in rows {
-            let texts: Vec<String> = cells(row)
-                .into_iter()
-                .map(|(value, spread)| match spread.as_str() {
-                    "" => value,
-                    spread => format!("{value} ({spread})"),
+        let _ = writeln!(out, "| {} |\n|---|{rule}", heads.join(" | "));
+        for row in &all {
+            let texts: Vec<String> = columns
+                .iter()
+                .map(|&nth| match &row[nth] {
+                    (value, spread) if spread.is_empty() => value.clone(),
+                    (value, spread) => format!("{value} ({spread})"),
                 })
                 .collect();
             let _ = writeln!(out, "| {} |", texts.join(" | "));
