@@ -136,6 +136,9 @@ if calls:
     table(("call", "calls", f"per {unit}", "in vain"), rows)
     print(f"A run of its own with {done_counted:,.0f} times one {unit}. *In vain*: failed, or "
           "waited and got no event.\n")
+    if read("strace.txt"):
+        print("strace needs a while to take hold and slows the process down: the calls compare "
+              "with each other, and what stands for one operation is too low.\n")
 
 print("## Threads\n")
 table(("thread", "share", "of it in the kernel"),
