@@ -11,32 +11,9 @@ use std::sync::Arc;
 use crate::base::ids::{Address, Epoch, Seq};
 use crate::base::name::Name;
 use crate::wire::message::Event;
-use crate::wire::{line, native};
+use crate::wire::{json, line, native, websocket};
 
-/// The dialects a live session can speak, as far as they are rendered differently.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    /// Native frames without a checksum.
-    Native,
-    /// Native frames, each with a checksum.
-    NativeCrc,
-    /// Lines of text.
-    Text,
-}
-
-/// How many dialects there are: the length of a table of renderings.
-pub const DIALECTS: usize = 3;
-
-impl Dialect {
-    /// Appends `event` as this dialect says it, which may be nothing.
-    pub fn encode(self, out: &mut Vec<u8>, event: &Event<'_>) {
-        match self {
-            Dialect::Native => native::encode_event(out, event, false),
-            Dialect::NativeCrc => native::encode_event(out, event, true),
-            Dialect::Text => line::encode_event(out, event),
-        }
-    }
-}
+pub use super::dialect::{DIALECTS, Dialect};
 
 /// Encoded messages, one after the other, and where each ends.
 #[derive(Debug, Default)]
@@ -225,6 +202,11 @@ impl ChunkPool {
                     chunk.frames.push(|out| line::encode_event(out, &event));
                 }
             }
+            web => {
+                for index in 0..batch.frames.count() {
+                    render_message(&mut chunk.frames, web, batch.frames.frame(index));
+                }
+            }
         })
     }
 
@@ -265,6 +247,18 @@ impl ChunkPool {
             self.batches.push(batch);
         }
     }
+}
+
+/// Renders a frame of a batch as a WebSocket message of its own, so that whoever wrote it can be
+/// left out.
+fn render_message(frames: &mut Frames, dialect: Dialect, frame: &[u8]) {
+    frames.push(|out| {
+        websocket::append_message(out, dialect.opcode(), |out| match dialect {
+            Dialect::Bin | Dialect::BinDeflate => out.extend_from_slice(frame),
+            Dialect::BinCrc | Dialect::BinCrcDeflate => native::append_with_crc(out, frame),
+            _ => json::encode_event(out, &message_of(frame)),
+        });
+    });
 }
 
 /// The message that a frame of a batch holds.

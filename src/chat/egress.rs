@@ -128,7 +128,7 @@ impl Shard {
             self.verdicts.push_back(Verdict::Resume(conn));
         }
         if let Some(input) = session.input.take() {
-            self.outboxes.release_buffer(*input);
+            input.release(&mut self.outboxes);
         }
         let session = self.sessions.get_mut(conn).expect("it was just there");
         let nothing_waits = session.outbox.is_none();
@@ -167,7 +167,7 @@ impl Shard {
             self.outboxes.release_outbox(outbox, &mut self.chunks);
         }
         if let Some(input) = session.input.take() {
-            self.outboxes.release_buffer(*input);
+            input.release(&mut self.outboxes);
         }
     }
 
