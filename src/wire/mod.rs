@@ -1,12 +1,13 @@
 //! Bytes to messages and back.
 //!
-//! Owns every dialect's grammar: native frames, text lines, and the sniffing that tells them
-//! apart. Never keeps state between calls, allocates only into buffers it is given, and knows no
-//! connection: a decoder takes a slice and says what it holds. The heart ([`chat`](crate::chat)),
-//! the load tools and the tests call it.
+//! Owns every dialect's grammar: native frames, text lines, WebSocket frames, and the sniffing that
+//! tells them apart. Allocates only into buffers it is given, and knows no connection: a decoder
+//! takes a slice and says what it holds, and what one has to remember between two slices is a value
+//! that the caller keeps. The heart ([`chat`](crate::chat)), the load tools and the tests call it.
 
 pub mod http;
 pub mod line;
 pub mod message;
 pub mod native;
 pub mod sniff;
+pub mod websocket;
