@@ -52,13 +52,13 @@ pub const ACCEPT_BUDGET: usize = 256;
 /// Kernel events taken in one turn.
 pub const EVENTS_PER_TURN: usize = 1_024;
 
-/// Longest head of an HTTP request, its empty line included. A longer one is answered with 431.
-pub const HTTP_HEAD_MAX: usize = 8 << 10;
 /// Longest message that `/echo` returns. It is returned piece by piece as it arrives, so that no
 /// buffer has its length. A compressed one is returned whole, and may be as long as what waits for
 /// a connection before it is no longer read ([`Limits::pause_reading_above`]).
 pub const ECHO_MESSAGE_MAX: usize = 16 << 20;
 
+/// WebSocket messages to many that are shorter are not compressed: there is nothing to gain.
+pub const COMPRESSED_MESSAGE_MIN: usize = 64;
 /// Connections that may wait at a time for one gathering of `/stats`; more are told 503.
 pub const STATS_ASKERS_MAX: usize = 1_024;
 

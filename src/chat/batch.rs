@@ -11,9 +11,10 @@ use std::sync::Arc;
 use crate::base::ids::{Address, Epoch, Seq};
 use crate::base::name::Name;
 use crate::wire::message::Event;
-use crate::wire::{json, line, native, websocket};
+use crate::wire::{line, native};
 
 pub use super::dialect::{DIALECTS, Dialect};
+use super::press::Press;
 
 /// Encoded messages, one after the other, and where each ends.
 #[derive(Debug, Default)]
@@ -147,6 +148,7 @@ pub struct ChunkPool {
     places: Vec<Vec<usize>>,
     kept_max: usize,
     bytes_max: usize,
+    press: Press,
 }
 
 impl ChunkPool {
@@ -158,6 +160,7 @@ impl ChunkPool {
             places: Vec::new(),
             kept_max,
             bytes_max,
+            press: Press::default(),
         }
     }
 
@@ -188,7 +191,7 @@ impl ChunkPool {
 
     /// The rendering of `batch` in `dialect`.
     pub fn render_batch(&mut self, batch: &Arc<Batch>, dialect: Dialect) -> Rc<Chunk> {
-        self.chunk(|chunk| match dialect {
+        self.chunk(|chunk, press| match dialect {
             Dialect::Native => chunk.batch = Some(Arc::clone(batch)),
             Dialect::NativeCrc => {
                 for index in 0..batch.frames.count() {
@@ -202,22 +205,19 @@ impl ChunkPool {
                     chunk.frames.push(|out| line::encode_event(out, &event));
                 }
             }
-            web => {
-                for index in 0..batch.frames.count() {
-                    render_message(&mut chunk.frames, web, batch.frames.frame(index));
-                }
-            }
+            web => press.render_batch(&mut chunk.frames, batch, web),
         })
     }
 
     /// The rendering of a single event in `dialect`.
     pub fn render_event(&mut self, event: &Event<'_>, dialect: Dialect) -> Rc<Chunk> {
-        self.chunk(|chunk| chunk.frames.push(|out| dialect.encode(out, event)))
+        self.chunk(|chunk, press| chunk.frames.push(|out| press.render_event(out, event, dialect)))
     }
 
-    fn chunk(&mut self, fill: impl FnOnce(&mut Chunk)) -> Rc<Chunk> {
+    fn chunk(&mut self, fill: impl FnOnce(&mut Chunk, &mut Press)) -> Rc<Chunk> {
         let mut chunk = self.chunks.pop().unwrap_or_default();
-        fill(Rc::get_mut(&mut chunk).expect("the pool keeps what nobody holds"));
+        let unshared = Rc::get_mut(&mut chunk).expect("the pool keeps what nobody holds");
+        fill(unshared, &mut self.press);
         chunk
     }
 
@@ -249,20 +249,8 @@ impl ChunkPool {
     }
 }
 
-/// Renders a frame of a batch as a WebSocket message of its own, so that whoever wrote it can be
-/// left out.
-fn render_message(frames: &mut Frames, dialect: Dialect, frame: &[u8]) {
-    frames.push(|out| {
-        websocket::append_message(out, dialect.opcode(), |out| match dialect {
-            Dialect::Bin | Dialect::BinDeflate => out.extend_from_slice(frame),
-            Dialect::BinCrc | Dialect::BinCrcDeflate => native::append_with_crc(out, frame),
-            _ => json::encode_event(out, &message_of(frame)),
-        });
-    });
-}
-
 /// The message that a frame of a batch holds.
-fn message_of(frame: &[u8]) -> Event<'_> {
+pub(super) fn message_of(frame: &[u8]) -> Event<'_> {
     let (frame, _) = native::frame(frame, usize::MAX)
         .expect("a batch is encoded by this process")
         .expect("a batch holds whole frames");

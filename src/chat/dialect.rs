@@ -4,7 +4,7 @@
 //! [`egress`](super::egress) and [`fan_out`](super::fan_out) do.
 
 use crate::wire::message::Event;
-use crate::wire::websocket::{self, Opcode};
+use crate::wire::websocket::{self, Kind};
 use crate::wire::{json, line, native};
 
 use super::session::Compression;
@@ -56,7 +56,7 @@ impl Dialect {
         if let Event::Ping(ping) = event {
             return websocket::append_ping(out, &native::heartbeat_bytes(ping));
         }
-        websocket::append_message(out, self.opcode(), |out| self.encode_payload(out, event));
+        websocket::append_message(out, self.kind(), |out| self.encode_payload(out, event));
     }
 
     /// Appends the payload of the WebSocket message that says `event`.
@@ -70,12 +70,12 @@ impl Dialect {
 
     /// Whether it is spoken on a WebSocket.
     pub fn is_web(self) -> bool {
-        self.opcode_if_web().is_some()
+        self.kind_if_web().is_some()
     }
 
     /// Whether it is spoken on a WebSocket as JSON.
     pub fn is_json(self) -> bool {
-        self.opcode_if_web() == Some(Opcode::Text)
+        self.kind_if_web() == Some(Kind::Text)
     }
 
     /// Whether its frames carry checksums.
@@ -108,16 +108,16 @@ impl Dialect {
     ///
     /// # Panics
     /// If it is not spoken on a WebSocket.
-    pub fn opcode(self) -> Opcode {
-        self.opcode_if_web().expect("only a WebSocket has messages")
+    pub fn kind(self) -> Kind {
+        self.kind_if_web().expect("only a WebSocket has messages")
     }
 
-    fn opcode_if_web(self) -> Option<Opcode> {
+    fn kind_if_web(self) -> Option<Kind> {
         match self {
             Dialect::Native | Dialect::NativeCrc | Dialect::Text => None,
-            Dialect::Json | Dialect::JsonDeflate => Some(Opcode::Text),
+            Dialect::Json | Dialect::JsonDeflate => Some(Kind::Text),
             Dialect::Bin | Dialect::BinCrc | Dialect::BinDeflate | Dialect::BinCrcDeflate => {
-                Some(Opcode::Binary)
+                Some(Kind::Binary)
             }
         }
     }

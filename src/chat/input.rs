@@ -4,6 +4,8 @@
 //! interprets them: [`intake`](super::intake) and [`web`](super::web) do. A connection between two
 //! messages has none of it.
 
+use crate::wire::websocket::Inbound;
+
 use super::outbox::OutboxPool;
 
 /// Received bytes that wait for more.
@@ -15,11 +17,16 @@ pub struct Input {
     pub half: Option<Box<HalfMessage>>,
 }
 
-/// A WebSocket in the midst of a frame or a message.
+/// A WebSocket in the midst of a message.
 #[derive(Debug, Default)]
 pub struct HalfMessage {
+    /// How far it has come in its frames.
+    pub inbound: Inbound,
     /// What has arrived of the message, unmasked.
     pub payload: Vec<u8>,
+    /// Where, in a message that has wholly arrived, the native frames begin that were not looked
+    /// at because the connection was paused.
+    pub unread: Option<usize>,
 }
 
 impl Input {

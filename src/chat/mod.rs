@@ -41,6 +41,7 @@ pub mod intake;
 pub mod letters;
 pub mod mail;
 pub mod outbox;
+pub mod press;
 pub mod refs;
 pub mod requests;
 pub mod room;
