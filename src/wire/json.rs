@@ -9,6 +9,5 @@ mod decode;
 mod encode;
 mod member;
 
-pub use self::decode::{Asked, Told, event, request};
 pub use self::encode::{encode_event, encode_request};
-pub use self::member::Member;
+pub use self::member::{Member, Object, object};

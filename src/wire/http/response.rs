@@ -7,6 +7,7 @@
 use super::date::append_date;
 use super::head::{HttpError, Method, Request};
 use super::upgrade::Refusal;
+use crate::wire::decimal::append_decimal;
 
 /// What may be fetched by its path, built into the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +124,7 @@ const ALLOW: &str = "GET, HEAD, OPTIONS";
 pub fn append_response(out: &mut Vec<u8>, response: &Response<'_>, exchange: Exchange) {
     let Response { status, content_type, length, fields } = *response;
     out.extend_from_slice(b"HTTP/1.1 ");
-    append_number(out, status as usize);
+    append_decimal(out, status as u64);
     out.push(b' ');
     out.extend_from_slice(status.phrase().as_bytes());
     out.extend_from_slice(b"\r\nDate: ");
@@ -134,7 +135,7 @@ pub fn append_response(out: &mut Vec<u8>, response: &Response<'_>, exchange: Exc
             append_field(out, "Content-Type", content_type);
         }
         out.extend_from_slice(b"Content-Length: ");
-        append_number(out, length);
+        append_decimal(out, length as u64);
         out.extend_from_slice(b"\r\n");
     }
     append_field(out, "X-Content-Type-Options", "nosniff");
@@ -244,11 +245,6 @@ fn append_field(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value.as_bytes());
     out.extend_from_slice(b"\r\n");
-}
-
-fn append_number(out: &mut Vec<u8>, number: usize) {
-    use std::io::Write;
-    write!(out, "{number}").expect("a vector takes all bytes");
 }
 
 /// An entity tag (RFC 9110 section 8.8.3): names one state of an asset by its checksum and length.
