@@ -8,12 +8,13 @@ use std::num::NonZeroU32;
 
 use crate::base::counters::CloseReason;
 use crate::base::ids::ConnId;
+use crate::base::limits::HTTP_HEAD_BYTES;
 use crate::base::name::Name;
 use crate::base::time::{Mono, Tick};
 
 use super::batch::Dialect;
 use super::heartbeat::Tempo;
-use super::input::Input;
+use super::input::{HalfMessage, Input};
 use super::outbox::{Outbox, OutboxPool};
 use super::refs::RefWindow;
 
@@ -286,6 +287,35 @@ impl Session {
     /// Its outbox, made if there is none.
     pub fn outbox<'a>(&'a mut self, pool: &mut OutboxPool) -> &'a mut Outbox {
         self.outbox.get_or_insert_with(|| pool.outbox())
+    }
+
+    /// Takes out how far it has come in a message. Between two messages there is nothing to take.
+    pub fn take_half(&mut self) -> HalfMessage {
+        let Some(input) = self.input.as_mut() else {
+            return HalfMessage::default();
+        };
+        let half = input.half.take();
+        if input.is_empty() {
+            self.input = None;
+        }
+        half.map(|half| *half).unwrap_or_default()
+    }
+
+    /// Whether what it sends is of use only when a line of it has ended, as long as that is no
+    /// longer than it may be.
+    pub fn reads_lines(&self, max_line: usize) -> bool {
+        let max = match self.state {
+            State::AwaitingLine | State::Live(Dialect::Text) => max_line,
+            State::AwaitingRequest | State::Browsing => HTTP_HEAD_BYTES,
+            _ => return false,
+        };
+        self.input.as_ref().is_some_and(|input| input.held.len() <= max)
+    }
+
+    /// Whether frames of a message that has wholly arrived wait to be looked at.
+    pub fn has_unread_frames(&self) -> bool {
+        let half = self.input.as_ref().and_then(|input| input.half.as_ref());
+        half.is_some_and(|half| half.unread.is_some())
     }
 
     /// All its rooms.

@@ -129,6 +129,13 @@ pub struct Gathering {
     missing: u16,
 }
 
+impl Gathering {
+    /// How many connections wait.
+    pub fn waiting(&self) -> usize {
+        self.askers.len()
+    }
+}
+
 impl Shard {
     /// Asks all shards for their numbers, to be told to `conn`. Whoever asks while answers are on
     /// their way gets the same ones.

@@ -138,6 +138,9 @@ impl Shard {
             }
             return self.agenda.await_hello(conn, self.amnesty_at, due);
         }
+        if self.sessions.get(conn).is_some_and(|session| session.state == State::AwaitingRequest) {
+            return self.time_out_request(conn, CloseReason::HandshakeTimeout, now);
+        }
         self.time_out(conn, CloseReason::HandshakeTimeout, now);
     }
 
