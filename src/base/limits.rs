@@ -15,6 +15,8 @@ pub const REF_WINDOW: usize = 1_024;
 pub const FRAME_HEADER: usize = 8;
 /// Bytes of the checksum behind a payload.
 pub const FRAME_CRC: usize = 4;
+/// Most bytes in the payload of a WebSocket control frame (RFC 6455 section 5.5).
+pub const WEBSOCKET_CONTROL_MAX: usize = 125;
 
 /// Smallest and largest frame payload that an operator may configure.
 pub const MAX_FRAME_RANGE: (usize, usize) = (1 << 10, 16 << 20);
