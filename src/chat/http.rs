@@ -16,7 +16,6 @@ use crate::base::time::{Now, Tick};
 use crate::wire::http::{
     self, Endpoint, Exchange, HttpError, Method, Refusal, Request, Status, Subprotocol, Upgrade,
 };
-use crate::wire::websocket::deflate;
 
 use super::dialect::Dialect;
 use super::intake::Step;
@@ -231,8 +230,8 @@ impl Shard {
             self.counters.http_served += 1;
             return self.respond(conn, exchange, |out| http::append_options(out, exchange), &[]);
         }
-        match http::upgrade(request, endpoint, &self.web.origins) {
-            Ok(upgrade) => self.switch(conn, request, &upgrade, now),
+        match http::upgrade(request, endpoint, &self.web.origins, self.web.deflate) {
+            Ok(upgrade) => self.switch(conn, upgrade, now),
             Err(refusal) => self.refuse_upgrade(conn, refusal, now),
         }
     }
@@ -243,9 +242,15 @@ impl Shard {
         self.end_with(conn, CloseReason::Refused, response, now);
     }
 
-    fn switch(&mut self, conn: ConnId, request: &Request<'_>, upgrade: &Upgrade, now: Now) {
-        let Ok((compression, extensions)) = self.agree_on_compression(request, upgrade) else {
-            return self.refuse_unseen_extensions(conn, now);
+    fn switch(&mut self, conn: ConnId, mut upgrade: Upgrade, now: Now) {
+        // What goes to many is compressed once, for the usual window: a client that reads with a
+        // smaller one is not compressed for. To an echo nothing is sent compressed.
+        upgrade.deflate = upgrade
+            .deflate
+            .filter(|agreed| upgrade.endpoint == Endpoint::Echo || agreed.may_compress(usize::MAX));
+        let compression = match upgrade.deflate {
+            Some(_) => Compression::Deflate,
+            None => Compression::Off,
         };
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
@@ -261,8 +266,7 @@ impl Shard {
         session.armed = Tick(0);
         session.heard(now.mono);
         let outbox = session.outbox(&mut self.outboxes);
-        let switching = |out: &mut Vec<u8>| http::append_switching(out, upgrade, &extensions);
-        outbox.push_own(&mut self.outboxes, switching);
+        outbox.push_own(&mut self.outboxes, |out| http::append_switching(out, &upgrade));
         self.mark_dirty(conn);
         self.counters.upgrades += 1;
         match upgrade.endpoint {
@@ -276,36 +280,5 @@ impl Shard {
                 self.level_first_ping(conn, now);
             }
         }
-    }
-
-    fn refuse_unseen_extensions(&mut self, conn: ConnId, now: Now) {
-        self.counters.upgrades_refused += 1;
-        self.refuse_unseen(conn, HttpError::Malformed, now);
-    }
-
-    /// What both ends agree on, and how the response says it.
-    ///
-    /// A client that reads with a window smaller than the usual one is not compressed for: what
-    /// goes to many is compressed once, with the usual window. `/echo` compresses nothing.
-    fn agree_on_compression(
-        &self,
-        request: &Request<'_>,
-        upgrade: &Upgrade,
-    ) -> Result<(Compression, String), deflate::MalformedExtensions> {
-        let none = (Compression::Off, String::new());
-        if !self.web.deflate {
-            return Ok(none);
-        }
-        let offers = request.values("sec-websocket-extensions").map(str::as_bytes);
-        let Some(parameters) = deflate::negotiate(offers)? else {
-            return Ok(none);
-        };
-        if upgrade.endpoint == Endpoint::Chat && !parameters.may_compress(usize::MAX) {
-            return Ok(none);
-        }
-        let mut answer = Vec::new();
-        parameters.append_answer(&mut answer);
-        let answer = String::from_utf8(answer).expect("the answer is of ASCII");
-        Ok((Compression::Deflate, answer))
     }
 }

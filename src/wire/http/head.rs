@@ -45,13 +45,18 @@ impl<'a> Request<'a> {
     /// field that is understood here may hold such.
     ///
     /// `name` is given in lower case or any other; fields have no case.
-    pub fn values(&self, name: &str) -> impl Iterator<Item = &'a str> {
+    pub fn values<'f>(&'f self, name: &'f str) -> impl Iterator<Item = &'a str> {
         values(&self.fields[..self.fields_len], name)
+    }
+
+    /// As [`Request::values`], any bytes.
+    pub fn values_of_bytes<'f>(&'f self, name: &'f str) -> impl Iterator<Item = &'a [u8]> {
+        named(&self.fields[..self.fields_len], name).map(|field| field.value)
     }
 
     /// The members of the comma-separated lists in the fields of that name (RFC 9110 section
     /// 5.6.1), without white space, empty ones left out.
-    pub fn list(&self, name: &str) -> impl Iterator<Item = &'a str> {
+    pub fn list<'f>(&'f self, name: &'f str) -> impl Iterator<Item = &'a str> {
         list(&self.fields[..self.fields_len], name)
     }
 
@@ -148,7 +153,7 @@ pub fn request(bytes: &[u8], max_head: usize) -> Result<Option<(Request<'_>, usi
     let host = host(present, is_1_1)?;
     let method = method_of(method)?;
     refuse_body(present, is_1_1)?;
-    let (path, query, authority) = target_of(target, method)?;
+    let Target { path, query, authority } = target_of(target, method)?;
     let closes = list(present, "connection").any(|token| token.eq_ignore_ascii_case("close"));
     let stays = list(present, "connection").any(|token| token.eq_ignore_ascii_case("keep-alive"));
     let keep_alive = !closes && (is_1_1 || stays);
@@ -181,7 +186,7 @@ fn method_of(method: &str) -> Result<Method, HttpError> {
 
 /// The field Host (RFC 9112 section 3.2): exactly one in HTTP/1.1, at most one in HTTP/1.0.
 fn host<'a>(fields: &[Header<'a>], is_1_1: bool) -> Result<Option<&'a str>, HttpError> {
-    let mut hosts = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("host"));
+    let mut hosts = named(fields, "host");
     let Some(host) = hosts.next() else {
         return if is_1_1 { Err(HttpError::Host) } else { Ok(None) };
     };
@@ -201,12 +206,9 @@ fn is_authority(text: &str) -> bool {
 /// No request that is taken has a body, and one that is misread would be read as the next request
 /// (RFC 9112 section 6.3).
 fn refuse_body(fields: &[Header<'_>], is_1_1: bool) -> Result<(), HttpError> {
-    let named = |name: &'static str| {
-        fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name))
-    };
-    let mut lengths = named("content-length");
+    let mut lengths = named(fields, "content-length");
     let length = lengths.next();
-    let mut encodings = named("transfer-encoding");
+    let mut encodings = named(fields, "transfer-encoding");
     if let Some(encoding) = encodings.next() {
         if length.is_some() || !is_1_1 {
             return Err(HttpError::Length);
@@ -225,15 +227,18 @@ fn refuse_body(fields: &[Header<'_>], is_1_1: bool) -> Result<(), HttpError> {
     if length.value.iter().all(|digit| *digit == b'0') { Ok(()) } else { Err(HttpError::Body) }
 }
 
-/// Path, query and authority of a target in origin form, absolute form or, for OPTIONS alone,
-/// asterisk form (RFC 9112 section 3.2).
-#[allow(clippy::type_complexity)]
-fn target_of(
-    target: &str,
-    method: Method,
-) -> Result<(&str, Option<&str>, Option<&str>), HttpError> {
+/// A request's target, taken apart.
+struct Target<'a> {
+    path: &'a str,
+    query: Option<&'a str>,
+    authority: Option<&'a str>,
+}
+
+/// Reads a target in origin form, absolute form or, for OPTIONS alone, asterisk form (RFC 9112
+/// section 3.2).
+fn target_of(target: &str, method: Method) -> Result<Target<'_>, HttpError> {
     if target == "*" && method == Method::Options {
-        return Ok((target, None, None));
+        return Ok(Target { path: target, query: None, authority: None });
     }
     if target.contains('#') {
         return Err(HttpError::Target);
@@ -253,7 +258,7 @@ fn target_of(
         Some((path, query)) => (path, Some(query)),
         None => (rest, None),
     };
-    Ok((if path.is_empty() { "/" } else { path }, query, authority))
+    Ok(Target { path: if path.is_empty() { "/" } else { path }, query, authority })
 }
 
 /// What stands behind the scheme of an absolute target.
@@ -264,14 +269,15 @@ fn absolute(target: &str) -> Option<&str> {
     })
 }
 
-fn values<'a>(fields: &[Header<'a>], name: &str) -> impl Iterator<Item = &'a str> {
-    fields
-        .iter()
-        .filter(move |field| field.name.eq_ignore_ascii_case(name))
-        .filter_map(|field| std::str::from_utf8(field.value).ok())
+fn named<'a, 'f>(fields: &'f [Header<'a>], name: &'f str) -> impl Iterator<Item = &'f Header<'a>> {
+    fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name))
 }
 
-fn list<'a>(fields: &[Header<'a>], name: &str) -> impl Iterator<Item = &'a str> {
+fn values<'a, 'f>(fields: &'f [Header<'a>], name: &'f str) -> impl Iterator<Item = &'a str> {
+    named(fields, name).filter_map(|field| std::str::from_utf8(field.value).ok())
+}
+
+fn list<'a, 'f>(fields: &'f [Header<'a>], name: &'f str) -> impl Iterator<Item = &'a str> {
     values(fields, name)
         .flat_map(|value| value.split(','))
         .map(|member| member.trim_matches([' ', '\t']))

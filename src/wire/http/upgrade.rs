@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::head::{Method, Request};
 use super::origin::Origins;
 use super::response::Status;
+use crate::wire::websocket::deflate;
 
 /// What is joined to a key before it is hashed (RFC 6455 section 1.3).
 const ACCEPT_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -73,6 +74,8 @@ pub struct Upgrade {
     /// The subprotocol that was asked for and chosen, which the response names. None where the
     /// client asked for none, and on `/echo`.
     pub chosen: Option<Subprotocol>,
+    /// What was agreed on compression.
+    pub deflate: Option<deflate::Parameters>,
     accept: [u8; ACCEPT_BYTES],
 }
 
@@ -101,6 +104,8 @@ pub enum Refusal {
     Origin,
     /// It offers only subprotocols that are not spoken here.
     Subprotocol,
+    /// What it offers as extensions breaks the grammar.
+    Extensions,
 }
 
 impl Refusal {
@@ -109,7 +114,8 @@ impl Refusal {
         match self {
             Refusal::NotAsked | Refusal::Version => Status::UpgradeRequired,
             Refusal::Method => Status::MethodNotAllowed,
-            Refusal::HttpVersion | Refusal::Key | Refusal::Subprotocol => Status::BadRequest,
+            Refusal::HttpVersion | Refusal::Key => Status::BadRequest,
+            Refusal::Subprotocol | Refusal::Extensions => Status::BadRequest,
             Refusal::Origin => Status::Forbidden,
         }
     }
@@ -126,6 +132,7 @@ impl Refusal {
             Refusal::Subprotocol => {
                 "the subprotocols spoken here are corebeat.v1.json and corebeat.v1.bin\n"
             }
+            Refusal::Extensions => "Sec-WebSocket-Extensions is not understood\n",
         }
     }
 }
@@ -133,7 +140,8 @@ impl Refusal {
 /// Whether the request may become a WebSocket of that endpoint.
 ///
 /// Of the subprotocols offered, the first that is spoken is chosen, for the client names them in
-/// the order of its liking. `/echo` has none and chooses none. Extensions are not judged here.
+/// the order of its liking. `/echo` has none and chooses none. What is offered as extensions is
+/// looked at where messages may be compressed (`may_deflate`), and otherwise ignored.
 ///
 /// # Errors
 /// See [`Refusal`].
@@ -141,6 +149,7 @@ pub fn upgrade(
     request: &Request<'_>,
     endpoint: Endpoint,
     origins: &Origins,
+    may_deflate: bool,
 ) -> Result<Upgrade, Refusal> {
     if request.method != Method::Get {
         return Err(Refusal::Method);
@@ -167,7 +176,13 @@ pub fn upgrade(
         Endpoint::Echo => None,
         Endpoint::Chat => chosen(request)?,
     };
-    Ok(Upgrade { endpoint, chosen, accept: accept_key(key) })
+    let deflate = if may_deflate {
+        let offers = request.values_of_bytes("sec-websocket-extensions");
+        deflate::negotiate(offers).map_err(|_| Refusal::Extensions)?
+    } else {
+        None
+    };
+    Ok(Upgrade { endpoint, chosen, deflate, accept: accept_key(key) })
 }
 
 fn chosen(request: &Request<'_>) -> Result<Option<Subprotocol>, Refusal> {
@@ -195,9 +210,8 @@ pub fn accept_key(key: &str) -> [u8; ACCEPT_BYTES] {
     accept
 }
 
-/// Appends the response with which the WebSocket begins. `extensions` is the value of
-/// Sec-WebSocket-Extensions, empty where none was agreed upon.
-pub fn append_switching(out: &mut Vec<u8>, upgrade: &Upgrade, extensions: &str) {
+/// Appends the response with which the WebSocket begins.
+pub fn append_switching(out: &mut Vec<u8>, upgrade: &Upgrade) {
     out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
     out.extend_from_slice(b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ");
     out.extend_from_slice(&upgrade.accept);
@@ -205,9 +219,9 @@ pub fn append_switching(out: &mut Vec<u8>, upgrade: &Upgrade, extensions: &str) 
         out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
         out.extend_from_slice(chosen.name().as_bytes());
     }
-    if !extensions.is_empty() {
+    if let Some(deflate) = &upgrade.deflate {
         out.extend_from_slice(b"\r\nSec-WebSocket-Extensions: ");
-        out.extend_from_slice(extensions.as_bytes());
+        deflate.append_answer(out);
     }
     out.extend_from_slice(b"\r\n\r\n");
 }
