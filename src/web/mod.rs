@@ -4,16 +4,7 @@
 //! decides what a request is answered with: the heart looks a path up in [`ASSETS`]. The folder
 //! is also an npm package, so that programs on Node can use the same `corebeat.js`.
 
-/// A file that is served as it is.
-#[derive(Clone, Copy, Debug)]
-pub struct Asset {
-    /// The path of a request, from its `/` on and without a query.
-    pub path: &'static str,
-    /// The value of `Content-Type`.
-    pub content_type: &'static str,
-    /// The body.
-    pub bytes: &'static [u8],
-}
+pub use crate::wire::http::Asset;
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
