@@ -1,15 +1,18 @@
 /** Drawings: curves over time, columns and bars, as SVG that is as wide as its place. */
 
 import { drawing, element, setAttribute, setText } from './dom.js';
-import { SPAN_S, ceiling, short } from './numbers.js';
+import { ceiling, short } from './numbers.js';
 
 const HEIGHT = 132;
-const LEFT = 46;
+const LEFT = 54;
 const RIGHT = 8;
 const TOP = 8;
 const BOTTOM = 20;
 const FLOOR = HEIGHT - BOTTOM;
 const MARKS_S = [150, 120, 90, 60, 30, 0];
+const MARK_APART_PX = 52;
+/** About what a character of a label takes. */
+const CHARACTER_PX = 6.5;
 
 /** A frame with a title, a sentence for what the colours mean, and room for a drawing. */
 class Chart {
@@ -65,6 +68,7 @@ export class TimeChart extends Chart {
   #stacked;
   #least;
   #points = [];
+  #spanS = 1;
 
   constructor(parent, title, series, { format = short, stacked = false, least = 1 } = {}) {
     super(parent, title);
@@ -78,8 +82,10 @@ export class TimeChart extends Chart {
     }
   }
 
-  draw(points) {
+  /** Points and the seconds from one edge to the other. */
+  draw(points, spanS) {
     this.#points = points;
+    this.#spanS = spanS;
     this.redraw();
   }
 
@@ -99,14 +105,14 @@ export class TimeChart extends Chart {
     this.scale(top, this.#format);
     const end = latest.time;
     const span = this.width - LEFT - RIGHT;
-    const x = ({ time }) => this.width - RIGHT - ((end - time) / 1000 / SPAN_S) * span;
+    const x = ({ time }) => this.width - RIGHT - ((end - time) / 1000 / this.#spanS) * span;
     const y = (value) => FLOOR - (value / top) * (FLOOR - TOP);
+    const crowded = (30 / this.#spanS) * span < MARK_APART_PX;
     for (const seconds of MARKS_S) {
-      const at = this.width - RIGHT - (seconds / SPAN_S) * span;
-      if (this.width > 320 || seconds % 60 === 0) {
-        this.text(at, HEIGHT - 5, seconds === 0 ? 'end' : 'middle', seconds === 0 ? 'now'
-          : `−${seconds} s`);
-      }
+      const at = this.width - RIGHT - (seconds / this.#spanS) * span;
+      if (at < LEFT + 12 || (crowded && seconds % 60 !== 0)) continue;
+      const [anchor, words] = seconds === 0 ? ['end', 'now'] : ['middle', `−${seconds} s`];
+      this.text(at, HEIGHT - 5, anchor, words);
     }
     for (const run of runs(this.#points)) this.#drawRun(run, x, y);
   }
@@ -163,15 +169,17 @@ export class ColumnChart extends Chart {
     const span = this.width - LEFT - RIGHT;
     const each = span / columns.length;
     const gap = each > 6 ? 2 : 0.5;
-    const widest = Math.max(...columns.map(({ label: words }) => words.length)) * 7 + 6;
-    const every = Math.max(1, Math.ceil(widest / each));
+    let free = 0;
     columns.forEach(({ value, label: words, told }, index) => {
       const height = value === 0 ? 0 : Math.max(1, (value / top) * (FLOOR - TOP));
       const x = LEFT + index * each + gap / 2;
       const box = { x, y: FLOOR - height, width: Math.max(0.5, each - gap), height };
       this.svg.append(drawing('rect', { class: 'column', ...box }, drawing('title', {}, told)));
-      if (words !== '' && index % every === 0) {
-        this.text(x + (each - gap) / 2, HEIGHT - 5, 'middle', words);
+      const middle = x + (each - gap) / 2;
+      const half = words.length * CHARACTER_PX / 2;
+      if (words !== '' && middle - half >= free) {
+        this.text(middle, HEIGHT - 5, 'middle', words);
+        free = middle + half + CHARACTER_PX;
       }
     });
   }
@@ -188,7 +196,7 @@ export class BarList {
     parent.append(element('section', { class: `card ${classes}` }, head, this.list, this.empty));
   }
 
-  /** `bars`: `{ name, share, told, level }`, with `share` from 0 to 1 and a level of the colour. */
+  /** `bars`: `{ name, detail, share, told, level }`: `share` from 0 to 1, a level of the colour. */
   draw(bars, legend, emptyText) {
     setText(this.legend, legend);
     setText(this.empty, emptyText ?? '');
@@ -196,12 +204,14 @@ export class BarList {
     while (this.list.children.length > bars.length) this.list.lastElementChild.remove();
     while (this.list.children.length < bars.length) {
       const track = element('span', { class: 'track' }, element('span', { class: 'fill' }));
-      this.list.append(element('li', {}, element('span', { class: 'name' }), track,
-        element('b', {})));
+      const name = element('span', { class: 'name' }, element('span'), element('small'));
+      this.list.append(element('li', {}, name, track, element('b')));
     }
-    bars.forEach(({ name, share, told, level = '' }, index) => {
+    bars.forEach(({ name, detail = '', share, told, level = '' }, index) => {
       const [label, track, value] = this.list.children[index].children;
-      setText(label, name);
+      setText(label.firstElementChild, name);
+      setText(label.lastElementChild, detail);
+      label.title = name;
       setText(value, told);
       track.firstElementChild.style.width = `${(share * 100).toFixed(1)}%`;
       setAttribute(track.firstElementChild, 'class', `fill ${level}`);

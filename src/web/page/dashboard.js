@@ -10,8 +10,8 @@ const PATIENCE_MS = 5000;
 /** From these shares of a core on, a worker's bar changes its colour. */
 const WARM = 0.6;
 const HOT = 0.85;
-const CLOSES_SHOWN = 8;
-const bytes = (value) => `${short(value)}B`;
+const CLOSES_SHOWN = 5;
+const bytes = (value) => `${short(value)}${value < 999.5 ? ' ' : ''}B`;
 
 export class Dashboard {
   #numbers = new Numbers();
@@ -63,7 +63,7 @@ export class Dashboard {
       ), { stacked: true, least: 4 }),
       workers: new BarList(grid, 'Worker load'),
       messages: new TimeChart(grid, 'Messages a second', series(
-        ['published', 'published'], ['messages_in', 'received in all'],
+        ['published', 'published'], ['messages_in', 'received'],
       ), { least: 4 }),
       deliveries: new TimeChart(grid, 'Deliveries a second', series(['delivered', 'delivered']),
         { least: 4 }),
@@ -115,7 +115,7 @@ export class Dashboard {
     const point = points.at(-1);
     this.#parent.classList.toggle('stale', latest === null);
     for (const name of ['connections', 'messages', 'deliveries', 'traffic', 'lag']) {
-      this.#charts[name].draw(points);
+      this.#charts[name].draw(points, this.#numbers.spanS);
     }
     if (latest === null) return;
     this.#status.removeAttribute('data-failed');
@@ -144,8 +144,8 @@ export class Dashboard {
       const share = known ? point.busy[index] : 0;
       const level = share >= HOT ? 'hot' : share >= WARM ? 'warm' : '';
       const busy = known ? `${Math.round(share * 100)} %` : '–';
-      const held = plural(connections, 'connection', 'connections');
-      return { name: `Worker ${id}`, share, told: `${busy} · ${held}`, level };
+      const held = `${connections.toLocaleString()} open`;
+      return { name: `Worker ${id}`, detail: held, share, told: busy, level };
     });
     this.#charts.workers.draw(bars, 'share of a core in use', null);
   }
@@ -194,10 +194,11 @@ export class Dashboard {
   #drawCloses() {
     const { closes } = this.#numbers;
     const most = closes[0]?.[1] ?? 1;
-    const bars = closes.slice(0, CLOSES_SHOWN).map(([reason, count]) => ({
+    const shown = closes.length > CLOSES_SHOWN + 1 ? CLOSES_SHOWN : closes.length;
+    const bars = closes.slice(0, shown).map(([reason, count]) => ({
       name: reason.replaceAll('_', ' '), share: count / most, told: count.toLocaleString(),
     }));
-    const rest = closes.slice(CLOSES_SHOWN).reduce((sum, [, count]) => sum + count, 0);
+    const rest = closes.slice(shown).reduce((sum, [, count]) => sum + count, 0);
     if (rest > 0) bars.push({ name: 'others', share: rest / most, told: rest.toLocaleString() });
     const none = closes.length === 0 ? 'No connection has been closed yet.' : null;
     this.#charts.closes.draw(bars, 'by reason, since the start', none);

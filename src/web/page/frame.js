@@ -205,15 +205,18 @@ export class Frame {
     }
     const { state, roundTripMs, waiting } = client;
     const left = state.name === 'waiting' ? countdown(state.untilMs - client.now()) : '';
-    const online = roundTripMs === null ? 'online' : `online · ${roundTrip(roundTripMs)}`;
+    const measured = roundTripMs === null ? '' : roundTrip(roundTripMs);
+    const whole = roundTripMs === null ? 'online' : `online · ${measured}`;
+    const online = NARROW.matches ? measured || 'online' : whole;
     const short = {
-      connecting: 'connecting…', online, closed: 'not connected', idle: 'not connected',
-      waiting: `offline · ${left}`,
-    }[state.name];
+      connecting: NARROW.matches ? '…' : 'connecting…',
+      online,
+      waiting: NARROW.matches ? left : `offline · ${left}`,
+    }[state.name] ?? (NARROW.matches ? 'off' : 'not connected');
     setAttribute(byId('link'), 'data-state', state.name);
     setText(byId('link-text'), short);
-    const measured = `${state.url}, smoothed round trip of pings`;
-    setAttribute(byId('link'), 'title', state.name === 'online' ? measured : '');
+    const source = `${state.url}, smoothed round trip of pings`;
+    setAttribute(byId('link'), 'title', state.name === 'online' ? source : whole);
     const queued = plural(waiting, 'request waits', 'requests wait');
     const queue = waiting > 0 && state.name !== 'closed' ? ` ${queued} to be sent.` : '';
     const trying = state.name === 'connecting' && state.attempt > 1;

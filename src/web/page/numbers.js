@@ -6,6 +6,8 @@
 
 /** Seconds that the charts show. */
 export const SPAN_S = 180;
+/** They begin with so many, so that the first curves are not a sliver. */
+const SPAN_FIRST_S = 60;
 const DIALECTS = ['native', 'text', 'websocket'];
 const RATES = ['published', 'delivered', 'messages_in', 'bytes_in', 'bytes_out'];
 
@@ -51,6 +53,13 @@ export class Numbers {
       });
     }
     return { bounds, counts, total: counts.reduce((sum, count) => sum + count, 0) };
+  }
+
+  /** Seconds from the left edge of a chart to its right one. */
+  get spanS() {
+    const known = this.points.length === 0 ? 0
+      : (this.points.at(-1).time - this.points[0].time) / 1000;
+    return Math.min(SPAN_S, Math.max(SPAN_FIRST_S, known));
   }
 
   #push(point) {
@@ -100,11 +109,11 @@ export function short(value) {
   return unit === undefined ? text : `${text} ${unit[1]}`;
 }
 
-/** The smallest of 1, 2, 2.5, 5 × 10^n that is not below: where an axis ends. */
+/** The least round number that is not below: where an axis ends. */
 export function ceiling(value, least = 1) {
   const wanted = Math.max(value, least);
   const power = 10 ** Math.floor(Math.log10(wanted));
-  const step = [1, 2, 2.5, 5, 10].find((one) => one * power >= wanted * 0.999_999);
+  const step = [1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((one) => one * power >= wanted * 0.999_999);
   return step * power;
 }
 

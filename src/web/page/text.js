@@ -45,7 +45,7 @@ function safeHref(text) {
 
 function mentions(text, me) {
   if (me === '' || !text.includes(`@${me}`)) return [{ text }];
-  return text.split(/(@\S+)/).map((part) => {
+  return text.split(/((?<![\p{L}\p{N}_.])@\S+)/u).map((part) => {
     const mention = part.startsWith('@') && named(part) === me;
     return mention ? { text: part, mention } : { text: part };
   });
@@ -62,9 +62,11 @@ export function mentionsUser(body, me) {
 
 /** Which of the colours a name has: always the same one. */
 export function colourOf(name) {
-  let hash = 7;
-  for (const character of name) hash = (hash * 31 + character.codePointAt(0)) % 65_521;
-  return hash % COLOURS;
+  let hash = 0x811c_9dc5;
+  for (const character of name) {
+    hash = Math.imul(hash ^ character.codePointAt(0), 0x0100_0193) >>> 0;
+  }
+  return (hash >>> 16) % COLOURS;
 }
 
 /** What stands in a name's circle. */
