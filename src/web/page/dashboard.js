@@ -59,7 +59,7 @@ export class Dashboard {
     const series = (...names) => names.map(([name, label]) => ({ label, of: (one) => one[name] }));
     this.#charts = {
       connections: new TimeChart(grid, 'Connections', series(
-        ['websocket', 'WebSocket'], ['native', 'native'], ['text', 'text'],
+        ['websocket', 'WebSocket'], ['native', 'native'], ['text', 'text'], ['other', 'HTTP, new'],
       ), { stacked: true, least: 4 }),
       workers: new BarList(grid, 'Worker load'),
       messages: new TimeChart(grid, 'Messages a second', series(

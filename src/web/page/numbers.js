@@ -77,7 +77,9 @@ export function pointBetween(before, after) {
   for (const name of RATES) point[name] = (sum(after, name) - sum(before, name)) / seconds;
   for (const name of DIALECTS) point[name] = sum(after, name);
   point.connections = sum(after, 'connections');
-  point.opened = (sum(after, 'opened') - sum(before, 'opened')) / seconds;
+  // Whoever has said no hello, and whoever only asks by HTTP.
+  const greeted = DIALECTS.reduce((total, name) => total + point[name], 0);
+  point.other = Math.max(0, point.connections - greeted);
   point.lag_ms = Math.max(...after.workers.map(({ lag_us_max: lag = 0 }) => lag)) / 1000;
   point.busy = after.workers.map((worker, index) => {
     const busy = (worker.busy_us - before.workers[index].busy_us) / 1e6 / seconds;
