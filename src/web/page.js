@@ -51,6 +51,7 @@ function showView() {
   else dashboard.stop();
   // Who only looks at the numbers is nobody's guest.
   if (!onDashboard && chat.client === null) frame.askName();
+  else frame.focusField();
   frame.paint();
 }
 
@@ -85,6 +86,9 @@ function actionOf(event) {
   if (altKey && key === 'ArrowUp') return () => frame.step(-1, shiftKey);
   if (altKey && key === 'ArrowDown') return () => frame.step(1, shiftKey);
   if (altKey && event.code === 'KeyD') return () => go(byId('chat').hidden ? '/' : '/dashboard');
+  if ((key === 'PageUp' || key === 'PageDown') && !byId('chat').hidden) {
+    return () => frame.messages.page(key === 'PageUp' ? -1 : 1);
+  }
   if (modified && key.toLowerCase() === 'k') {
     return () => {
       go('/');

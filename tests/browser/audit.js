@@ -112,7 +112,8 @@ export async function audit(page) {
 /** Presses Tab until the focus comes round, and names what is met without a visible sign of it. */
 export async function tabStops(page) {
   const stops = [];
-  for (let count = 0; count < 80; count += 1) {
+  let nowhere = 0;
+  for (let count = 0; count < 80 && nowhere < 3; count += 1) {
     await page.keyboard.press('Tab');
     const stop = await page.evaluate(() => {
       const node = document.activeElement;
@@ -122,8 +123,10 @@ export async function tabStops(page) {
       const label = node.id || node.getAttribute('aria-label') || node.textContent.trim();
       return { label, sign, seen: node.getClientRects().length > 0 };
     });
-    if (stop === null || stops.some(({ label }) => label === stop.label)) break;
-    stops.push(stop);
+    // Between its last place and its first one the focus leaves the page.
+    if (stop === null) nowhere += 1;
+    else if (stops.some(({ label }) => label === stop.label)) break;
+    else stops.push(stop);
   }
   return stops;
 }

@@ -41,7 +41,7 @@ async function greet(user, options = {}) {
 /** The next event of a kind that fits. */
 function next(client, event, fits = () => true) {
   return new Promise((done, fail) => {
-    const guard = setTimeout(() => fail(new Error(`no such ${event}`)), GUARD_MS);
+    const guard = setTimeout(() => fail(new Error(`no such ${event}`)), GUARD_MS).unref();
     const off = client.on(event, (value) => {
       if (!fits(value)) return;
       off();

@@ -261,7 +261,7 @@ export class Frame {
     this.problem(null);
     this.closeDrawer();
     this.hooks.announce(`${conversation.id}`);
-    if (!NARROW.matches) field.focus();
+    this.focusField();
     requestAnimationFrame(() => this.#read());
   }
 
@@ -274,13 +274,18 @@ export class Frame {
     return problem;
   }
 
+  /** Ready to type, where that opens no keyboard over half of the screen. */
+  focusField() {
+    if (!NARROW.matches && !byId('chat').hidden) byId('composer-text').focus();
+  }
+
   /** The chat has switched by itself: the field follows. */
   #activateNow() {
     const field = byId('composer-text');
     field.value = this.#active.draft;
     this.#fitField();
     this.closeDrawer();
-    if (!NARROW.matches) field.focus();
+    this.focusField();
   }
 
   step(direction, unreadOnly) {
@@ -335,9 +340,6 @@ export class Frame {
       this.#submit();
     } else if (event.key === 'Tab' && !event.shiftKey && this.#completeName(field)) {
       event.preventDefault();
-    } else if (event.key === 'PageUp' || event.key === 'PageDown') {
-      event.preventDefault();
-      this.#messages.page(event.key === 'PageUp' ? -1 : 1);
     }
   }
 
@@ -400,7 +402,7 @@ export class Frame {
   #named() {
     if (this.#chat.client === null) this.#chat.start('');
     if (memory.get('name') === null) memory.set('name', '');
-    if (!NARROW.matches) byId('composer-text').focus();
+    this.focusField();
   }
 
   openHelp() {
