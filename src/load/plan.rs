@@ -8,7 +8,7 @@
 //! is in room `i % rooms`, so the first `rooms × publishers` members are the publishers, dealt
 //! evenly over the rooms, and a publisher's number is its connection's.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use core::net::{Ipv4Addr, SocketAddrV4};
 use std::ops::Range;
 
 use super::config::{Arrivals, CONNECTIONS_PER_SOURCE, Churn, LoadConfig, SECOND_NS, Traffic};
