@@ -15,9 +15,15 @@ pub const REF_WINDOW: usize = 1_024;
 pub const FRAME_HEADER: usize = 8;
 /// Bytes of the checksum behind a payload.
 pub const FRAME_CRC: usize = 4;
+/// Most bytes in the payload of a WebSocket control frame (RFC 6455 section 5.5).
+pub const WEBSOCKET_CONTROL_MAX: usize = 125;
 
 /// Smallest and largest frame payload that an operator may configure.
 pub const MAX_FRAME_RANGE: (usize, usize) = (1 << 10, 16 << 20);
+/// Longest head of an HTTP request: its first line and its header fields, in bytes.
+pub const HTTP_HEAD_BYTES: usize = 8 << 10;
+/// Most header fields of an HTTP request.
+pub const HTTP_FIELDS_MAX: usize = 64;
 /// Bytes that one read may take from a socket: the scratch buffer of a worker. A connection is read
 /// once a turn and continued next turn, so this is also the read budget of a connection.
 pub const READ_CHUNK: usize = 64 << 10;
