@@ -14,9 +14,10 @@ use source::{Finding, Source, all_files, expect_none, rust_files};
 
 /// The layers, each with its place: a folder of `src` uses only those of an earlier place, and
 /// itself. Two of the same place do not know each other.
-const LAYERS: [(&str, u8); 10] = [
+const LAYERS: [(&str, u8); 11] = [
     ("base", 0),
     ("wire", 1),
+    ("web", 2),
     ("chat", 2),
     ("store", 3),
     ("cluster", 3),

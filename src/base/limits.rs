@@ -52,6 +52,16 @@ pub const ACCEPT_BUDGET: usize = 256;
 /// Kernel events taken in one turn.
 pub const EVENTS_PER_TURN: usize = 1_024;
 
+/// Longest message that `/echo` returns. It is returned piece by piece as it arrives, so that no
+/// buffer has its length. A compressed one is returned whole, and may be as long as what waits for
+/// a connection before it is no longer read ([`Limits::pause_reading_above`]).
+pub const ECHO_MESSAGE_MAX: usize = 16 << 20;
+
+/// WebSocket messages to many that are shorter are not compressed: there is nothing to gain.
+pub const COMPRESSED_MESSAGE_MIN: usize = 64;
+/// Connections that may wait at a time for one gathering of `/stats`; more are told 503.
+pub const STATS_ASKERS_MAX: usize = 1_024;
+
 /// How long a connection that is being closed may take to read its last bytes and hang up.
 pub const LINGER_MS: u64 = 2_000;
 /// A timer late by more than this shows that the server itself was suspended or starved; silence

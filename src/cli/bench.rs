@@ -79,7 +79,14 @@ choices!(
     Scenario::Slow,
     Scenario::Mixed
 );
-choices!(Dialect, Dialect::Native, Dialect::NativeCrc, Dialect::Text);
+choices!(
+    Dialect,
+    Dialect::Native,
+    Dialect::NativeCrc,
+    Dialect::Text,
+    Dialect::WebSocketJson,
+    Dialect::WebSocketBin
+);
 choices!(Arrivals, Arrivals::Steady, Arrivals::Poisson);
 
 /// What `corebeat bench` takes.
@@ -112,7 +119,7 @@ pub struct BenchOptions {
     #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true, help_heading = SERVER)]
     serve: Option<String>,
 
-    /// What is spoken: native, native-crc or text
+    /// What is spoken: native, native-crc, text, ws-json or ws-bin
     #[arg(long, value_name = "DIALECT", default_value = "native", hide_possible_values = true)]
     #[arg(help_heading = LOAD)]
     dialect: Dialect,

@@ -11,7 +11,7 @@ use corebeat::base::counters::{CloseReason, Counters};
 use corebeat::base::ids::{ConnId, NodeId, ShardId};
 use corebeat::base::limits::{Limits, READ_CHUNK, WRITE_SLICES};
 use corebeat::base::time::{Mono, Now};
-use corebeat::chat::config::ShardConfig;
+use corebeat::chat::config::{ShardConfig, WebConfig};
 use corebeat::chat::hash::{NameHasher, home};
 use corebeat::chat::heartbeat::HeartbeatPolicy;
 use corebeat::chat::mail::Mail;
@@ -72,6 +72,7 @@ impl World {
                 seed: u64::from(id),
                 secret,
                 publish_everyone: true,
+                web: WebConfig::default(),
             };
             change(&mut config);
             Shard::new(config, now)

@@ -10,7 +10,7 @@ use std::io::IoSlice;
 use corebeat::base::counters::CloseReason;
 use corebeat::base::ids::{ConnId, NodeId, ShardId};
 use corebeat::base::time::{Mono, Now};
-use corebeat::chat::config::ShardConfig;
+use corebeat::chat::config::{ShardConfig, WebConfig};
 use corebeat::chat::shard::{Progress, Shard, Verdict};
 use slab::Slab;
 
@@ -75,6 +75,7 @@ impl Worker {
             seed: plan.seed.wrapping_mul(31).wrapping_add(u64::from(id)),
             secret: [plan.seed, !plan.seed],
             publish_everyone: plan.publish_everyone,
+            web: WebConfig::default(),
         };
         Worker {
             shard: Shard::new(config, now),

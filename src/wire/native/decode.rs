@@ -120,6 +120,11 @@ pub fn event<'a>(frame: &Frame<'a>) -> Result<Option<Event<'a>>, WireError> {
     Ok(Some(event))
 }
 
+/// The heartbeat at the head of `payload`, if it is long enough for one.
+pub fn heartbeat(payload: &[u8]) -> Option<Heartbeat> {
+    Fields { rest: payload }.heartbeat().ok()
+}
+
 fn unknown<T>(frame: &Frame<'_>) -> Result<Option<T>, WireError> {
     if frame.flags.contains(Flags::OPTIONAL) { Ok(None) } else { Err(WireError::UnknownType) }
 }

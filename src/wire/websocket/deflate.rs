@@ -105,3 +105,94 @@ impl Deflater {
         out.truncate(out.len() - TAIL.len());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inflated(message: &[u8], max_message: usize) -> Result<Vec<u8>, WebError> {
+        let mut out = b"before".to_vec();
+        Inflater::default().inflate(message, &mut out, max_message)?;
+        Ok(out.strip_prefix(b"before").unwrap().to_vec())
+    }
+
+    fn deflated(message: &[u8]) -> Vec<u8> {
+        let mut out = b"before".to_vec();
+        Deflater::default().deflate(message, &mut out);
+        out.strip_prefix(b"before").unwrap().to_vec()
+    }
+
+    /// Bytes that repeat within any window, or nowhere.
+    fn sample(length: usize, period: u64) -> Vec<u8> {
+        let mixed = |at: usize| (at as u64 % period).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56;
+        (0..length).map(|at| mixed(at) as u8).collect()
+    }
+
+    #[test]
+    fn what_one_end_compresses_the_other_reads_at_every_size() {
+        let (mut inflater, mut deflater) = (Inflater::default(), Deflater::default());
+        let lengths = (0..70).chain([255, 4_096, 65_535, 65_536, 65_537, 300_000, 1 << 20]);
+        for length in lengths {
+            for period in [1, 7, 1_000, 40_000, u64::MAX] {
+                let message = sample(length, period);
+                let (mut compressed, mut read) = (Vec::new(), Vec::new());
+                deflater.deflate(&message, &mut compressed);
+                inflater.inflate(&compressed, &mut read, length).unwrap();
+                assert!(read == message, "{length} bytes of period {period}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_the_single_byte_that_the_rfc_has_for_it() {
+        assert_eq!(deflated(b""), [0x00]);
+        assert_eq!(inflated(&[0x00], 0), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_message_knows_nothing_of_the_one_before() {
+        let (mut inflater, mut deflater) = (Inflater::default(), Deflater::default());
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        deflater.deflate(b"Hello Hello", &mut first);
+        deflater.deflate(b"Hello Hello", &mut second);
+        assert_eq!(first, second);
+        let mut out = Vec::new();
+        inflater.inflate(&first, &mut out, 100).unwrap();
+        // The second Hello of RFC 7692 section 7.2.3.2 reaches back into the first.
+        let shared = [0xF2, 0x00, 0x11, 0x00, 0x00];
+        assert_eq!(inflater.inflate(&shared, &mut out, 100), Err(WebError::Compression));
+        assert_eq!(inflater.inflate(&first, &mut out, 11), Ok(()), "it recovers");
+    }
+
+    #[test]
+    fn a_message_of_the_limit_is_taken_and_a_byte_more_is_not() {
+        for length in [1, 63, 64, 65, 1_000, 65_536, 200_000] {
+            for period in [1, u64::MAX] {
+                let compressed = deflated(&sample(length, period));
+                assert_eq!(inflated(&compressed, length).unwrap().len(), length);
+                assert_eq!(inflated(&compressed, length - 1), Err(WebError::TooLarge));
+            }
+        }
+    }
+
+    #[test]
+    fn a_bomb_goes_off_within_the_limit() {
+        let bomb = deflated(&vec![0; 8 << 20]);
+        assert!(bomb.len() < 64 << 10);
+        let mut out = Vec::new();
+        assert_eq!(Inflater::default().inflate(&bomb, &mut out, 100_000), Err(WebError::TooLarge));
+        assert!(out.capacity() <= 256 << 10, "{} bytes were reserved", out.capacity());
+    }
+
+    #[test]
+    fn what_no_compressor_wrote_is_told() {
+        for bad in [&[0xFF; 8][..], &[0x06], &[0x07, 0x00], &[0x00, 0x05, 0x00, 0x05, 0x00]] {
+            assert_eq!(inflated(bad, 1_000), Err(WebError::Compression), "{bad:X?}");
+        }
+        let whole = deflated(&sample(5_000, 1_000));
+        for length in 1..whole.len() {
+            let outcome = inflated(&whole[..length], 5_000);
+            assert_ne!(outcome.as_deref(), Ok(&sample(5_000, 1_000)[..]), "cut at {length}");
+        }
+    }
+}

@@ -64,7 +64,8 @@ impl Inbound {
     /// payload, or a whole control frame, at most 139 bytes together.
     ///
     /// # Errors
-    /// What the peer did wrong, as soon as a byte shows it. Nothing can be read behind it.
+    /// What the peer did wrong, as soon as a byte shows it. Nothing can be read behind it, and what
+    /// was appended to `out` in this call is to be thrown away.
     pub fn next(
         &mut self,
         bytes: &[u8],

@@ -148,3 +148,96 @@ fn header(opcode: Opcode, fin: bool, compressed: bool, length: u64) -> ([u8; 10]
     };
     (header, size)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::websocket::deflate::Inflater;
+
+    #[test]
+    fn a_message_of_every_size_has_the_shortest_header_and_its_payload_whole() {
+        for length in (0..300).chain([65_534, 65_535, 65_536, 65_537, 100_000]) {
+            let payload: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            let mut out = b"before".to_vec();
+            append_message(&mut out, Kind::Binary, |out| out.extend_from_slice(&payload));
+            let mut expected = b"before".to_vec();
+            append_header(&mut expected, Opcode::Binary, true, false, length as u64);
+            let header = expected.len() - 6;
+            expected.extend_from_slice(&payload);
+            assert!(out == expected, "{length} bytes");
+            assert_eq!(
+                header,
+                if length < 126 {
+                    2
+                } else if length < 65_536 {
+                    4
+                } else {
+                    10
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn the_length_of_a_header_may_be_any() {
+        let header = |length| {
+            let mut out = Vec::new();
+            append_header(&mut out, Opcode::Text, false, true, length);
+            out
+        };
+        assert_eq!(header(125), [0x41, 125]);
+        assert_eq!(header(0xFFFF), [0x41, 126, 0xFF, 0xFF]);
+        assert_eq!(header(u64::MAX >> 1)[2..], [0x7F, 255, 255, 255, 255, 255, 255, 255]);
+    }
+
+    #[test]
+    fn a_message_is_compressed_where_that_makes_it_shorter() {
+        let mut deflater = Deflater::default();
+        for length in [0, 1, 2, 20, 125, 126, 127, 200, 5_000, 65_535, 65_536, 300_000] {
+            let payload = vec![b'a'; length];
+            let mut out = b"before".to_vec();
+            append_compressed(&mut out, Kind::Text, &payload, &mut deflater);
+            let frame = &out[6..];
+            let size = if frame[1] == 126 { 4 } else { 2 };
+            if length < 5 {
+                assert_eq!((frame[0], &frame[size..]), (0x81, &payload[..]), "{length} bytes");
+                continue;
+            }
+            assert_eq!(frame[0], 0xC1);
+            let mut read = Vec::new();
+            Inflater::default().inflate(&frame[size..], &mut read, length).unwrap();
+            assert!(read == payload && frame.len() < 2 + length, "{length} bytes");
+        }
+        let noise = |at: u64| (at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8;
+        let noise: Vec<u8> = (1..1_000).map(noise).collect();
+        for payload in [&noise[..100], &noise] {
+            let (mut compressed, mut plain) = (Vec::new(), Vec::new());
+            append_compressed(&mut compressed, Kind::Binary, payload, &mut deflater);
+            append_message(&mut plain, Kind::Binary, |out| out.extend_from_slice(payload));
+            assert!(compressed == plain || compressed.len() < plain.len());
+        }
+    }
+
+    #[test]
+    fn a_reason_is_cut_at_a_character_and_an_empty_close_has_none() {
+        let mut out = Vec::new();
+        append_close(&mut out, Some(close::NORMAL), &"ü".repeat(100));
+        assert_eq!(out[..4], [0x88, 2 + 122, 0x03, 0xE8]);
+        assert_eq!(std::str::from_utf8(&out[4..]).unwrap(), "ü".repeat(61));
+        out.clear();
+        append_close(&mut out, None, "unheard");
+        assert_eq!(out, [0x88, 0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "must not stand in a frame")]
+    fn a_code_that_is_only_for_an_end_to_tell_itself_is_not_sent() {
+        append_close(&mut Vec::new(), Some(1006), "");
+    }
+
+    #[test]
+    #[should_panic(expected = "at most 125 bytes")]
+    fn a_long_ping_is_not_sent() {
+        append_ping(&mut Vec::new(), &[0; 126]);
+    }
+}

@@ -9,7 +9,7 @@ use corebeat::base::counters::CloseReason;
 use corebeat::base::ids::{ConnId, NodeId, ShardId};
 use corebeat::base::limits::Limits;
 use corebeat::base::time::{Mono, Now};
-use corebeat::chat::config::ShardConfig;
+use corebeat::chat::config::{ShardConfig, WebConfig};
 use corebeat::chat::heartbeat::HeartbeatPolicy;
 use corebeat::chat::holdings::Holdings;
 use corebeat::chat::mail::Mail;
@@ -71,6 +71,7 @@ impl World {
                 seed: u64::from(shard),
                 secret: [1, 2],
                 publish_everyone: true,
+                web: WebConfig::default(),
             };
             Worker { shard: Shard::new(config, now), slots: [None; SLOTS], generation: 0 }
         };

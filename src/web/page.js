@@ -1,0 +1,1 @@
+import * as corebeat from './corebeat.js';
