@@ -67,8 +67,9 @@ impl Shard {
             (_, STATS_PATH, _) if self.web.numbers => self.ask_stats(conn, exchange, now),
             (_, _, Some(asset)) => {
                 let mut has_body = false;
-                let head =
-                    |out: &mut Vec<u8>| has_body = http::append_asset(out, request, asset, exchange);
+                let head = |out: &mut Vec<u8>| {
+                    has_body = http::append_asset(out, request, asset, exchange)
+                };
                 let session = self.sessions.get_mut(conn).expect("it was just there");
                 session.outbox(&mut self.outboxes).push_own(&mut self.outboxes, head);
                 let body = if has_body { asset.bytes } else { &[] };

@@ -182,6 +182,8 @@ pub(crate) fn mistakes_have_their_close_codes(contestant: Contestant) {
     for (kind, message) in [
         (Kind::Json, Message::text("{")),
         (Kind::Json, Message::text(r#"{"op":"sing"}"#)),
+        (Kind::Json, Message::binary(&b"{}"[..])),
+        (Kind::Bin, Message::text("{}")),
         (Kind::Bin, Message::binary(frame(0x7F, b""))),
         (Kind::Bin, Message::binary(&b"what"[..])),
         (Kind::Bin, Message::binary(frame(PING, b"short"))),

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use corebeat::base::limits::{FRAME_CRC, FRAME_HEADER, HTTP_HEAD_BYTES, Limits};
 use corebeat::wire::http::{self, Endpoint, Origins, Subprotocol, Upgrade};
-use corebeat::wire::message::{Code, Event, Heartbeat, Request, WireError};
+use corebeat::wire::message::{Code, Request, WireError};
 use corebeat::wire::{json, native};
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
@@ -162,8 +162,12 @@ pub fn requests(
             let _ = take(object.request()?.as_ref());
             Ok(())
         }
-        (Dialect::Json, Data::Binary(_)) => Err(Complaint::malformed("JSON comes as text")),
-        (_, Data::Text(_)) => Err(Complaint::malformed("native frames come as binary messages")),
+        (Dialect::Json, Data::Binary(_)) => {
+            Err(Complaint::malformed("this subprotocol has text messages only"))
+        }
+        (_, Data::Text(_)) => {
+            Err(Complaint::malformed("this subprotocol has binary messages only"))
+        }
         (_, Data::Binary(mut bytes)) => {
             while !bytes.is_empty() {
                 let found = native::frame(bytes, max_frame)?;
@@ -176,11 +180,4 @@ pub fn requests(
             Ok(())
         }
     }
-}
-
-/// The payload of a WebSocket ping: a native heartbeat.
-pub fn ping_payload(ping: &Heartbeat) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(32);
-    native::encode_event(&mut frame, &Event::Ping(*ping), false);
-    frame.split_off(FRAME_HEADER)
 }

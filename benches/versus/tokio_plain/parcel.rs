@@ -5,12 +5,12 @@
 
 use bytes::Bytes;
 use corebeat::wire::message::Event;
+use corebeat::wire::native;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::common::dialect::Dialect;
-use super::common::websocket;
 
 /// Something for connections of one dialect.
 #[derive(Clone, Debug)]
@@ -26,7 +26,8 @@ impl Parcel {
     /// own, which a browser answers by itself.
     pub fn of(dialect: Dialect, event: &Event<'_>) -> Option<Parcel> {
         if let (Event::Ping(ping), Some(_)) = (event, dialect.opcode()) {
-            return Some(Parcel::Message(Message::Ping(websocket::ping_payload(ping).into())));
+            let heartbeat = native::heartbeat_bytes(ping).to_vec();
+            return Some(Parcel::Message(Message::Ping(heartbeat.into())));
         }
         let mut bytes = Vec::with_capacity(64);
         dialect.encode(&mut bytes, event);

@@ -9,6 +9,7 @@ use std::io::{self, Cursor, ErrorKind, Read, Write};
 
 use corebeat::base::limits::Limits;
 use corebeat::wire::message::Event;
+use corebeat::wire::native;
 use tokio_tungstenite::tungstenite::error::CapacityError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame, FrameHeader, Utf8Bytes};
@@ -114,7 +115,9 @@ impl Write for Pipe<'_> {
 pub fn append_event(out: &mut Vec<u8>, dialect: Dialect, event: &Event<'_>) {
     match (dialect.opcode(), event) {
         (None, _) => dialect.encode(out, event),
-        (Some(_), Event::Ping(ping)) => append(out, Frame::ping(websocket::ping_payload(ping))),
+        (Some(_), Event::Ping(ping)) => {
+            append(out, Frame::ping(native::heartbeat_bytes(ping).to_vec()))
+        }
         (Some(opcode), _) => append_message(out, opcode, |out| dialect.encode(out, event)),
     }
 }
