@@ -48,12 +48,7 @@ impl Press {
         }
     }
 
-    fn message(
-        &mut self,
-        out: &mut Vec<u8>,
-        dialect: Dialect,
-        payload: impl FnOnce(&mut Vec<u8>),
-    ) {
+    fn message(&mut self, out: &mut Vec<u8>, dialect: Dialect, payload: impl FnOnce(&mut Vec<u8>)) {
         if dialect.compression() == Compression::Off {
             return websocket::append_message(out, dialect.kind(), payload);
         }

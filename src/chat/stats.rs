@@ -19,9 +19,8 @@ use super::shard::Shard;
 
 /// Upper bounds of the buckets in which round trips are counted, in milliseconds. Behind them comes
 /// a bucket for all that took longer.
-pub const ROUND_TRIP_BOUNDS_MS: [u64; 16] = [
-    1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 8_192, 16_384, 32_768,
-];
+pub const ROUND_TRIP_BOUNDS_MS: [u64; 16] =
+    [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 8_192, 16_384, 32_768];
 const BUCKETS: usize = ROUND_TRIP_BOUNDS_MS.len() + 1;
 /// Parts into which the span of the wheel is divided for show.
 const SECTORS: usize = 64;
