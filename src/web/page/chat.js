@@ -152,12 +152,11 @@ export class Chat {
       }
       for (const conversation of this.conversations.directs) conversation.online = null;
     }
-    const told = {
-      online: 'Connected.',
-      waiting: sentence(state.reason),
-      closed: `Not connected: ${state.error?.text ?? 'closed'}.`,
-    }[state.name];
-    if (told !== undefined) this.#hooks.announce(told);
+    if (state.name === 'online') this.#hooks.announce('Connected.');
+    if (state.name === 'waiting') this.#hooks.announce(sentence(state.reason));
+    if (state.name === 'closed') {
+      this.#hooks.announce(`Not connected: ${state.error?.message ?? 'closed'}.`);
+    }
     this.#hooks.changed();
   }
 

@@ -1,10 +1,15 @@
 /** The chat without its page: what it makes of what the client hears and of what people type. */
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { afterEach, test } from 'node:test';
 
 import { Chat } from '../page/chat.js';
 import { FakePlatform, FakeServer } from './fakes.js';
+
+const failures = [];
+globalThis.reportError = (error) => failures.push(error);
+
+afterEach(() => assert.deepEqual(failures.splice(0), [], 'no listener failed'));
 
 /** Lets promises that are settled run. */
 const settle = () => new Promise((resolve) => setImmediate(resolve));
