@@ -165,7 +165,7 @@ export class Chat {
     const { active } = this.conversations;
     const conversation = everybody ? active : this.conversations.get('room', room);
     if (conversation === undefined || conversation === null) return;
-    const place = everybody ? {} : { epoch, seq };
+    const place = everybody ? { everybody } : { epoch, seq };
     if (!everybody) conversation.epoch = epoch;
     this.#take(conversation, { from, timeMs, body, ...place });
   }

@@ -152,7 +152,8 @@ export class Conversation {
         seen.push({ type: 'day', key: `day ${day} ${row.key}`, timeMs: row.timeMs });
         before = null;
       }
-      const continued = row.type === 'message' && before !== null && continues(before, row);
+      const continued = row.type === 'message' && before !== null && continues(before, row)
+        && row.everybody === before.everybody;
       seen.push({ type: row.type, key: String(row.key), row, continued });
       before = row.type === 'message' ? row : null;
       if (row === this.#readTo) {
