@@ -15,6 +15,7 @@ use clap::{Args, ValueEnum};
 use super::{BROKEN, DONE, complain, units};
 use crate::load::conductor::{Order, Trouble, conduct};
 use crate::load::config::{Arrivals, Churn, Dialect, LoadConfig, Scenario, Traffic};
+use crate::load::perf_control::PerfControl;
 use crate::load::report::{Report, Verdict};
 use crate::load::server::ServerChoice;
 use crate::load::verdict::{Bounds, judge};
@@ -79,7 +80,14 @@ choices!(
     Scenario::Slow,
     Scenario::Mixed
 );
-choices!(Dialect, Dialect::Native, Dialect::NativeCrc, Dialect::Text);
+choices!(
+    Dialect,
+    Dialect::Native,
+    Dialect::NativeCrc,
+    Dialect::Text,
+    Dialect::WebSocketJson,
+    Dialect::WebSocketBin
+);
 choices!(Arrivals, Arrivals::Steady, Arrivals::Poisson);
 
 /// What `corebeat bench` takes.
@@ -112,7 +120,7 @@ pub struct BenchOptions {
     #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true, help_heading = SERVER)]
     serve: Option<String>,
 
-    /// What is spoken: native, native-crc or text
+    /// What is spoken: native, native-crc, text, ws-json or ws-bin
     #[arg(long, value_name = "DIALECT", default_value = "native", hide_possible_values = true)]
     #[arg(help_heading = LOAD)]
     dialect: Dialect,
@@ -183,6 +191,11 @@ pub struct BenchOptions {
     #[arg(help_heading = TIMES)]
     ramp: f64,
 
+    /// Rest before the first and after the last connection is opened, for memory to come to rest
+    #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "500ms")]
+    #[arg(help_heading = TIMES)]
+    rest: Duration,
+
     /// How long a connection, and the last deliveries, may take
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "10s")]
     #[arg(help_heading = TIMES)]
@@ -201,6 +214,11 @@ pub struct BenchOptions {
     /// Threads stay on their processors, the last ones first
     #[arg(long, help_heading = GENERATOR)]
     pin: bool,
+
+    /// Tell `perf --delay=-1 --control fifo:FIFO` when the measured time begins and ends; may be
+    /// given several times
+    #[arg(long, value_name = "FIFO", help_heading = GENERATOR)]
+    perf_control: Vec<PathBuf>,
 
     /// Refuse to report beyond this lag [default: 1ms, or a quarter of the p99
     /// latency]
@@ -241,6 +259,7 @@ impl BenchOptions {
         };
         config.duration_ns = self.duration.map_or(config.duration_ns, nanos);
         config.warm_up_ns = self.warm_up.map_or(config.warm_up_ns, nanos);
+        config.rest_ns = nanos(self.rest);
         config.patience_ns = nanos(self.patience);
         config.ramp_rate = self.ramp;
         config.slow_share = self.slow.map_or(config.slow_share, |percent| percent / 100.0);
@@ -251,6 +270,7 @@ impl BenchOptions {
             threads: self.threads,
             spin: self.spin,
             pin: self.pin,
+            perf_control: PerfControl { pipes: self.perf_control },
         })
     }
 

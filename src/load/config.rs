@@ -8,6 +8,7 @@ use std::fmt;
 
 use super::body;
 use crate::base::limits::READ_CHUNK;
+use crate::wire::http::Subprotocol;
 
 /// A second, in the unit of every instant of a run.
 pub const SECOND_NS: u64 = 1_000_000_000;
@@ -81,11 +82,21 @@ pub enum Dialect {
     NativeCrc,
     /// Text lines.
     Text,
+    /// JSON over a WebSocket.
+    WebSocketJson,
+    /// Native frames over a WebSocket.
+    WebSocketBin,
 }
 
 impl Dialect {
     /// Every dialect.
-    pub const ALL: [Dialect; 3] = [Dialect::Native, Dialect::NativeCrc, Dialect::Text];
+    pub const ALL: [Dialect; 5] = [
+        Dialect::Native,
+        Dialect::NativeCrc,
+        Dialect::Text,
+        Dialect::WebSocketJson,
+        Dialect::WebSocketBin,
+    ];
 
     /// Its name on the command line and in reports.
     pub fn name(self) -> &'static str {
@@ -93,12 +104,23 @@ impl Dialect {
             Dialect::Native => "native",
             Dialect::NativeCrc => "native-crc",
             Dialect::Text => "text",
+            Dialect::WebSocketJson => "ws-json",
+            Dialect::WebSocketBin => "ws-bin",
         }
     }
 
     /// Whether a room's messages carry their place in the room's order.
     pub fn numbers_messages(self) -> bool {
         self != Dialect::Text
+    }
+
+    /// What is asked for in the opening handshake, where there is one.
+    pub fn subprotocol(self) -> Option<Subprotocol> {
+        match self {
+            Dialect::WebSocketJson => Some(Subprotocol::Json),
+            Dialect::WebSocketBin => Some(Subprotocol::Bin),
+            Dialect::Native | Dialect::NativeCrc | Dialect::Text => None,
+        }
     }
 }
 
@@ -180,6 +202,8 @@ pub struct LoadConfig {
     pub duration_ns: u64,
     /// How long messages flow before it is measured.
     pub warm_up_ns: u64,
+    /// Rest before the first and after the last connection is opened, so that memory comes to rest.
+    pub rest_ns: u64,
     /// How long the last deliveries, and each connection, may take.
     pub patience_ns: u64,
     /// Connections that come and go.
@@ -226,6 +250,7 @@ impl LoadConfig {
             ramp_window: 256,
             duration_ns: duration_s * SECOND_NS,
             warm_up_ns: if traffic == Traffic::Silent { 0 } else { 3 * SECOND_NS },
+            rest_ns: SECOND_NS / 2,
             patience_ns: 10 * SECOND_NS,
             churn: churn.map(|rate| Churn { rate, lifetime_ns: 2 * SECOND_NS }),
             slow_share: match scenario {

@@ -59,6 +59,25 @@ fn an_upgrade_and_the_first_messages_may_be_cut_anywhere() {
 }
 
 #[test]
+fn a_welcome_precedes_all_events_whatever_was_pinged_before() {
+    for subprotocol in SUBPROTOCOLS {
+        let mut world = World::new();
+        let ann = world.websocket(0, "/ws", subprotocol);
+        world.stops_reading(ann);
+        for _ in 0..20 {
+            world.send(ann, &masked(Opcode::Ping, &[b'x'; WEBSOCKET_CONTROL_MAX]));
+        }
+        world.say(ann, Request::Hello(hello("ann")));
+        world.say(ann, ping(1, 2));
+        world.reads(ann, usize::MAX);
+        let heard = world.heard(ann);
+        let events: Vec<&String> =
+            heard.iter().filter(|words| !words.starts_with("pong frame")).collect();
+        assert_eq!(events, ["welcome ann", "pong 1 of 2"]);
+    }
+}
+
+#[test]
 fn json_is_spoken_where_nothing_was_asked_for() {
     let mut world = World::new();
     let ann = world.browser(0);

@@ -43,7 +43,8 @@ pub(crate) fn judge_silence(world: &World) {
         }
         let limits = &world.plan.limits;
         let timeout_ms = match () {
-            () if visit.foreign => limits.handshake_timeout_ms,
+            // Its requests may come late, and one of them may wait for other shards.
+            () if visit.foreign => 3 * limits.handshake_timeout_ms,
             () if !visit.welcomed => continue,
             () if visit.is_text() => limits.text_idle_timeout_ms,
             () => visit.timeout_ms,
@@ -379,6 +380,7 @@ fn judge_farewell(visit: &Visit, link: &Link) {
     let heard_all = link.shut_down && !link.cut && link.at_end() && link.client != ClientEnd::Reset;
     if heard_all && visit.over && !link.is_abandoned() {
         assert_eq!(visit.inbox, b"", "visit {} was left with half a message", visit.id);
+        visit.judge_close(link.fate);
         let last_word = match link.fate {
             Some(CloseReason::HeartbeatTimeout | CloseReason::TextIdle) => Some(Code::Timeout),
             Some(CloseReason::SlowReader) => Some(Code::SlowReader),
@@ -429,7 +431,7 @@ fn judge_errors(world: &World, visit: &Visit) {
     for code in &visit.errors {
         let allowed = match code {
             Code::Timeout if visit.is_text() => excused || !world.plan.steady(),
-            Code::Timeout => excused || !prompt,
+            Code::Timeout => excused || !prompt || !visit.welcomed,
             Code::SlowReader => !world.plan.is_roomy() || visit.stopped,
             Code::Malformed | Code::Unauthorized | Code::Conflict => false,
             Code::Forbidden => !world.plan.publish_everyone,

@@ -60,10 +60,11 @@ impl<'a> Request<'a> {
         list(&self.fields[..self.fields_len], name)
     }
 
-    /// The value of the one field of that name; none where there are several.
+    /// The value of the one field of that name; none where there are several, or it is not UTF-8.
     pub fn sole(&self, name: &str) -> Option<&'a str> {
-        let mut values = self.values(name);
-        values.next().filter(|_| values.next().is_none())
+        let mut values = self.values_of_bytes(name);
+        let value = values.next().filter(|_| values.next().is_none())?;
+        std::str::from_utf8(value).ok()
     }
 }
 
@@ -151,8 +152,11 @@ pub fn request(bytes: &[u8], max_head: usize) -> Result<Option<(Request<'_>, usi
     let (is_1_1, fields_len) = (parsed.version == Some(1), parsed.headers.len());
     let present = &fields[..fields_len];
     let host = host(present, is_1_1)?;
+    let has_body = has_body(present, is_1_1)?;
     let method = method_of(method)?;
-    refuse_body(present, is_1_1)?;
+    if has_body {
+        return Err(HttpError::Body);
+    }
     let Target { path, query, authority } = target_of(target, method)?;
     let closes = list(present, "connection").any(|token| token.eq_ignore_ascii_case("close"));
     let stays = list(present, "connection").any(|token| token.eq_ignore_ascii_case("keep-alive"));
@@ -203,9 +207,9 @@ fn is_authority(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte))
 }
 
-/// No request that is taken has a body, and one that is misread would be read as the next request
-/// (RFC 9112 section 6.3).
-fn refuse_body(fields: &[Header<'_>], is_1_1: bool) -> Result<(), HttpError> {
+/// Whether a body follows (RFC 9112 section 6.3). What contradicts itself is refused, for the peer
+/// and whoever stands between may see the next request begin at another byte.
+fn has_body(fields: &[Header<'_>], is_1_1: bool) -> Result<bool, HttpError> {
     let mut lengths = named(fields, "content-length");
     let length = lengths.next();
     let mut encodings = named(fields, "transfer-encoding");
@@ -215,16 +219,16 @@ fn refuse_body(fields: &[Header<'_>], is_1_1: bool) -> Result<(), HttpError> {
         }
         let chunked = encoding.value.eq_ignore_ascii_case(b"chunked");
         let sole = encodings.next().is_none();
-        return Err(if chunked && sole { HttpError::Body } else { HttpError::TransferEncoding });
+        return if chunked && sole { Ok(true) } else { Err(HttpError::TransferEncoding) };
     }
     let Some(length) = length else {
-        return Ok(());
+        return Ok(false);
     };
     let is_number = !length.value.is_empty() && length.value.iter().all(u8::is_ascii_digit);
     if !is_number || lengths.next().is_some() {
         return Err(HttpError::Length);
     }
-    if length.value.iter().all(|digit| *digit == b'0') { Ok(()) } else { Err(HttpError::Body) }
+    Ok(length.value.iter().any(|digit| *digit != b'0'))
 }
 
 /// A request's target, taken apart.

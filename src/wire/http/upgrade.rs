@@ -167,9 +167,9 @@ pub fn upgrade(
         return Err(Refusal::Version);
     }
     let key = request.sole("sec-websocket-key").filter(|key| is_key(key)).ok_or(Refusal::Key)?;
-    let mut claimed = request.values("origin");
-    let origin = claimed.next();
-    if claimed.next().is_some() || !origins.admits(origin, request.authority) {
+    let claimed = request.values_of_bytes("origin").next().is_some();
+    let origin = request.sole("origin");
+    if claimed != origin.is_some() || !origins.admits(origin, request.authority) {
         return Err(Refusal::Origin);
     }
     let chosen = match endpoint {

@@ -92,16 +92,7 @@ impl Object<'_> {
                 Event::Bye { code: self.number(Member::Code)?, reason: self.text(Member::Reason)? }
             }
             "echo" => Event::Echo(self.body()?),
-            "ok" => Event::Ok {
-                reference: self.reference()?,
-                flags: OkFlags {
-                    gap: self.flag(Member::Gap)?,
-                    queued: self.flag(Member::Queued)?,
-                    duplicate: self.flag(Member::Duplicate)?,
-                },
-                epoch: self.epoch()?,
-                seq: Seq(self.number(Member::Seq)?),
-            },
+            "ok" => self.ok()?,
             "error" => Event::Error {
                 reference: self.reference()?,
                 code: Code::of_number(self.number(Member::Code)?),
@@ -170,6 +161,16 @@ impl Object<'_> {
             resumed: self.flag(Member::Resumed)?,
             user: self.text(Member::User)?,
         })
+    }
+
+    fn ok(&self) -> Result<Event<'_>, WireError> {
+        let flags = OkFlags {
+            gap: self.flag(Member::Gap)?,
+            queued: self.flag(Member::Queued)?,
+            duplicate: self.flag(Member::Duplicate)?,
+        };
+        let (epoch, seq) = (self.epoch()?, Seq(self.number(Member::Seq)?));
+        Ok(Event::Ok { reference: self.reference()?, flags, epoch, seq })
     }
 
     fn heartbeat(&self) -> Result<Heartbeat, WireError> {

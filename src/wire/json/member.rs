@@ -7,7 +7,8 @@ use std::borrow::Cow;
 use std::fmt;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::base::limits::ROSTER_MAX;
@@ -86,6 +87,12 @@ members! {
     Replay "replay" "true or false",
 }
 
+/// Base64 whose padding may be left out.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
 /// How many members version 1 knows.
 const COUNT: usize = Member::ALL.len();
 
@@ -121,7 +128,7 @@ pub fn object(message: &[u8]) -> Result<Object<'_>, WireError> {
     let text = simdutf8::basic::from_utf8(message).map_err(|_| WireError::Utf8)?;
     let mut object: Object<'_> = serde_json::from_str(text).map_err(|_| WireError::Json)?;
     if let Value::Text(body) = &object.values[Member::BodyBase64 as usize] {
-        object.decoded = STANDARD.decode(body.as_bytes()).ok();
+        object.decoded = BASE64.decode(body.as_bytes()).ok();
     }
     Ok(object)
 }
