@@ -258,7 +258,7 @@ test('the dashboard draws numbers that are true', async () => {
   await page.waitForFunction((before) => (
     [...document.querySelectorAll('.tile dd')].at(-1).textContent !== before), moment);
 
-  await ann.keyboard.press('Alt+d');
+  await ann.keyboard.press('Alt+Shift+KeyD');
   await ann.waitForSelector('#dashboard:not([hidden])');
   assert.equal(new URL(ann.url()).pathname, '/dashboard');
   await ann.goBack();

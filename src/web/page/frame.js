@@ -233,7 +233,9 @@ export class Frame {
   // Saying it aloud.
 
   announce(text) {
-    setText(byId('announcer'), text);
+    const node = byId('announcer');
+    // The same words once more are news, too.
+    setText(node, node.textContent === text ? `${text}\u00a0` : text);
   }
 
   #announceMessage(conversation, { from, body, own }) {
@@ -416,6 +418,7 @@ export class Frame {
     this.#drawer = { id, button };
     byId(id).classList.add('open');
     byId('shade').hidden = false;
+    byId('conversation').inert = true;
     byId(button).setAttribute('aria-expanded', 'true');
     byId(id).querySelector('button, input')?.focus();
   }
@@ -432,6 +435,7 @@ export class Frame {
     this.#drawer = null;
     byId(id).classList.remove('open');
     byId('shade').hidden = true;
+    byId('conversation').inert = false;
     byId(button).setAttribute('aria-expanded', 'false');
     byId(button).focus();
     return true;
