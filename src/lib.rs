@@ -20,6 +20,7 @@
 //!
 //! - [`base`] — ids, time, bounds, the timing wheel, counters
 //! - [`wire`] — bytes to messages and back
+//! - [`web`] — the files that a browser is given
 //! - [`chat`] — the heart: sessions, rooms, heartbeats, queues, behind one seam, [`Shard`]
 //! - [`net`] — mio begins here: listener, sockets, mailboxes, file tables
 //! - [`engine`] — threads: the worker's loop, the steward, the server
@@ -50,4 +51,5 @@ pub mod engine;
 #[cfg(feature = "bench")]
 pub mod load;
 pub mod net;
+pub mod web;
 pub mod wire;

@@ -1,5 +1,6 @@
-//! The native dialect against golden vectors, which are read out of `docs/protocol.md`, so that the
-//! page and the server cannot drift apart. The vectors were computed without the server's code.
+//! The dialects against golden vectors, which are read out of `docs/protocol.md`, so that the page
+//! and the server cannot drift apart. The vectors were computed without the server's code. Here is
+//! the native dialect; JSON and HTTP have files of their own.
 
 use corebeat::base::ids::{Epoch, NodeId, Ref, Seq};
 use corebeat::base::limits::{FRAME_CRC, FRAME_HEADER};
@@ -7,6 +8,11 @@ use corebeat::wire::message::{
     Code, Event, Heartbeat, Hello, Names, OkFlags, PresenceKind, Request, Welcome, WireError,
 };
 use corebeat::wire::native::{self, Flags, Frame, kind};
+
+#[path = "wire/http.rs"]
+mod http;
+#[path = "wire/json.rs"]
+mod json;
 
 const PAGE: &str = include_str!("../docs/protocol.md");
 const MAX_FRAME: usize = 64 << 10;

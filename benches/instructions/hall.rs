@@ -8,7 +8,7 @@ use std::io::IoSlice;
 use corebeat::base::ids::{ConnId, Epoch, NodeId, Ref, Seq, ShardId};
 use corebeat::base::limits::Limits;
 use corebeat::base::time::{Mono, Now};
-use corebeat::chat::config::ShardConfig;
+use corebeat::chat::config::{ShardConfig, WebConfig};
 use corebeat::chat::heartbeat::HeartbeatPolicy;
 use corebeat::chat::shard::{Progress, Shard};
 use corebeat::wire::message::{Hello, Request};
@@ -39,6 +39,7 @@ impl Hall {
             seed: 1,
             secret: [1, 2],
             publish_everyone: true,
+            web: WebConfig::default(),
         };
         let mut hall = Hall { shard: Shard::new(config, now), now };
         for slot in 0..count {

@@ -23,10 +23,19 @@ impl Clock {
     ///
     /// A wall clock set before 1970 reads as 1970: it is only ever shown, never counted with.
     pub fn now(&self) -> Now {
+        self.now_and_us().0
+    }
+
+    /// Both clocks, and the monotonic one in microseconds too, to measure short times.
+    pub fn now_and_us(&self) -> (Now, u64) {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now {
-            mono: Mono(self.origin.elapsed().as_millis() as u64),
-            wall_ms: wall.as_millis() as u64,
-        }
+        let elapsed = self.origin.elapsed();
+        let mono = Mono(elapsed.as_millis() as u64);
+        (Now { mono, wall_ms: wall.as_millis() as u64 }, elapsed.as_micros() as u64)
+    }
+
+    /// Microseconds since the scale's start.
+    pub fn us(&self) -> u64 {
+        self.origin.elapsed().as_micros() as u64
     }
 }

@@ -33,11 +33,15 @@ pub enum CloseReason {
     UnservedDialect,
     /// The request was refused in a way that ends the connection.
     Refused,
+    /// An HTTP client got the last response that it wanted.
+    Served,
+    /// An HTTP client asked for nothing more for too long.
+    HttpIdle,
 }
 
 impl CloseReason {
     /// Every reason, in the order of their counters.
-    pub const ALL: [CloseReason; 12] = [
+    pub const ALL: [CloseReason; 14] = [
         CloseReason::Bye,
         CloseReason::PeerClosed,
         CloseReason::SocketError,
@@ -50,6 +54,8 @@ impl CloseReason {
         CloseReason::Draining,
         CloseReason::UnservedDialect,
         CloseReason::Refused,
+        CloseReason::Served,
+        CloseReason::HttpIdle,
     ];
 
     /// The reason's name in logs and metrics.
@@ -67,6 +73,8 @@ impl CloseReason {
             CloseReason::Draining => "draining",
             CloseReason::UnservedDialect => "unserved_dialect",
             CloseReason::Refused => "refused",
+            CloseReason::Served => "served",
+            CloseReason::HttpIdle => "http_idle",
         }
     }
 }
@@ -123,7 +131,7 @@ counters! {
     bytes_in,
     /// Bytes that the kernel took.
     bytes_out,
-    /// Complete inbound frames and lines.
+    /// Complete inbound frames, lines and WebSocket messages. In `bin`, each frame in a message.
     messages_in,
     /// PUBLISH requests accepted.
     published,
@@ -157,6 +165,22 @@ counters! {
     presence_folded,
     /// Timer entries that had lost their meaning when they fired.
     stale_timers,
+    /// HTTP requests answered with what was asked for (2xx and 304), upgrades not counted.
+    http_served,
+    /// HTTP requests answered with an error of the client or the server (4xx and 5xx).
+    http_refused,
+    /// WebSockets opened.
+    upgrades,
+    /// Requests for a WebSocket that were refused, a part of the refused requests.
+    upgrades_refused,
+    /// Close frames that WebSocket peers sent first.
+    websocket_closes,
+    /// Messages returned by `/echo`.
+    echoes,
+    /// Turns of the worker's loop.
+    turns,
+    /// Time that the loop was not asleep, in microseconds.
+    busy_us,
 }
 
 impl Counters {

@@ -15,9 +15,15 @@ pub const REF_WINDOW: usize = 1_024;
 pub const FRAME_HEADER: usize = 8;
 /// Bytes of the checksum behind a payload.
 pub const FRAME_CRC: usize = 4;
+/// Most bytes in the payload of a WebSocket control frame (RFC 6455 section 5.5).
+pub const WEBSOCKET_CONTROL_MAX: usize = 125;
 
 /// Smallest and largest frame payload that an operator may configure.
 pub const MAX_FRAME_RANGE: (usize, usize) = (1 << 10, 16 << 20);
+/// Longest head of an HTTP request: its first line and its header fields, in bytes.
+pub const HTTP_HEAD_BYTES: usize = 8 << 10;
+/// Most header fields of an HTTP request.
+pub const HTTP_FIELDS_MAX: usize = 64;
 /// Bytes that one read may take from a socket: the scratch buffer of a worker. A connection is read
 /// once a turn and continued next turn, so this is also the read budget of a connection.
 pub const READ_CHUNK: usize = 64 << 10;
@@ -46,6 +52,16 @@ pub const CONNECTIONS_RESERVED: usize = 1 << 20;
 pub const ACCEPT_BUDGET: usize = 32;
 /// Kernel events taken in one turn.
 pub const EVENTS_PER_TURN: usize = 1_024;
+
+/// Longest message that `/echo` returns. It is returned piece by piece as it arrives, so that no
+/// buffer has its length. A compressed one is returned whole, and may be as long as what waits for
+/// a connection before it is no longer read ([`Limits::pause_reading_above`]).
+pub const ECHO_MESSAGE_MAX: usize = 16 << 20;
+
+/// WebSocket messages to many that are shorter are not compressed: there is nothing to gain.
+pub const COMPRESSED_MESSAGE_MIN: usize = 64;
+/// Connections that may wait at a time for one gathering of `/stats`; more are told 503.
+pub const STATS_ASKERS_MAX: usize = 1_024;
 
 /// How long a connection that is being closed may take to read its last bytes and hang up.
 pub const LINGER_MS: u64 = 2_000;

@@ -13,30 +13,8 @@ use crate::base::name::Name;
 use crate::wire::message::Event;
 use crate::wire::{line, native};
 
-/// The dialects a live session can speak, as far as they are rendered differently.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    /// Native frames without a checksum.
-    Native,
-    /// Native frames, each with a checksum.
-    NativeCrc,
-    /// Lines of text.
-    Text,
-}
-
-/// How many dialects there are: the length of a table of renderings.
-pub const DIALECTS: usize = 3;
-
-impl Dialect {
-    /// Appends `event` as this dialect says it, which may be nothing.
-    pub fn encode(self, out: &mut Vec<u8>, event: &Event<'_>) {
-        match self {
-            Dialect::Native => native::encode_event(out, event, false),
-            Dialect::NativeCrc => native::encode_event(out, event, true),
-            Dialect::Text => line::encode_event(out, event),
-        }
-    }
-}
+pub use super::dialect::{DIALECTS, Dialect};
+use super::press::Press;
 
 /// Encoded messages, one after the other, and where each ends.
 #[derive(Debug, Default)]
@@ -170,6 +148,7 @@ pub struct ChunkPool {
     places: Vec<Vec<usize>>,
     kept_max: usize,
     bytes_max: usize,
+    press: Press,
 }
 
 impl ChunkPool {
@@ -181,6 +160,7 @@ impl ChunkPool {
             places: Vec::new(),
             kept_max,
             bytes_max,
+            press: Press::default(),
         }
     }
 
@@ -211,7 +191,7 @@ impl ChunkPool {
 
     /// The rendering of `batch` in `dialect`.
     pub fn render_batch(&mut self, batch: &Arc<Batch>, dialect: Dialect) -> Rc<Chunk> {
-        self.chunk(|chunk| match dialect {
+        self.chunk(|chunk, press| match dialect {
             Dialect::Native => chunk.batch = Some(Arc::clone(batch)),
             Dialect::NativeCrc => {
                 for index in 0..batch.frames.count() {
@@ -225,17 +205,19 @@ impl ChunkPool {
                     chunk.frames.push(|out| line::encode_event(out, &event));
                 }
             }
+            web => press.render_batch(&mut chunk.frames, batch, web),
         })
     }
 
     /// The rendering of a single event in `dialect`.
     pub fn render_event(&mut self, event: &Event<'_>, dialect: Dialect) -> Rc<Chunk> {
-        self.chunk(|chunk| chunk.frames.push(|out| dialect.encode(out, event)))
+        self.chunk(|chunk, press| chunk.frames.push(|out| press.render_event(out, event, dialect)))
     }
 
-    fn chunk(&mut self, fill: impl FnOnce(&mut Chunk)) -> Rc<Chunk> {
+    fn chunk(&mut self, fill: impl FnOnce(&mut Chunk, &mut Press)) -> Rc<Chunk> {
         let mut chunk = self.chunks.pop().unwrap_or_default();
-        fill(Rc::get_mut(&mut chunk).expect("the pool keeps what nobody holds"));
+        let unshared = Rc::get_mut(&mut chunk).expect("the pool keeps what nobody holds");
+        fill(unshared, &mut self.press);
         chunk
     }
 
@@ -268,7 +250,7 @@ impl ChunkPool {
 }
 
 /// The message that a frame of a batch holds.
-fn message_of(frame: &[u8]) -> Event<'_> {
+pub(super) fn message_of(frame: &[u8]) -> Event<'_> {
     let (frame, _) = native::frame(frame, usize::MAX)
         .expect("a batch is encoded by this process")
         .expect("a batch holds whole frames");

@@ -4,6 +4,7 @@
 
 use crate::base::ids::{NodeId, ShardId};
 use crate::base::limits::Limits;
+use crate::wire::http::{Asset, Origins};
 
 use super::heartbeat::HeartbeatPolicy;
 
@@ -27,4 +28,19 @@ pub struct ShardConfig {
     pub secret: [u64; 2],
     /// Whether clients may publish to the room `*`.
     pub publish_everyone: bool,
+    /// What HTTP clients and WebSockets get.
+    pub web: WebConfig,
+}
+
+/// What HTTP clients and WebSockets get.
+#[derive(Clone, Debug, Default)]
+pub struct WebConfig {
+    /// The files that are served as they are.
+    pub assets: &'static [Asset],
+    /// Whether `/stats` tells the server's numbers.
+    pub numbers: bool,
+    /// The pages of other origins that may open a WebSocket.
+    pub origins: Origins,
+    /// Whether WebSockets may agree on compression.
+    pub deflate: bool,
 }

@@ -8,11 +8,19 @@ use crate::base::counters::CloseReason;
 use crate::base::ids::{ConnId, Ref};
 use crate::base::limits::LINGER_MS;
 use crate::base::time::Now;
-use crate::wire::message::{Code, Event};
+use crate::wire::message::{Code, Event, Heartbeat};
+use crate::wire::{native, websocket};
 
 use super::outbox::Outbox;
-use super::session::{Marks, State};
+use super::session::{Marks, Session, State};
 use super::shard::{Shard, Verdict};
+use super::web::Farewell;
+
+/// Whether a connection that is closed for `reason` does not read. One that reads is told in order;
+/// one that does not, as soon as can be.
+fn is_unread(reason: CloseReason) -> bool {
+    matches!(reason, CloseReason::SlowReader | CloseReason::HeartbeatTimeout)
+}
 
 /// How a word to one connection takes its place in the outbox.
 #[derive(Clone, Copy)]
@@ -36,12 +44,43 @@ impl Shard {
 
     /// Queues bytes that are no event, such as a text notice.
     pub(super) fn tell_raw(&mut self, conn: ConnId, encode: impl FnOnce(&mut Vec<u8>), now: Now) {
+        self.queue_raw(conn, encode, Haste::InOrder);
+        self.bound_outbox(conn, now);
+    }
+
+    /// Queues bytes that are no event, such as a WebSocket's pong, ahead of the data that waits.
+    pub(super) fn tell_raw_urgently(
+        &mut self,
+        conn: ConnId,
+        encode: impl FnOnce(&mut Vec<u8>),
+        now: Now,
+    ) {
+        self.queue_raw(conn, encode, Haste::Urgent);
+        self.bound_outbox(conn, now);
+    }
+
+    /// Asks a connection for a sign of life.
+    pub(super) fn send_ping(&mut self, conn: ConnId, ping: &Heartbeat, now: Now) {
+        let is_echo = |session: &Session| matches!(session.state, State::Echo(_));
+        if self.sessions.get(conn).is_some_and(is_echo) {
+            let payload = native::heartbeat_bytes(ping);
+            let encode = |out: &mut Vec<u8>| websocket::append_ping(out, &payload);
+            self.tell_raw_urgently(conn, encode, now);
+        } else {
+            self.tell_urgently(conn, &Event::Ping(*ping), now);
+        }
+    }
+
+    fn queue_raw(&mut self, conn: ConnId, encode: impl FnOnce(&mut Vec<u8>), haste: Haste) {
         if let Some(session) = self.sessions.get_mut(conn)
             && !matches!(session.state, State::Closing(_))
         {
-            session.outbox(&mut self.outboxes).push_own(&mut self.outboxes, encode);
+            let outbox = session.outbox(&mut self.outboxes);
+            match haste {
+                Haste::InOrder => outbox.push_own(&mut self.outboxes, encode),
+                Haste::Urgent => outbox.push_urgent(&mut self.outboxes, encode),
+            }
             self.queued(conn);
-            self.bound_outbox(conn, now);
         }
     }
 
@@ -102,6 +141,18 @@ impl Shard {
         last: Option<&Event<'_>>,
         now: Now,
     ) {
+        self.close_with(conn, reason, last, &Farewell::of(reason, last), now);
+    }
+
+    /// The same, where a WebSocket's last frame is not to say what it usually says.
+    pub(super) fn close_with(
+        &mut self,
+        conn: ConnId,
+        reason: CloseReason,
+        last: Option<&Event<'_>>,
+        farewell: &Farewell<'_>,
+        now: Now,
+    ) {
         let Some(session) = self.sessions.get(conn) else {
             return;
         };
@@ -109,11 +160,13 @@ impl Shard {
             return;
         }
         let heard_nothing = session.state == State::Sniffing && session.outbox.is_none();
+        let awaits_numbers = session.state == State::AwaitingNumbers;
         self.counters.count_close(reason);
-        if let Some(event) = last {
-            // A peer that reads is told in order; one that does not, as soon as can be.
-            let unread = matches!(reason, CloseReason::SlowReader | CloseReason::HeartbeatTimeout);
-            self.queue(conn, event, if unread { Haste::Urgent } else { Haste::InOrder });
+        if session.state.is_web() {
+            self.queue_farewell(conn, reason, last, farewell);
+        } else if let Some(event) = last {
+            let haste = if is_unread(reason) { Haste::Urgent } else { Haste::InOrder };
+            self.queue(conn, event, haste);
         }
         self.depart(conn, now);
         if heard_nothing {
@@ -121,14 +174,14 @@ impl Shard {
         }
         let session = self.sessions.get_mut(conn).expect("it was just there");
         session.state = State::Closing(reason);
-        if session.marks.has(Marks::PAUSED) {
+        if session.marks.has(Marks::PAUSED) || awaits_numbers {
             // The shell is to see it hang up, and must not leave bytes unread: they would turn the
             // close into a reset.
-            session.marks.clear(Marks::PAUSED);
+            session.marks.clear(if awaits_numbers { Marks::RESUMING } else { Marks::PAUSED });
             self.verdicts.push_back(Verdict::Resume(conn));
         }
         if let Some(input) = session.input.take() {
-            self.outboxes.release_buffer(*input);
+            input.release(&mut self.outboxes);
         }
         let session = self.sessions.get_mut(conn).expect("it was just there");
         let nothing_waits = session.outbox.is_none();
@@ -136,6 +189,28 @@ impl Shard {
         if nothing_waits {
             self.all_sent(conn);
         }
+    }
+
+    /// Queues the last words to a WebSocket and its last frame, behind which nothing may come: what
+    /// a peer that does not read was not sent is dropped.
+    fn queue_farewell(
+        &mut self,
+        conn: ConnId,
+        reason: CloseReason,
+        last: Option<&Event<'_>>,
+        farewell: &Farewell<'_>,
+    ) {
+        let outbox = self.sessions.get_mut(conn).and_then(|session| session.outbox.as_mut());
+        if let Some(outbox) = outbox
+            && is_unread(reason)
+        {
+            outbox.truncate(&mut self.outboxes, &mut self.chunks);
+        }
+        if let Some(event) = last {
+            self.queue(conn, event, Haste::InOrder);
+        }
+        let Farewell { code, reason } = *farewell;
+        self.queue_raw(conn, |out| websocket::append_close(out, code, reason), Haste::InOrder);
     }
 
     /// All that waited for a connection is with the kernel.
@@ -167,7 +242,7 @@ impl Shard {
             self.outboxes.release_outbox(outbox, &mut self.chunks);
         }
         if let Some(input) = session.input.take() {
-            self.outboxes.release_buffer(*input);
+            input.release(&mut self.outboxes);
         }
     }
 

@@ -234,9 +234,13 @@ impl Shard {
 
     /// Takes a session that ends out of all its rooms and out of its user's sessions.
     pub(super) fn depart(&mut self, conn: ConnId, now: Now) {
-        let Some(user) = self.sessions.get_mut(conn).and_then(|session| session.user.take()) else {
+        let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
+        let (Some(user), State::Live(dialect)) = (session.user.take(), session.state) else {
+            return;
+        };
+        self.speakers.went(dialect);
         while let Some(membership) =
             self.sessions.get_mut(conn).and_then(|session| session.pop_membership())
         {

@@ -2,7 +2,8 @@
 //!
 //! Owns the walk of a byte through the dialects: what a connection's first bytes mean, where a
 //! frame or line ends, what is held while it has not ended. Never interprets a request:
-//! [`requests`](super::requests) and [`text`](super::text) do. Called by the shell through
+//! [`requests`](super::requests) and [`text`](super::text) do, and what comes by HTTP or on a
+//! WebSocket is read by [`http`](super::http) and [`web`](super::web). Called by the shell through
 //! [`Shard::receive`].
 
 use crate::base::counters::CloseReason;
@@ -10,14 +11,14 @@ use crate::base::ids::{ConnId, Ref};
 use crate::base::time::Now;
 use crate::wire::message::{Code, Event, Request, WireError};
 use crate::wire::sniff::{Sniffed, sniff};
-use crate::wire::{http, line, native};
+use crate::wire::{line, native};
 
 use super::batch::Dialect;
 use super::session::{Marks, State};
 use super::shard::Shard;
 
 /// What one look at a connection's input led to.
-enum Step {
+pub(super) enum Step {
     /// So many bytes were used; there may be more to use.
     Used(usize),
     /// Nothing more can be used before more arrives.
@@ -36,42 +37,50 @@ impl Shard {
         if matches!(session.state, State::Closing(_)) {
             return;
         }
-        match session.input.take() {
-            None => {
+        match session.input.as_mut() {
+            Some(input) if !input.held.is_empty() => {
+                input.held.extend_from_slice(bytes);
+                let end = memchr::memchr(b'\n', bytes);
+                if end.is_some() || !session.reads_lines(self.limits.max_frame) {
+                    self.consume_held(conn, now);
+                }
+                // Else what was held has no end of line either: a line that dribbles in byte by
+                // byte is searched once, not once for every byte.
+            }
+            _ => {
                 let used = self.consume(conn, bytes, now);
                 self.hold(conn, &bytes[used..]);
-            }
-            Some(mut held) => {
-                held.extend_from_slice(bytes);
-                let is_text = session.state.dialect() == Some(Dialect::Text);
-                let max_line = self.limits.max_frame;
-                if is_text && held.len() <= max_line && memchr::memchr(b'\n', bytes).is_none() {
-                    // What was held has no end of line either: a line that dribbles in byte by
-                    // byte is searched once, not once for every byte.
-                    session.input = Some(held);
-                } else {
-                    self.consume_held(conn, held, now);
-                }
             }
         }
     }
 
     /// Goes on with what was held while the connection's requests were paused.
     pub(super) fn resume_input(&mut self, conn: ConnId, now: Now) {
-        if let Some(held) = self.sessions.get_mut(conn).and_then(|session| session.input.take()) {
-            self.consume_held(conn, held, now);
+        if self.sessions.get(conn).is_some_and(|session| session.input.is_some()) {
+            self.consume_held(conn, now);
         }
     }
 
-    #[expect(clippy::box_collection)]
-    fn consume_held(&mut self, conn: ConnId, mut held: Box<Vec<u8>>, now: Now) {
+    fn consume_held(&mut self, conn: ConnId, now: Now) {
+        let input = self.sessions.get_mut(conn).and_then(|session| session.input.as_mut());
+        let Some(input) = input else {
+            return;
+        };
+        let mut held = std::mem::take(&mut input.held);
         let used = self.consume(conn, &held, now);
         held.drain(..used);
         match self.sessions.get_mut(conn) {
             Some(session) if !held.is_empty() && !matches!(session.state, State::Closing(_)) => {
-                session.input = Some(held);
+                session.input.get_or_insert_default().held = held;
             }
-            _ => self.outboxes.release_buffer(*held),
+            session => {
+                if let Some(session) = session
+                    && session.input.as_ref().is_some_and(|input| input.is_empty())
+                {
+                    session.input = None;
+                }
+                self.outboxes.release_buffer(held);
+            }
         }
     }
 
@@ -82,9 +91,9 @@ impl Shard {
         if let Some(session) = self.sessions.get_mut(conn)
             && !matches!(session.state, State::Closing(_))
         {
-            let mut held = self.outboxes.buffer();
-            held.extend_from_slice(rest);
-            session.input = Some(Box::new(held));
+            let input = session.input.get_or_insert_default();
+            input.held = self.outboxes.buffer();
+            input.held.extend_from_slice(rest);
         }
     }
 
@@ -109,19 +118,25 @@ impl Shard {
         if leaves || matches!(session.state, State::Closing(_)) {
             return Step::Over;
         }
-        if bytes.is_empty() {
+        if bytes.is_empty() && !session.has_unread_frames() {
             return Step::Wait;
         }
         if session.waiting() > pause_above {
-            session.marks.set(Marks::PAUSED);
+            if session.state != State::AwaitingNumbers {
+                session.marks.set(Marks::PAUSED);
+            }
             return Step::Wait;
         }
         match session.state {
+            State::Live(Dialect::Native | Dialect::NativeCrc)
+            | State::AwaitingHello(Dialect::Native) => self.step_frame(conn, bytes, now),
             State::Sniffing => self.step_sniff(conn, bytes, now),
-            State::AwaitingHello | State::Live(Dialect::Native | Dialect::NativeCrc) => {
-                self.step_frame(conn, bytes, now)
-            }
             State::AwaitingLine | State::Live(Dialect::Text) => self.step_line(conn, bytes, now),
+            State::Live(_) | State::AwaitingHello(_) | State::Echo(_) => {
+                self.step_web(conn, bytes, now)
+            }
+            State::AwaitingRequest | State::Browsing => self.step_request(conn, bytes, now),
+            State::AwaitingNumbers => Step::Wait,
             State::Closing(_) => Step::Over,
         }
     }
@@ -129,13 +144,9 @@ impl Shard {
     fn step_sniff(&mut self, conn: ConnId, bytes: &[u8], now: Now) -> Step {
         let state = match sniff(bytes) {
             Sniffed::Undecided => return Step::Wait,
-            Sniffed::Native => State::AwaitingHello,
+            Sniffed::Native => State::AwaitingHello(Dialect::Native),
             Sniffed::Text => State::AwaitingLine,
-            Sniffed::Http => {
-                self.tell_raw(conn, http::encode_not_served, now);
-                self.close(conn, CloseReason::UnservedDialect, None, now);
-                return Step::Over;
-            }
+            Sniffed::Http => State::AwaitingRequest,
             Sniffed::Tls => {
                 self.close(conn, CloseReason::UnservedDialect, None, now);
                 return Step::Over;
@@ -160,24 +171,30 @@ impl Shard {
                 return Step::Over;
             }
         };
+        self.take_request(conn, request.as_ref(), now);
+        Step::Used(used)
+    }
+
+    /// Takes a request of a client that is no text client. It is none where the client says that it
+    /// may be skipped.
+    pub(super) fn take_request(&mut self, conn: ConnId, request: Option<&Request<'_>>, now: Now) {
         self.counters.messages_in += 1;
         let Some(session) = self.sessions.get_mut(conn) else {
-            return Step::Over;
+            return;
         };
-        let greeted = session.state != State::AwaitingHello;
+        let greeted = !matches!(session.state, State::AwaitingHello(_));
         if greeted {
             session.heard(now.mono);
         }
         match request {
             None => {}
-            Some(Request::Hello(hello)) if !greeted => self.hello(conn, &hello, now),
+            Some(Request::Hello(hello)) if !greeted => self.hello(conn, hello, now),
             Some(Request::Hello(_)) => {
                 self.fail(conn, Code::Malformed, "HELLO was said before", now);
             }
-            Some(request) if greeted => self.request(conn, &request, now),
-            Some(_) => self.fail(conn, Code::Malformed, "the first frame must be HELLO", now),
+            Some(request) if greeted => self.request(conn, request, now),
+            Some(_) => self.fail(conn, Code::Malformed, "HELLO must come first", now),
         }
-        Step::Used(used)
     }
 
     fn step_line(&mut self, conn: ConnId, bytes: &[u8], now: Now) -> Step {

@@ -49,6 +49,8 @@ impl Shard {
                 self.hear_gap(&room, News::Gap { epoch, from, to });
             }
             Mail::Presence { room, presence } => self.hear_presence(&room, presence),
+            Mail::AskStats => self.tell_stats(from, now),
+            Mail::Stats(stats) => self.take_stats(stats, now),
             answer => self.take_answer(answer, now),
         }
     }

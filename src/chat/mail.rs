@@ -14,6 +14,7 @@ use crate::wire::message::Code;
 use super::batch::Batch;
 use super::room::Presence;
 use super::session::Stay;
+use super::stats::ShardStats;
 
 /// A letter. Between two shards letters arrive in the order in which they were posted; everything
 /// that is said of join seams rests on that.
@@ -106,6 +107,10 @@ pub enum Mail {
         /// What is said.
         body: Box<[u8]>,
     },
+    /// To every shard: what are your numbers?
+    AskStats,
+    /// The answer to that.
+    Stats(Box<ShardStats>),
     /// From a room's home: the join is done; live messages follow `seq`.
     Joined {
         /// The room.

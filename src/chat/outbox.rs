@@ -21,6 +21,8 @@ enum Piece {
     Own(Vec<u8>),
     /// The same, ahead of what waits.
     Urgent(Vec<u8>),
+    /// Part of the program itself.
+    Static(&'static [u8]),
 }
 
 impl Piece {
@@ -30,6 +32,7 @@ impl Piece {
                 &chunk.frames().bytes()[*start as usize..*end as usize]
             }
             Piece::Own(bytes) | Piece::Urgent(bytes) => bytes,
+            Piece::Static(bytes) => bytes,
         }
     }
 }
@@ -59,6 +62,14 @@ impl Outbox {
     pub fn push_shared(&mut self, chunk: &Rc<Chunk>, start: u32, end: u32) {
         self.waiting += (end - start) as usize;
         self.pieces.push_back(Piece::Shared { chunk: Rc::clone(chunk), start, end });
+    }
+
+    /// Queues bytes that are part of the program. They are sent from where they lie.
+    pub fn push_static(&mut self, bytes: &'static [u8]) {
+        if !bytes.is_empty() {
+            self.waiting += bytes.len();
+            self.pieces.push_back(Piece::Static(bytes));
+        }
     }
 
     /// Queues what `encode` writes. It may write nothing.
@@ -93,7 +104,7 @@ impl Outbox {
         encode: impl FnOnce(&mut Vec<u8>),
     ) {
         let (Piece::Own(bytes) | Piece::Urgent(bytes)) = &mut self.pieces[place] else {
-            unreachable!("shared pieces are not written to");
+            unreachable!("only a piece of its own is written to");
         };
         let before = bytes.len();
         encode(bytes);
@@ -101,7 +112,7 @@ impl Outbox {
         if bytes.is_empty() {
             let piece = self.pieces.remove(place).expect("it was just written to");
             let (Piece::Own(bytes) | Piece::Urgent(bytes)) = piece else {
-                unreachable!("shared pieces are not written to");
+                unreachable!("only a piece of its own is written to");
             };
             pool.release_buffer(bytes);
         }
@@ -152,6 +163,7 @@ fn release(piece: Piece, pool: &mut OutboxPool, chunks: &mut ChunkPool) {
     match piece {
         Piece::Shared { chunk, .. } => chunks.release(chunk),
         Piece::Own(bytes) | Piece::Urgent(bytes) => pool.release_buffer(bytes),
+        Piece::Static(_) => {}
     }
 }
 

@@ -24,12 +24,14 @@ use super::shard::Shard;
 const NOT_AVAILABLE: &str = "not available";
 
 impl Shard {
-    /// A native client said HELLO.
+    /// A client that is no text client said HELLO.
     pub(super) fn hello(&mut self, conn: ConnId, hello: &Hello<'_>, now: Now) {
-        let dialect = if hello.crc { Dialect::NativeCrc } else { Dialect::Native };
-        if let Some(session) = self.sessions.get_mut(conn) {
-            session.state = State::Live(dialect);
-        }
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        let dialect = session.state.dialect().expect("whoever says HELLO has a dialect");
+        let dialect = if hello.crc { dialect.with_crc() } else { dialect };
+        session.state = State::Live(dialect);
         let user = match hello.user {
             "" => self.name_guest(),
             user => match name::check(user) {
@@ -51,7 +53,13 @@ impl Shard {
             resumed: false,
             user: &user,
         });
-        self.tell(conn, &welcome, now);
+        if dialect.is_web() {
+            // A pong may wait already for a ping that came before the hello, and what is urgent
+            // from here on must not overtake this.
+            self.tell_urgently(conn, &welcome, now);
+        } else {
+            self.tell(conn, &welcome, now);
+        }
         self.send_on_if_draining(conn, now);
         if hello.session != 0 {
             self.refuse(conn, Ref::NONE, Code::Unavailable, NOT_AVAILABLE, now);
@@ -81,6 +89,7 @@ impl Shard {
         session.user = Some(user.clone());
         session.heard(now.mono);
         self.counters.welcomed += 1;
+        self.speakers.came(dialect);
         if dialect == Dialect::Text {
             self.arm_at(conn, now, now.mono + self.limits.text_idle_timeout_ms);
         } else {
@@ -98,7 +107,7 @@ impl Shard {
         Name::new(&format!("guest-{number}"))
     }
 
-    /// A greeted native client asks for something.
+    /// A greeted client that is no text client asks for something.
     pub(super) fn request(&mut self, conn: ConnId, request: &Request<'_>, now: Now) {
         match *request {
             Request::Hello(_) => unreachable!("the intake handles HELLO"),
@@ -161,13 +170,14 @@ impl Shard {
         self.tell_urgently(conn, &Event::Pong(pong), now);
     }
 
-    fn take_pong(&mut self, pong: &Heartbeat, now: Now) {
+    pub(super) fn take_pong(&mut self, pong: &Heartbeat, now: Now) {
         self.counters.pongs += 1;
         // A clock set back in between, or a peer that makes times up, tells no round trip.
         if let Some(round_trip_ms) = now.wall_ms.checked_sub(pong.time_ms)
             && round_trip_ms < u64::from(u16::MAX) * 1_000
         {
             self.counters.round_trip_ms += round_trip_ms;
+            self.round_trips.record(round_trip_ms);
         }
     }
 

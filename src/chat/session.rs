@@ -8,11 +8,13 @@ use std::num::NonZeroU32;
 
 use crate::base::counters::CloseReason;
 use crate::base::ids::ConnId;
+use crate::base::limits::HTTP_HEAD_BYTES;
 use crate::base::name::Name;
 use crate::base::time::{Mono, Tick};
 
 use super::batch::Dialect;
 use super::heartbeat::Tempo;
+use super::input::{HalfMessage, Input};
 use super::outbox::{Outbox, OutboxPool};
 use super::refs::RefWindow;
 
@@ -21,10 +23,19 @@ use super::refs::RefWindow;
 pub enum State {
     /// Its first bytes have not told the dialect.
     Sniffing,
-    /// It speaks native frames and has not said HELLO.
-    AwaitingHello,
+    /// It speaks this dialect, which is native or a WebSocket's, and has not said HELLO.
+    AwaitingHello(Dialect),
     /// It speaks text and has not completed its first line.
     AwaitingLine,
+    /// It speaks HTTP and has not completed its first request.
+    AwaitingRequest,
+    /// It speaks HTTP, and asks for one thing after the other.
+    Browsing,
+    /// It speaks HTTP and asked for the numbers of all shards, whose answers are on their way. Its
+    /// further requests wait unread.
+    AwaitingNumbers,
+    /// A WebSocket that gets back what it sends.
+    Echo(Compression),
     /// It has a user and takes part.
     Live(Dialect),
     /// It takes part no more: its last bytes are being sent, and its input is discarded.
@@ -35,12 +46,30 @@ impl State {
     /// What it can be told things in, as soon as that is known.
     pub fn dialect(self) -> Option<Dialect> {
         match self {
-            State::AwaitingHello => Some(Dialect::Native),
+            State::Live(dialect) | State::AwaitingHello(dialect) => Some(dialect),
             State::AwaitingLine => Some(Dialect::Text),
-            State::Live(dialect) => Some(dialect),
-            State::Sniffing | State::Closing(_) => None,
+            State::Sniffing | State::Closing(_) | State::Echo(_) => None,
+            State::AwaitingRequest | State::Browsing | State::AwaitingNumbers => None,
         }
     }
+
+    /// Whether it is a WebSocket that was not closed.
+    pub fn is_web(self) -> bool {
+        match self {
+            State::Live(dialect) | State::AwaitingHello(dialect) => dialect.is_web(),
+            State::Echo(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// Whether a WebSocket may send compressed messages, and is sent them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// It did not agree on it.
+    Off,
+    /// It agreed on permessage-deflate (RFC 7692), without a context that outlives a message.
+    Deflate,
 }
 
 /// One-bit facts about a session.
@@ -60,10 +89,15 @@ impl Marks {
     pub const ENDED: Marks = Marks(16);
     /// It said goodbye and only waits for the answers to what it asked before.
     pub const LEAVING: Marks = Marks(64);
-    /// It is on the list of those that were paused and may go on.
+    /// It is on the list of those that were paused and may go on, or will be when the numbers that
+    /// it asked for have come.
     pub const RESUMING: Marks = Marks(32);
+    /// It has HTTP responses to read, and that it does so is its sign of life.
+    pub const FETCHING: Marks = Marks(128);
+    /// Either of the marks that make reading a sign of life.
+    pub const PAUSED_OR_FETCHING: Marks = Marks(Marks::PAUSED.0 | Marks::FETCHING.0);
 
-    /// Whether `mark` is set.
+    /// Whether `mark`, or one of several marks, is set.
     pub fn has(self, mark: Marks) -> bool {
         self.0 & mark.0 != 0
     }
@@ -205,8 +239,8 @@ pub struct Session {
     first_membership: Option<Membership>,
     /// Its user, once it is live.
     pub user: Option<Name>,
-    /// Bytes of a frame or line whose end has not come. Boxed, because most sessions have none.
-    pub input: Option<Box<Vec<u8>>>,
+    /// What was received and is not used up. Boxed, because most sessions have none.
+    pub input: Option<Box<Input>>,
     /// What waits to be sent. Absent while nothing does.
     pub outbox: Option<Box<Outbox>>,
     /// What only some sessions need.
@@ -253,6 +287,35 @@ impl Session {
     /// Its outbox, made if there is none.
     pub fn outbox<'a>(&'a mut self, pool: &mut OutboxPool) -> &'a mut Outbox {
         self.outbox.get_or_insert_with(|| pool.outbox())
+    }
+
+    /// Takes out how far it has come in a message. Between two messages there is nothing to take.
+    pub fn take_half(&mut self) -> HalfMessage {
+        let Some(input) = self.input.as_mut() else {
+            return HalfMessage::default();
+        };
+        let half = input.half.take();
+        if input.is_empty() {
+            self.input = None;
+        }
+        half.map(|half| *half).unwrap_or_default()
+    }
+
+    /// Whether what it sends is of use only when a line of it has ended, as long as that is no
+    /// longer than it may be.
+    pub fn reads_lines(&self, max_line: usize) -> bool {
+        let max = match self.state {
+            State::AwaitingLine | State::Live(Dialect::Text) => max_line,
+            State::AwaitingRequest | State::Browsing => HTTP_HEAD_BYTES,
+            _ => return false,
+        };
+        self.input.as_ref().is_some_and(|input| input.held.len() <= max)
+    }
+
+    /// Whether frames of a message that has wholly arrived wait to be looked at.
+    pub fn has_unread_frames(&self) -> bool {
+        let half = self.input.as_ref().and_then(|input| input.half.as_ref());
+        half.is_some_and(|half| half.unread.is_some())
     }
 
     /// All its rooms.

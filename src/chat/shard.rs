@@ -25,7 +25,7 @@ use crate::base::wheel::Wheel;
 
 use super::agenda::Agenda;
 use super::batch::ChunkPool;
-use super::config::ShardConfig;
+use super::config::{ShardConfig, WebConfig};
 use super::directory::Directory;
 use super::hash::{self, NameHasher};
 use super::heartbeat::HeartbeatPolicy;
@@ -35,7 +35,9 @@ use super::mail::{Mail, Postbag};
 use super::outbox::OutboxPool;
 use super::room::{Audience, RoomTable};
 use super::session::{Marks, RoomKey, SessionTable, State, Stay};
+use super::stats::{Gathering, RoundTrips, Speakers};
 use super::timers::Drain;
+use super::web::WebDesk;
 
 /// Whether a budgeted phase has work left for the next turn, which then must not sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +83,7 @@ pub struct Shard {
     pub(super) limits: Limits,
     pub(super) policy: HeartbeatPolicy,
     pub(super) publish_everyone: bool,
+    pub(super) web: WebConfig,
     pub(super) hasher: NameHasher,
     pub(super) dice: fastrand::Rng,
 
@@ -115,6 +118,13 @@ pub struct Shard {
     pub(super) guests: u64,
     pub(super) pings: u32,
     pub(super) counters: Counters,
+    /// Live sessions, by what they speak.
+    pub(super) speakers: Speakers,
+    pub(super) round_trips: RoundTrips,
+    /// The longest turn since the last look at the numbers.
+    pub(super) longest_turn_us: u64,
+    pub(super) gathering: Gathering,
+    pub(super) web_desk: WebDesk,
 }
 
 impl Shard {
@@ -132,6 +142,7 @@ impl Shard {
             limits: config.limits,
             policy: config.heartbeat,
             publish_everyone: config.publish_everyone,
+            web: config.web,
             hasher,
             dice: fastrand::Rng::with_seed(config.seed),
             sessions: SessionTable::with_capacity(
@@ -159,6 +170,11 @@ impl Shard {
             guests: 0,
             pings: 0,
             counters: Counters::default(),
+            speakers: Speakers::default(),
+            round_trips: RoundTrips::default(),
+            longest_turn_us: 0,
+            gathering: Gathering::default(),
+            web_desk: WebDesk::default(),
         };
         if everyone_home == shard.id {
             shard.add_everyone(now);
@@ -179,6 +195,13 @@ impl Shard {
         self.counters.turned_away += 1;
     }
 
+    /// The worker's loop turned once, and was awake for so long.
+    pub fn note_turn(&mut self, busy_us: u64) {
+        self.counters.turns += 1;
+        self.counters.busy_us += busy_us;
+        self.longest_turn_us = self.longest_turn_us.max(busy_us);
+    }
+
     /// The peer will send no more: read returned 0.
     ///
     /// What it asked for is still answered; then the connection is closed.
@@ -193,6 +216,9 @@ impl Shard {
             State::Live(_) if session.awaits_answers() => {
                 self.arm_at(conn, now, now.mono + LINGER_MS);
             }
+            // It is closed when all of the responses have been sent.
+            State::AwaitingNumbers => {}
+            State::Browsing if session.outbox.is_some() => {}
             _ => self.close(conn, CloseReason::PeerClosed, None, now),
         }
     }
@@ -267,10 +293,11 @@ impl Shard {
         self.counters.bytes_out += bytes as u64;
         outbox.sent(bytes, &mut self.outboxes, &mut self.chunks);
         let waiting = outbox.waiting();
-        if session.marks.has(Marks::PAUSED) {
-            // Its PONGs lie unread behind its requests: that it reads is its sign of life.
+        if session.marks.has(Marks::PAUSED_OR_FETCHING) {
+            // Its PONGs lie unread behind its requests, or it speaks HTTP, which has none: that it
+            // reads is its sign of life.
             session.heard(now.mono);
-            if waiting < self.limits.pause_reading_above() / 2 {
+            if session.marks.has(Marks::PAUSED) && waiting < self.limits.pause_reading_above() / 2 {
                 session.marks.clear(Marks::PAUSED);
                 session.marks.set(Marks::RESUMING);
                 self.resuming.push(conn);
@@ -281,9 +308,12 @@ impl Shard {
         }
         if let Some(emptied) = session.outbox.take() {
             let closing = matches!(session.state, State::Closing(_));
+            let fetching = session.marks.has(Marks::FETCHING);
             self.outboxes.release_outbox(emptied, &mut self.chunks);
             if closing {
                 self.all_sent(conn);
+            } else if fetching {
+                self.all_fetched(conn, now);
             }
         }
     }

@@ -127,10 +127,19 @@ impl Shard {
         if !self.awaits_hello(conn) {
             return;
         }
+        if self.is_upgraded_since(conn, opened) {
+            return;
+        }
         if opened < self.amnesty_at {
             // Behind younger ones, and so late by as much as they are younger; that harms nobody.
             let due = self.amnesty_at + self.limits.handshake_timeout_ms;
+            if let Some(session) = self.sessions.get_mut(conn) {
+                session.heard(self.amnesty_at);
+            }
             return self.agenda.await_hello(conn, self.amnesty_at, due);
+        }
+        if self.sessions.get(conn).is_some_and(|session| session.state == State::AwaitingRequest) {
+            return self.time_out_request(conn, CloseReason::HandshakeTimeout, now);
         }
         self.time_out(conn, CloseReason::HandshakeTimeout, now);
     }
@@ -146,8 +155,19 @@ impl Shard {
     }
 
     fn awaits_hello(&self, conn: ConnId) -> bool {
+        let awaits = |state: State| {
+            let speaks = matches!(state, State::AwaitingHello(_) | State::AwaitingLine);
+            speaks || matches!(state, State::Sniffing | State::AwaitingRequest)
+        };
+        self.sessions.get(conn).is_some_and(|session| awaits(session.state))
+    }
+
+    /// Whether a connection became a WebSocket after the instant at which its time began to count:
+    /// it is on the list once more, and has its time from there.
+    fn is_upgraded_since(&self, conn: ConnId, began: Mono) -> bool {
         self.sessions.get(conn).is_some_and(|session| {
-            matches!(session.state, State::Sniffing | State::AwaitingHello | State::AwaitingLine)
+            let awaits_web_hello = matches!(session.state, State::AwaitingHello(d) if d.is_web());
+            awaits_web_hello && session.last_heard != began.low()
         })
     }
 
@@ -194,9 +214,13 @@ impl Shard {
         let silent_ms = if forgiven { amnesty_ms } else { silent_ms };
         match session.state {
             State::Closing(reason) => self.forget(conn, reason),
-            State::Sniffing | State::AwaitingHello | State::AwaitingLine => {
+            State::Sniffing | State::AwaitingHello(_) => {
                 unreachable!("a handshake is on the agenda and not in the wheel")
             }
+            State::AwaitingLine | State::AwaitingRequest => {
+                unreachable!("a handshake is on the agenda and not in the wheel")
+            }
+            State::Browsing | State::AwaitingNumbers => self.expire_browsing(conn, silent_ms, now),
             State::Live(_) if session.asks_no_more() => self.part(conn, now),
             State::Live(Dialect::Text) => {
                 match self.limits.text_idle_timeout_ms.checked_sub(silent_ms) {
@@ -204,13 +228,11 @@ impl Shard {
                     Some(left_ms) => self.arm_at(conn, now, now.mono + left_ms),
                 }
             }
-            State::Live(Dialect::Native | Dialect::NativeCrc) => {
-                self.heartbeat(conn, silent_ms, forgiven, now);
-            }
+            State::Live(_) | State::Echo(_) => self.heartbeat(conn, silent_ms, forgiven, now),
         }
     }
 
-    fn time_out(&mut self, conn: ConnId, reason: CloseReason, now: Now) {
+    pub(super) fn time_out(&mut self, conn: ConnId, reason: CloseReason, now: Now) {
         let text = match reason {
             CloseReason::HandshakeTimeout => "the hello came too late",
             CloseReason::TextIdle => "nothing was typed for too long",
@@ -262,7 +284,7 @@ impl Shard {
         self.pings = self.pings.wrapping_add(1);
         let (node, status) = (self.node, self.status());
         let ping = Heartbeat { node, time_ms: now.wall_ms, status, seq: self.pings };
-        self.tell_urgently(conn, &Event::Ping(ping), now);
+        self.send_ping(conn, &ping, now);
     }
 
     /// Goes on with the drain: GOAWAY to everybody first, and when what was accepted has been

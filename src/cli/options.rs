@@ -12,11 +12,15 @@ use clap::{Args, ValueEnum};
 use super::units;
 use crate::base::ids::{NodeId, SHARDS_MAX};
 use crate::base::limits::{Limits, MAX_FRAME_RANGE};
+use crate::chat::config::WebConfig;
 use crate::chat::heartbeat::HeartbeatPolicy;
 use crate::engine::config::ServerConfig;
 use crate::engine::server::default_workers;
+use crate::web::ASSETS;
+use crate::wire::http::Origins;
 
 const LISTENING: &str = "Listening";
+const WEB: &str = "Browsers";
 const HEARTBEAT: &str = "Heartbeat";
 const LIMITS: &str = "Limits";
 const BUDGETS: &str = "Budgets of one turn of a worker";
@@ -86,6 +90,27 @@ pub struct ServeOptions {
     #[arg(long, value_name = "on|off", default_value = "on", hide_possible_values = true)]
     #[arg(env = "COREBEAT_PUBLISH_EVERYONE", hide_env = true, help_heading = LISTENING)]
     pub publish_everyone: Switch,
+
+    /// Whether `/` serves the chat page and `/corebeat.js` the client script
+    #[arg(long, value_name = "on|off", default_value = "on", hide_possible_values = true)]
+    #[arg(env = "COREBEAT_PAGE", hide_env = true, help_heading = WEB)]
+    pub page: Switch,
+
+    /// Whether `/stats` tells the server's numbers, which the page's dashboard draws
+    #[arg(long, value_name = "on|off", default_value = "on", hide_possible_values = true)]
+    #[arg(env = "COREBEAT_DASHBOARD", hide_env = true, help_heading = WEB)]
+    pub dashboard: Switch,
+
+    /// Let pages of this origin open WebSockets too, as in https://example.org; `*` is any. Can be
+    /// given several times, or with commas [default: only the server's own]
+    #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
+    #[arg(env = "COREBEAT_ALLOW_ORIGIN", hide_env = true, help_heading = WEB)]
+    pub allow_origin: Vec<String>,
+
+    /// Whether WebSockets may agree on compression (permessage-deflate)
+    #[arg(long, value_name = "on|off", default_value = "off", hide_possible_values = true)]
+    #[arg(env = "COREBEAT_DEFLATE", hide_env = true, help_heading = WEB)]
+    pub deflate: Switch,
 
     /// Heartbeat and timeout for a kind of network: realtime 15s/45s, standard 30s/90s, mobile
     /// 60s/180s (spares the batteries of phones), weak 5s/10s
@@ -206,6 +231,7 @@ impl ServeOptions {
     pub fn into_config(self) -> Result<ServerConfig, String> {
         let heartbeat = self.heartbeat_policy()?;
         let limits = self.limits()?;
+        let web = self.web()?;
         Ok(ServerConfig {
             listen: self.listen,
             workers: self.workers.unwrap_or_else(default_workers),
@@ -216,6 +242,25 @@ impl ServeOptions {
             drain: self.drain,
             node: NodeId(self.node),
             publish_everyone: self.publish_everyone == Switch::On,
+            web,
+        })
+    }
+
+    fn web(&self) -> Result<WebConfig, String> {
+        let mut origins = Origins::same();
+        for origin in &self.allow_origin {
+            origins.allow(origin).map_err(|_| {
+                format!(
+                    "--allow-origin {origin} is no origin; write it like https://example.org or \
+                     http://localhost:3000, without a path, or * for any"
+                )
+            })?;
+        }
+        Ok(WebConfig {
+            assets: if self.page == Switch::On { ASSETS } else { &[] },
+            numbers: self.dashboard == Switch::On,
+            origins,
+            deflate: self.deflate == Switch::On,
         })
     }
 
@@ -378,6 +423,7 @@ mod tests {
             (&["--max-frame", "17MiB"], "must lie between 1KiB and 16MiB"),
             (&["--heartbeat-shortest", "20m"], "--heartbeat-longest 600s is shorter"),
             (&["--handshake-timeout", "0"], "--handshake-timeout 0s must lie between"),
+            (&["--allow-origin", "example.org/chat"], "write it like https://example.org"),
         ] {
             let refusal = config(arguments).unwrap_err();
             assert!(refusal.contains(words), "{refusal}");

@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use crate::base::ids::{NodeId, SLOTS_PER_SHARD};
 use crate::base::limits::Limits;
+use crate::chat::config::WebConfig;
 use crate::chat::heartbeat::HeartbeatPolicy;
+use crate::web::ASSETS;
+use crate::wire::http::Origins;
 
 /// How a server is to be run.
 #[derive(Clone, Debug)]
@@ -33,6 +36,8 @@ pub struct ServerConfig {
     pub node: NodeId,
     /// Whether clients may publish to `*`.
     pub publish_everyone: bool,
+    /// What HTTP clients and WebSockets get.
+    pub web: WebConfig,
 }
 
 impl Default for ServerConfig {
@@ -48,6 +53,12 @@ impl Default for ServerConfig {
             drain: Duration::from_secs(10),
             node: NodeId(1),
             publish_everyone: true,
+            web: WebConfig {
+                assets: ASSETS,
+                numbers: true,
+                origins: Origins::same(),
+                deflate: false,
+            },
         }
     }
 }

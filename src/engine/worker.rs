@@ -135,9 +135,11 @@ impl Worker {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         while self.life != Life::Stopped {
             self.sleep(&mut events)?;
-            self.now = self.clock.now();
+            let (now, woke_us) = self.clock.now_and_us();
+            self.now = now;
             self.take_events(&events);
             self.turn();
+            self.shard.note_turn(self.clock.us().saturating_sub(woke_us));
         }
         Ok(*self.shard.counters())
     }

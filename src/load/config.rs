@@ -8,6 +8,7 @@ use std::fmt;
 
 use super::body;
 use crate::base::limits::READ_CHUNK;
+use crate::wire::http::Subprotocol;
 
 /// A second, in the unit of every instant of a run.
 pub const SECOND_NS: u64 = 1_000_000_000;
@@ -81,11 +82,21 @@ pub enum Dialect {
     NativeCrc,
     /// Text lines.
     Text,
+    /// JSON over a WebSocket.
+    WebSocketJson,
+    /// Native frames over a WebSocket.
+    WebSocketBin,
 }
 
 impl Dialect {
     /// Every dialect.
-    pub const ALL: [Dialect; 3] = [Dialect::Native, Dialect::NativeCrc, Dialect::Text];
+    pub const ALL: [Dialect; 5] = [
+        Dialect::Native,
+        Dialect::NativeCrc,
+        Dialect::Text,
+        Dialect::WebSocketJson,
+        Dialect::WebSocketBin,
+    ];
 
     /// Its name on the command line and in reports.
     pub fn name(self) -> &'static str {
@@ -93,12 +104,23 @@ impl Dialect {
             Dialect::Native => "native",
             Dialect::NativeCrc => "native-crc",
             Dialect::Text => "text",
+            Dialect::WebSocketJson => "ws-json",
+            Dialect::WebSocketBin => "ws-bin",
         }
     }
 
     /// Whether a room's messages carry their place in the room's order.
     pub fn numbers_messages(self) -> bool {
         self != Dialect::Text
+    }
+
+    /// What is asked for in the opening handshake, where there is one.
+    pub fn subprotocol(self) -> Option<Subprotocol> {
+        match self {
+            Dialect::WebSocketJson => Some(Subprotocol::Json),
+            Dialect::WebSocketBin => Some(Subprotocol::Bin),
+            Dialect::Native | Dialect::NativeCrc | Dialect::Text => None,
+        }
     }
 }
 

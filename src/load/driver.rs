@@ -35,6 +35,7 @@ use super::links::Links;
 use super::measure::{Latencies, Measures};
 use super::plan::{Plan, Role};
 use super::shared::{Note, Progress, Shared, Timetable};
+use super::speech::Voice;
 use super::violation::Violation;
 use crate::net::file_table;
 use crate::net::mailbox::Receiver;
@@ -170,6 +171,7 @@ struct Driver {
     due_delivered: u64,
     /// Members that stay and read, by room.
     readers: Vec<u32>,
+    voice: Voice,
     /// Where reads go, and where writes are put together.
     scratch: Box<[u8]>,
     out: Vec<u8>,
@@ -193,6 +195,7 @@ impl Driver {
             Traffic::Closed { in_flight } => in_flight,
             _ => 0,
         };
+        let dialect = config.dialect;
         let ledger = Ledger::new(config.run, config.rooms, plan.publishers(), in_flight);
         Driver {
             id,
@@ -219,6 +222,7 @@ impl Driver {
             open: 0,
             due_delivered: 0,
             readers,
+            voice: Voice::new(dialect),
             scratch: vec![0; READ_BYTES].into_boxed_slice(),
             out: Vec::new(),
             body: Vec::new(),

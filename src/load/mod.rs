@@ -18,8 +18,9 @@
 //!
 //! # Layers
 //!
-//! `config`, `body`, `plan`, `speech`, `peer`, `ledger`, `violation`, `agenda` and `flight` are
-//! pure: no socket, clock, thread or random source. Everything else may touch the machine.
+//! `config`, `body`, `plan`, `speech`, `scan`, `websocket`, `peer`, `ledger`, `violation`, `agenda`
+//! and `flight` are pure: no socket, clock, thread or random source. Everything else may touch the
+//! machine.
 
 pub mod agenda;
 pub mod body;
@@ -41,9 +42,11 @@ pub mod reckoning;
 pub mod report;
 pub mod run;
 pub mod sample;
+pub mod scan;
 pub mod server;
 pub mod shared;
 pub mod speech;
 pub mod table;
 pub mod verdict;
 pub mod violation;
+pub mod websocket;

@@ -13,6 +13,8 @@ pub enum Stage {
     Absent,
     /// The kernel is connecting it.
     Connecting,
+    /// It has asked for a WebSocket.
+    Upgrading,
     /// It has said hello.
     Greeting,
     /// It was welcomed and waits to be let into its room.
@@ -78,7 +80,7 @@ impl Peer {
         !matches!(self.stage, Stage::Absent | Stage::Lost)
     }
 
-    /// Whether its hello was said.
+    /// Whether anything was said.
     pub fn is_greeted(&self) -> bool {
         self.is_open() && self.stage != Stage::Connecting
     }
@@ -88,7 +90,12 @@ impl Peer {
         *self = Peer { asked_us: (now_ns / 1_000) as u32, stage: Stage::Connecting, ..*self };
     }
 
-    /// The kernel has connected it, and its hello was said.
+    /// The kernel has connected it, and its request for a WebSocket was made.
+    pub fn upgrade(&mut self) {
+        self.stage = Stage::Upgrading;
+    }
+
+    /// It can be spoken to, and its hello was said.
     pub fn greet(&mut self) {
         self.stage = Stage::Greeting;
     }

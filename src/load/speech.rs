@@ -4,11 +4,15 @@
 //! for. Never keeps state or judges: [`Peer`](super::peer::Peer) and the
 //! [`Ledger`](super::ledger::Ledger) do. Pure; all codecs are those of [`wire`](crate::wire).
 
+use std::fmt;
+
 use super::config::Dialect;
+use super::{scan, websocket};
 use crate::base::ids::{Epoch, Ref, Seq};
 use crate::base::limits::MAX_FRAME_RANGE;
 use crate::wire::message::{Event, Heartbeat, Hello, Request, WireError};
-use crate::wire::{line, native};
+use crate::wire::websocket::{Opcode, append_masked};
+use crate::wire::{json, line, native};
 
 /// The longest frame or line that is taken: the most that a server can be configured to send.
 const FRAME_MAX: usize = MAX_FRAME_RANGE.1;
@@ -38,6 +42,10 @@ pub enum Heard<'a> {
     Echo(Option<&'a [u8]>),
     /// Asks for a PONG.
     Ping(Heartbeat),
+    /// Asks for a WebSocket's pong with the same payload.
+    PingFrame(&'a [u8]),
+    /// The server closes the WebSocket, with a code or without.
+    Closed(Option<u16>),
     /// So many messages were not sent to this client.
     Gap(u32),
     /// A request or the connection was refused.
@@ -58,79 +66,198 @@ pub fn user_name(run: u32, index: u32) -> String {
     format!("{:04x}{index:x}", run & 0xFFFF)
 }
 
-/// Appends all that a client says at first: who it is, and the room that it wants to be in.
-pub fn enter(
-    out: &mut Vec<u8>,
+/// What is wrong with a server's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// They are not of the dialect.
+    Wire(WireError),
+    /// They are not of a WebSocket.
+    WebSocket(websocket::Fault),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Wire(error) => f.write_str(error.text()),
+            Fault::WebSocket(fault) => fault.fmt(f),
+        }
+    }
+}
+
+impl From<WireError> for Fault {
+    fn from(error: WireError) -> Fault {
+        Fault::Wire(error)
+    }
+}
+
+impl From<websocket::Fault> for Fault {
+    fn from(fault: websocket::Fault) -> Fault {
+        Fault::WebSocket(fault)
+    }
+}
+
+/// Says things in one dialect, for all connections of a thread.
+#[derive(Debug)]
+pub struct Voice {
     dialect: Dialect,
-    user: &str,
-    room: Option<&str>,
-    heartbeat_s: u16,
-) {
-    if dialect == Dialect::Text {
-        // A text client starts in the lobby, where all of them would meet.
-        for words in ["/nick ", user, "\n/leave\n"] {
-            out.extend_from_slice(words.as_bytes());
-        }
-        for words in room.iter().flat_map(|room| ["/join ", room, "\n"]) {
-            out.extend_from_slice(words.as_bytes());
-        }
-        return;
+    /// Where the payload of a frame is written before it is masked.
+    payload: Vec<u8>,
+}
+
+impl Voice {
+    /// One that speaks `dialect`.
+    pub fn new(dialect: Dialect) -> Voice {
+        Voice { dialect, payload: Vec::new() }
     }
-    let crc = dialect == Dialect::NativeCrc;
-    let hello = Hello { version: native::VERSION, heartbeat_s, user, crc, ..Hello::default() };
-    native::encode_request(out, &Request::Hello(hello), crc);
-    if let Some(room) = room {
-        let join = Request::Join {
-            reference: JOIN_REF,
-            epoch: Epoch(0),
-            since: Seq(0),
-            room,
-            notify: false,
+
+    /// Appends all that client `index` says at first: who it is, and the room that it wants to be
+    /// in.
+    pub fn enter(
+        &mut self,
+        out: &mut Vec<u8>,
+        index: u32,
+        user: &str,
+        room: Option<&str>,
+        heartbeat_s: u16,
+    ) {
+        let crc = self.dialect == Dialect::NativeCrc;
+        let hello = Hello { version: native::VERSION, heartbeat_s, user, crc, ..Hello::default() };
+        self.say(out, index, &Request::Hello(hello));
+        if let Some(room) = room {
+            let (epoch, since) = (Epoch(0), Seq(0));
+            let join = Request::Join { reference: JOIN_REF, epoch, since, room, notify: false };
+            self.say(out, index, &join);
+        }
+    }
+
+    /// Appends a message to a room, which for a text client is the one it is in.
+    pub fn publish(&mut self, out: &mut Vec<u8>, index: u32, room: &str, body: &[u8]) {
+        let request = Request::Publish { reference: Ref::NONE, room, body, echo: false };
+        self.say(out, index, &request);
+    }
+
+    /// Appends a request to return these bytes. A text client can only ask for `pong`.
+    pub fn echo(&mut self, out: &mut Vec<u8>, index: u32, body: &[u8]) {
+        self.say(out, index, &Request::Echo(body));
+    }
+
+    /// Appends the answer to a PING. In text there is none to answer.
+    pub fn pong(&mut self, out: &mut Vec<u8>, index: u32, ping: Heartbeat) {
+        let pong = Heartbeat { node: Default::default(), status: 0, ..ping };
+        self.say(out, index, &Request::Pong(pong));
+    }
+
+    /// Appends the answer to a WebSocket's ping, with the same payload.
+    pub fn pong_frame(&mut self, out: &mut Vec<u8>, index: u32, payload: &[u8]) {
+        append_masked(out, Opcode::Pong, websocket::mask(index), payload);
+    }
+
+    fn say(&mut self, out: &mut Vec<u8>, index: u32, request: &Request<'_>) {
+        self.payload.clear();
+        let opcode = match self.dialect {
+            Dialect::Native => return native::encode_request(out, request, false),
+            Dialect::NativeCrc => return native::encode_request(out, request, true),
+            Dialect::Text => return say_line(out, request),
+            Dialect::WebSocketJson => {
+                json::encode_request(&mut self.payload, request);
+                Opcode::Text
+            }
+            Dialect::WebSocketBin => {
+                native::encode_request(&mut self.payload, request, false);
+                Opcode::Binary
+            }
         };
-        native::encode_request(out, &join, crc);
+        append_masked(out, opcode, websocket::mask(index), &self.payload);
     }
 }
 
-/// Appends a message to a room, which for a text client is the one it is in.
-pub fn publish(out: &mut Vec<u8>, dialect: Dialect, room: &str, body: &[u8]) {
-    if dialect == Dialect::Text {
-        out.extend_from_slice(body);
-        out.push(b'\n');
-        return;
-    }
-    let request = Request::Publish { reference: Ref::NONE, room, body, echo: false };
-    native::encode_request(out, &request, dialect == Dialect::NativeCrc);
+/// Appends a request as a line, where there is one for it.
+fn say_line(out: &mut Vec<u8>, request: &Request<'_>) {
+    let words: [&[u8]; 3] = match *request {
+        // A text client starts in the lobby, where all of them would meet.
+        Request::Hello(hello) => [b"/nick ", hello.user.as_bytes(), b"\n/leave\n"],
+        Request::Join { room, .. } => [b"/join ", room.as_bytes(), b"\n"],
+        Request::Publish { body, .. } => [body, b"\n", b""],
+        Request::Echo(_) => [b"/ping\n", b"", b""],
+        _ => return,
+    };
+    words.into_iter().for_each(|words| out.extend_from_slice(words));
 }
 
-/// Appends a request to return these bytes. A text client can only ask for `pong`.
-pub fn echo(out: &mut Vec<u8>, dialect: Dialect, body: &[u8]) {
-    if dialect == Dialect::Text {
-        out.extend_from_slice(b"/ping\n");
-        return;
-    }
-    native::encode_request(out, &Request::Echo(body), dialect == Dialect::NativeCrc);
-}
-
-/// Appends the answer to a PING. In text there is none to answer.
-pub fn pong(out: &mut Vec<u8>, dialect: Dialect, ping: Heartbeat) {
-    if dialect == Dialect::Text {
-        return;
-    }
-    let pong = Heartbeat { node: Default::default(), status: 0, ..ping };
-    native::encode_request(out, &Request::Pong(pong), dialect == Dialect::NativeCrc);
-}
-
-/// Takes what is at the head of `bytes`, and says how many bytes it took. `Ok(None)` asks for more.
+/// Takes what is at the head of `bytes`, hands what it means to `each`, and says how many bytes it
+/// took. `Ok(None)` asks for more. A frame of a WebSocket may mean several things; `each` says
+/// whether the rest is to be heard.
 ///
 /// # Errors
 /// What is wrong with the server's bytes.
-pub fn hear(dialect: Dialect, bytes: &[u8]) -> Result<Option<(Heard<'_>, usize)>, WireError> {
-    if dialect == Dialect::Text {
-        let Some((line, used)) = line::line(bytes, FRAME_MAX)? else { return Ok(None) };
-        return Ok(Some((hear_line(line), used)));
+pub fn hear(
+    dialect: Dialect,
+    bytes: &[u8],
+    mut each: impl FnMut(Heard<'_>) -> bool,
+) -> Result<Option<usize>, Fault> {
+    match dialect {
+        Dialect::Text => {
+            let Some((line, used)) = line::line(bytes, FRAME_MAX)? else { return Ok(None) };
+            each(hear_line(line));
+            Ok(Some(used))
+        }
+        Dialect::Native | Dialect::NativeCrc => {
+            let Some((frame, used)) = native::frame(bytes, FRAME_MAX)? else { return Ok(None) };
+            each(meaning(native::event(&frame)?));
+            Ok(Some(used))
+        }
+        Dialect::WebSocketJson | Dialect::WebSocketBin => {
+            let Some((frame, used)) = websocket::frame(bytes)? else { return Ok(None) };
+            hear_frame(dialect, frame, &mut each)?;
+            Ok(Some(used))
+        }
     }
-    let Some((frame, used)) = native::frame(bytes, FRAME_MAX)? else { return Ok(None) };
-    let heard = match native::event(&frame)? {
+}
+
+fn hear_frame(
+    dialect: Dialect,
+    frame: websocket::Frame<'_>,
+    each: &mut impl FnMut(Heard<'_>) -> bool,
+) -> Result<(), Fault> {
+    let payload = frame.payload;
+    match (frame.opcode, dialect) {
+        (Opcode::Text, Dialect::WebSocketJson) => return hear_object(payload, each),
+        (Opcode::Binary, Dialect::WebSocketBin) => return hear_frames(payload, each),
+        (Opcode::Ping, _) => each(Heard::PingFrame(payload)),
+        (Opcode::Pong, _) => each(Heard::Other),
+        (Opcode::Close, _) => each(Heard::Closed(websocket::close_code(payload))),
+        _ => return Err(websocket::Fault::Frame("a message of the other kind").into()),
+    };
+    Ok(())
+}
+
+fn hear_object(message: &[u8], each: &mut impl FnMut(Heard<'_>) -> bool) -> Result<(), Fault> {
+    let text = simdutf8::basic::from_utf8(message).map_err(|_| WireError::Utf8)?;
+    if let Some((seq, body)) = scan::message(text) {
+        each(Heard::Message { seq: Some(seq as u32), body });
+    } else {
+        each(meaning(json::object(message)?.event()?));
+    }
+    Ok(())
+}
+
+fn hear_frames(message: &[u8], each: &mut impl FnMut(Heard<'_>) -> bool) -> Result<(), Fault> {
+    let mut rest = message;
+    while !rest.is_empty() {
+        let Some((frame, used)) = native::frame(rest, FRAME_MAX)? else {
+            return Err(websocket::Fault::Frame("a message that ends within a frame").into());
+        };
+        if !each(meaning(native::event(&frame)?)) {
+            return Ok(());
+        }
+        rest = &rest[used..];
+    }
+    Ok(())
+}
+
+/// What an event means to a load.
+fn meaning(event: Option<Event<'_>>) -> Heard<'_> {
+    match event {
         Some(Event::Message { seq, body, .. }) => Heard::Message { seq: Some(seq.0 as u32), body },
         Some(Event::Ping(heartbeat)) => Heard::Ping(heartbeat),
         Some(Event::Echo(bytes)) => Heard::Echo(Some(bytes)),
@@ -142,8 +269,7 @@ pub fn hear(dialect: Dialect, bytes: &[u8]) -> Result<Option<(Heard<'_>, usize)>
         Some(Event::Error { code, .. }) => Heard::Refused(code as u16),
         Some(Event::GoAway { .. }) => Heard::GoAway,
         _ => Heard::Other,
-    };
-    Ok(Some((heard, used)))
+    }
 }
 
 fn hear_line(line: &[u8]) -> Heard<'_> {
@@ -184,15 +310,38 @@ fn is_gap(notice: &str) -> bool {
 mod tests {
     use super::*;
     use crate::wire::message::{Code, OkFlags, Welcome};
+    use crate::wire::websocket::{Inbound, Item, Kind, Role, Rules, append_message};
 
-    fn native_event(event: Event<'_>, crc: bool) -> Vec<u8> {
+    fn said_by_server(dialect: Dialect, event: Event<'_>) -> Vec<u8> {
         let mut out = Vec::new();
-        native::encode_event(&mut out, &event, crc);
+        let crc = dialect == Dialect::NativeCrc;
+        match dialect {
+            Dialect::WebSocketJson => {
+                append_message(&mut out, Kind::Text, |out| json::encode_event(out, &event));
+            }
+            Dialect::WebSocketBin => {
+                append_message(&mut out, Kind::Binary, |out| {
+                    native::encode_event(out, &event, false);
+                });
+            }
+            _ => native::encode_event(&mut out, &event, crc),
+        }
         out
     }
 
+    /// Checks that all of `bytes` is heard, as this.
+    fn assert_heard(dialect: Dialect, bytes: &[u8], expected: &[Heard<'_>]) {
+        let mut expected = expected.iter();
+        let used = hear(dialect, bytes, |heard| {
+            assert_eq!(Some(&heard), expected.next());
+            true
+        });
+        assert_eq!(used, Ok(Some(bytes.len())));
+        assert_eq!(expected.next(), None);
+    }
+
     #[test]
-    fn what_a_native_server_says_is_understood() {
+    fn what_a_server_says_is_understood_in_every_binary_dialect() {
         let message = Event::Message {
             epoch: Epoch(1),
             seq: Seq(7),
@@ -232,10 +381,12 @@ mod tests {
             (refused, Heard::Refused(431)),
             (gap, Heard::Gap(3)),
         ] {
-            for (dialect, crc) in [(Dialect::Native, false), (Dialect::NativeCrc, true)] {
-                let bytes = native_event(event, crc);
-                assert_eq!(hear(dialect, &bytes), Ok(Some((heard, bytes.len()))));
-                assert_eq!(hear(dialect, &bytes[..bytes.len() - 1]), Ok(None));
+            for dialect in Dialect::ALL.into_iter().filter(|dialect| *dialect != Dialect::Text) {
+                let bytes = said_by_server(dialect, event);
+                assert_heard(dialect, &bytes, &[heard]);
+                for split in 0..bytes.len() {
+                    assert_eq!(hear(dialect, &bytes[..split], |_| panic!("early")), Ok(None));
+                }
             }
         }
     }
@@ -256,17 +407,56 @@ mod tests {
             ("* you left lobby; /join ROOM to enter another", Heard::Other),
         ] {
             let bytes = format!("{line}\n");
-            assert_eq!(hear(Dialect::Text, bytes.as_bytes()), Ok(Some((heard, bytes.len()))));
+            assert_heard(Dialect::Text, bytes.as_bytes(), &[heard]);
         }
+    }
+
+    #[test]
+    fn a_websocket_is_kept_alive_and_closed_by_frames() {
+        for dialect in [Dialect::WebSocketJson, Dialect::WebSocketBin] {
+            assert_heard(dialect, b"\x89\x02hb", &[Heard::PingFrame(b"hb")]);
+            assert_heard(dialect, b"\x8A\x00", &[Heard::Other]);
+            assert_heard(dialect, b"\x88\x02\x03\xF5", &[Heard::Closed(Some(1_013))]);
+            assert_heard(dialect, b"\x88\x00", &[Heard::Closed(None)]);
+            let mut pong = Vec::new();
+            Voice::new(dialect).pong_frame(&mut pong, 5, b"hb");
+            let masked: Vec<u8> =
+                b"hb".iter().zip(websocket::mask(5)).map(|(byte, mask)| byte ^ mask).collect();
+            assert_eq!(pong, [&[0x8A, 0x82][..], &websocket::mask(5), &masked].concat());
+        }
+        let other = Err(websocket::Fault::Frame("a message of the other kind").into());
+        assert_eq!(hear(Dialect::WebSocketJson, b"\x82\x00", |_| true), other);
+        assert_eq!(hear(Dialect::WebSocketBin, b"\x81\x00", |_| true), other);
+    }
+
+    #[test]
+    fn a_binary_message_may_hold_several_frames_and_no_half_ones() {
+        let mut frames = Vec::new();
+        native::encode_event(&mut frames, &Event::Echo(b"a"), false);
+        native::encode_event(&mut frames, &Event::Echo(b"b"), false);
+        let message = |frames: &[u8]| {
+            let mut out = Vec::new();
+            append_message(&mut out, Kind::Binary, |out| out.extend_from_slice(frames));
+            out
+        };
+        let two = message(&frames);
+        let dialect = Dialect::WebSocketBin;
+        assert_heard(dialect, &two, &[Heard::Echo(Some(b"a")), Heard::Echo(Some(b"b"))]);
+        assert_eq!(
+            hear(dialect, &two, |heard| heard != Heard::Echo(Some(b"a"))),
+            Ok(Some(two.len()))
+        );
+        let half = message(&frames[..frames.len() - 1]);
+        assert!(hear(dialect, &half, |_| true).is_err());
     }
 
     #[test]
     fn a_client_enters_in_one_breath() {
         let mut text = Vec::new();
-        enter(&mut text, Dialect::Text, "ann", Some("den"), 0);
+        Voice::new(Dialect::Text).enter(&mut text, 0, "ann", Some("den"), 0);
         assert_eq!(text, b"/nick ann\n/leave\n/join den\n");
         let mut bytes = Vec::new();
-        enter(&mut bytes, Dialect::NativeCrc, "ann", Some("den"), 25);
+        Voice::new(Dialect::NativeCrc).enter(&mut bytes, 0, "ann", Some("den"), 25);
         let (hello, used) = native::frame(&bytes, FRAME_MAX).unwrap().unwrap();
         let hello = native::request(&hello).unwrap().unwrap();
         assert!(matches!(
@@ -280,15 +470,37 @@ mod tests {
     }
 
     #[test]
+    fn what_goes_over_a_websocket_is_masked_and_means_the_same() {
+        for dialect in [Dialect::WebSocketJson, Dialect::WebSocketBin] {
+            let mut bytes = Vec::new();
+            Voice::new(dialect).publish(&mut bytes, 3, "den", b"hi");
+            let rules = Rules { role: Role::Server, max_message: 1_000, deflate: false };
+            let mut payload = Vec::new();
+            let (item, used) =
+                Inbound::default().next(&bytes, &mut payload, &rules).unwrap().unwrap();
+            assert_eq!(used, bytes.len());
+            assert!(matches!(item, Item::Data { first: true, last: true, .. }));
+            let publish =
+                Request::Publish { reference: Ref::NONE, room: "den", body: b"hi", echo: false };
+            if dialect == Dialect::WebSocketJson {
+                assert_eq!(json::object(&payload).unwrap().request(), Ok(Some(publish)));
+            } else {
+                let (frame, _) = native::frame(&payload, FRAME_MAX).unwrap().unwrap();
+                assert_eq!(native::request(&frame), Ok(Some(publish)));
+            }
+        }
+    }
+
+    #[test]
     fn a_pong_returns_what_the_ping_carried() {
         let ping = Heartbeat { node: crate::base::ids::NodeId(9), time_ms: 77, status: 1, seq: 3 };
         let mut out = Vec::new();
-        pong(&mut out, Dialect::Native, ping);
+        Voice::new(Dialect::Native).pong(&mut out, 0, ping);
         let (frame, _) = native::frame(&out, FRAME_MAX).unwrap().unwrap();
         let Some(Request::Pong(pong)) = native::request(&frame).unwrap() else { panic!() };
         assert_eq!((pong.time_ms, pong.seq, pong.node.0), (77, 3, 0));
         out.clear();
-        super::pong(&mut out, Dialect::Text, ping);
+        Voice::new(Dialect::Text).pong(&mut out, 0, ping);
         assert!(out.is_empty());
     }
 }

@@ -1,42 +1,32 @@
-//! The answer to a connection that speaks HTTP.
+//! HTTP/1.1 (RFC 9112), as much of it as leads to a WebSocket and serves a page.
 //!
-//! Owns the one response of a server that serves the native and the text dialect. Never reads the
-//! request: the first four bytes have told the dialect, and the answer is the same for all.
+//! Owns request heads, the decision whether one becomes a WebSocket (RFC 6455 section 4.2), and the
+//! heads of responses with what browsers want in them. Never keeps state, never takes a body, and
+//! never routes: which path has what is the heart's affair. The heart, the load tools and the tests
+//! call it.
+
+mod date;
+mod head;
+mod origin;
+mod response;
+mod upgrade;
+
+pub use self::head::{HttpError, Method, Request, request};
+pub use self::origin::{OriginError, Origins};
+pub use self::response::{
+    Asset, ETag, Exchange, Response, Status, append_asset, append_body, append_error,
+    append_options, append_refusal, append_response, append_text,
+};
+pub use self::upgrade::{
+    Endpoint, Refusal, Subprotocol, Upgrade, accept_key, append_switching, upgrade,
+};
 
 /// Why, in one line, for whoever pointed a browser here.
 const BODY: &str = "This corebeat serves native frames and text lines, not HTTP.\n";
 
 /// Appends a whole `501 Not Implemented` response (RFC 9110 section 15.6.2) that announces the end
 /// of the connection.
-///
-/// A `HEAD` request gets the same bytes. Its client reads no body and the connection ends behind
-/// it, so nothing can be mistaken for a further response.
 pub fn encode_not_served(out: &mut Vec<u8>) {
-    const LENGTH: [u8; 2] = [b'0' + (BODY.len() / 10) as u8, b'0' + (BODY.len() % 10) as u8];
-    const { assert!(BODY.len() >= 10 && BODY.len() < 100, "the length is written in two digits") };
-    out.extend_from_slice(b"HTTP/1.1 501 Not Implemented\r\n");
-    out.extend_from_slice(b"Content-Type: text/plain; charset=utf-8\r\n");
-    out.extend_from_slice(b"Content-Length: ");
-    out.extend_from_slice(&LENGTH);
-    out.extend_from_slice(b"\r\nConnection: close\r\n\r\n");
-    out.extend_from_slice(BODY.as_bytes());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_response_is_whole_and_its_length_is_true() {
-        let mut out = Vec::new();
-        encode_not_served(&mut out);
-        let text = std::str::from_utf8(&out).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        let mut lines = head.split("\r\n");
-        assert_eq!(lines.next(), Some("HTTP/1.1 501 Not Implemented"));
-        let length = lines.clone().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
-        assert_eq!(length.parse::<usize>().unwrap(), body.len());
-        assert!(lines.any(|line| line == "Connection: close"));
-        assert_eq!(body.find('\n'), Some(body.len() - 1), "one line");
-    }
+    let exchange = Exchange { head_only: false, keep_alive: false, now_ms: 0 };
+    append_text(out, Status::NotImplemented, BODY, exchange);
 }

@@ -4,6 +4,7 @@
 //! the words say; whether it is allowed is judged elsewhere. Never lets a body, a name or a reason
 //! forge a second line or drive a terminal: whatever an event holds, it comes out as one line.
 
+use super::decimal::append_decimal;
 use super::message::{Event, Names, PresenceKind, WireError};
 use crate::base::ids::Seq;
 
@@ -199,18 +200,7 @@ impl Draft<'_> {
     }
 
     fn number(&mut self, number: u64) -> &mut Self {
-        let mut digits = [0; 20];
-        let mut at = digits.len();
-        let mut rest = number;
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-        self.out.extend_from_slice(&digits[at..]);
+        append_decimal(self.out, number);
         self
     }
 

@@ -1,8 +1,10 @@
 //! What is said between a client and the server, whatever the dialect.
 //!
 //! Owns the vocabulary: [`Request`] from a client, [`Event`] from the server, and the codes of the
-//! contract. Never encodes: [`native`](super::native) and [`line`](super::line) do.
+//! contract. Never encodes: [`native`](super::native), [`json`](super::json) and
+//! [`line`](super::line) do.
 
+use super::json::Member;
 use crate::base::ids::{Epoch, NodeId, Ref, Seq};
 
 /// Codes of ERROR, as the wire contract numbers them.
@@ -31,6 +33,26 @@ pub enum Code {
     Unavailable = 503,
 }
 
+impl Code {
+    /// The code of that number. One that version 1 does not name is read by its class, as HTTP
+    /// clients do (RFC 9110 section 15): 400 to 499 as [`Code::Malformed`], all others as
+    /// [`Code::Unavailable`].
+    pub fn of_number(number: u16) -> Code {
+        match number {
+            401 => Code::Unauthorized,
+            403 => Code::Forbidden,
+            404 => Code::NotFound,
+            408 => Code::Timeout,
+            409 => Code::Conflict,
+            413 => Code::TooLarge,
+            429 => Code::TooMany,
+            431 => Code::SlowReader,
+            400..=499 => Code::Malformed,
+            _ => Code::Unavailable,
+        }
+    }
+}
+
 /// The 17 bytes of PING and PONG: who, when, how it feels, and a number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heartbeat {
@@ -47,7 +69,7 @@ pub struct Heartbeat {
 /// What a client asks for. Borrowed from the bytes it came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
-    /// The first frame of a native connection.
+    /// The first words of a client that is a program.
     Hello(Hello<'a>),
     /// Asks for a PONG.
     Ping(Heartbeat),
@@ -127,7 +149,7 @@ pub enum Request<'a> {
     },
 }
 
-/// The first frame of a native connection.
+/// The first words of a client that is a program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hello<'a> {
     /// The contract's version, 1.
@@ -279,7 +301,7 @@ pub enum Event<'a> {
     Roster {
         /// The request's number.
         reference: Ref,
-        /// The room, which only the text dialect prints.
+        /// The room, which native frames do not carry.
         room: &'a str,
         /// Members of the room now.
         total: u32,
@@ -391,6 +413,12 @@ pub enum WireError {
     UnknownType,
     /// HELLO speaks another version.
     Version,
+    /// A message is not one JSON object, or has a member twice.
+    Json,
+    /// A member of a JSON object is missing, or holds what it must not.
+    Member(Member),
+    /// An unknown `op` without `"optional":true`.
+    UnknownOp,
 }
 
 impl WireError {
@@ -412,6 +440,9 @@ impl WireError {
             WireError::Utf8 => "a string is not UTF-8",
             WireError::UnknownType => "unknown frame type",
             WireError::Version => "only version 1 is spoken here",
+            WireError::Json => "a message must be one JSON object with each member once",
+            WireError::Member(member) => member.text(),
+            WireError::UnknownOp => "unknown op",
         }
     }
 }

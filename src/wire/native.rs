@@ -10,15 +10,28 @@ mod encode;
 
 use byteorder::{BigEndian, ByteOrder};
 
-pub use self::decode::{event, request};
+pub use self::decode::{event, heartbeat, request};
 pub use self::encode::{encode_event, encode_request};
-use super::message::WireError;
+use super::message::{Heartbeat, WireError};
 use crate::base::limits::{FRAME_CRC, FRAME_HEADER};
 
 /// The first byte of every frame. It can begin neither a UTF-8 line nor an HTTP method.
 pub const MAGIC: u8 = 0xFB;
 /// The version of the contract that HELLO and WELCOME carry.
 pub const VERSION: u8 = 1;
+
+/// Bytes of a heartbeat: the payload of PING and PONG, and of a WebSocket's ping.
+pub const HEARTBEAT: usize = 17;
+
+/// A heartbeat as PING and PONG carry it.
+pub fn heartbeat_bytes(heartbeat: &Heartbeat) -> [u8; HEARTBEAT] {
+    let mut bytes = [0; HEARTBEAT];
+    BigEndian::write_u32(&mut bytes[..4], heartbeat.node.0);
+    BigEndian::write_u64(&mut bytes[4..12], heartbeat.time_ms);
+    bytes[12] = heartbeat.status;
+    BigEndian::write_u32(&mut bytes[13..], heartbeat.seq);
+    bytes
+}
 
 /// The second byte of a frame: its type.
 pub mod kind {

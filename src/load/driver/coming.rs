@@ -16,6 +16,7 @@ use crate::load::plan::Role;
 use crate::load::shared::Timetable;
 use crate::load::speech;
 use crate::load::violation::Violation;
+use crate::load::websocket::{Fault, Key, append_handshake};
 
 /// Connections opened in one turn before sockets are looked at again.
 const OPENED_PER_TURN: u32 = 32;
@@ -159,20 +160,42 @@ impl Driver {
         }
     }
 
-    /// Says hello, if the kernel has connected.
+    /// Says the first words, if the kernel has connected: hello, or the request for a WebSocket.
     pub(super) fn greet(&mut self, local: u32) {
+        let config = self.shared.plan.config();
+        let Some(subprotocol) = config.dialect.subprotocol() else { return self.enter(local) };
+        let key = Key::of(config.run, self.index(local));
+        self.out.clear();
+        append_handshake(&mut self.out, self.shared.target, subprotocol, &key);
+        match self.links.send(local, &self.out) {
+            Sent::Taken | Sent::Full => self.links.peer_mut(local).upgrade(),
+            Sent::TooEarly => {}
+            Sent::Broken => self.ended(local, &BROKEN_PIPE),
+        }
+    }
+
+    /// Says hello, and asks for the room.
+    pub(super) fn enter(&mut self, local: u32) {
         let plan = &self.shared.plan;
         let config = plan.config();
         let index = self.index(local);
         let room = plan.room(index).map(|room| self.shared.room_names[room as usize].as_str());
         let user = speech::user_name(config.run, index);
         self.out.clear();
-        speech::enter(&mut self.out, config.dialect, &user, room, config.heartbeat_s);
+        self.voice.enter(&mut self.out, index, &user, room, config.heartbeat_s);
         match self.links.send(local, &self.out) {
             Sent::Taken | Sent::Full => self.links.peer_mut(local).greet(),
             Sent::TooEarly => {}
             Sent::Broken => self.ended(local, &BROKEN_PIPE),
         }
+    }
+
+    /// The server does not open a WebSocket.
+    pub(super) fn not_upgraded(&mut self, local: u32, fault: Fault) {
+        if self.timetable.is_none() && self.storm_at.is_none() {
+            self.broken = Some(fault.to_string());
+        }
+        self.ended(local, &fault);
     }
 
     /// The server has ended a connection, or the kernel has, in this way.

@@ -3,6 +3,7 @@
 //! Owns the reading of sockets and what follows from each thing that a server says. Every delivery
 //! goes to the ledger and to the peer; what either objects to is a violation.
 
+use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -15,6 +16,7 @@ use crate::load::peer::{Hearing, Stage};
 use crate::load::plan::Role;
 use crate::load::speech::{self, Heard};
 use crate::load::violation::Violation;
+use crate::load::websocket;
 
 /// What is told of a connection that takes no bytes.
 pub(super) const BROKEN_PIPE: io::ErrorKind = io::ErrorKind::BrokenPipe;
@@ -80,7 +82,7 @@ impl Driver {
                     let Some(used) = self.understand(local, &scratch[..len], now) else { break };
                     self.links.keep(local, &scratch[used..len]);
                     if used == 0 && more {
-                        self.malformed(local, "a frame without end");
+                        self.malformed(local, &"a frame without end");
                     }
                     if !more {
                         break;
@@ -105,17 +107,24 @@ impl Driver {
     fn understand(&mut self, local: u32, bytes: &[u8], now: u64) -> Option<usize> {
         let dialect = self.shared.plan.config().dialect;
         let mut used = 0;
+        if self.links.peer(local).stage() == Stage::Upgrading {
+            used = self.understand_handshake(local, bytes)?;
+            if self.links.peer(local).stage() == Stage::Upgrading {
+                return Some(0);
+            }
+        }
         while used < bytes.len() {
-            match speech::hear(dialect, &bytes[used..]) {
+            let mut alive = true;
+            let heard = speech::hear(dialect, &bytes[used..], |heard| {
+                alive = self.react(local, heard, now);
+                alive
+            });
+            match heard {
+                _ if !alive => return None,
                 Ok(None) => break,
-                Ok(Some((heard, length))) => {
-                    used += length;
-                    if !self.react(local, heard, now) {
-                        return None;
-                    }
-                }
-                Err(error) => {
-                    self.malformed(local, error.text());
+                Ok(Some(length)) => used += length,
+                Err(fault) => {
+                    self.malformed(local, &fault);
                     return None;
                 }
             }
@@ -123,10 +132,36 @@ impl Driver {
         Some(used)
     }
 
-    fn malformed(&mut self, local: u32, what: &str) {
+    /// Takes the answer to the request for a WebSocket, once it is whole, and says hello. Gives back
+    /// how many bytes it had, or nothing where the connection is gone.
+    fn understand_handshake(&mut self, local: u32, bytes: &[u8]) -> Option<usize> {
+        let config = self.shared.plan.config();
+        let key = websocket::Key::of(config.run, self.index(local));
+        match websocket::handshake(bytes, config.dialect.subprotocol()?, &key) {
+            Ok(None) => return Some(0),
+            Ok(Some(length)) => {
+                self.enter(local);
+                return self.links.peer(local).is_open().then_some(length);
+            }
+            Err(fault) => self.not_upgraded(local, fault),
+        }
+        None
+    }
+
+    fn malformed(&mut self, local: u32, what: &dyn fmt::Display) {
         let index = self.index(local);
         self.violation(Violation::Malformed, 1, || format!("connection {index}: {what}"));
         self.drop_link(local, true);
+    }
+
+    /// Sends what was put together in answer to a ping.
+    fn answer(&mut self, local: u32) -> Alive {
+        self.measures.counts.pings += 1;
+        if self.links.send(local, &self.out) == Sent::Broken {
+            self.ended(local, &BROKEN_PIPE);
+            return false;
+        }
+        true
     }
 
     fn react(&mut self, local: u32, heard: Heard<'_>, now: u64) -> Alive {
@@ -134,20 +169,27 @@ impl Driver {
             Heard::Message { seq, body } => self.take_message(local, seq, body, now),
             Heard::Echo(body) => self.take_echo(local, body, now),
             Heard::Ping(ping) => {
-                let dialect = self.shared.plan.config().dialect;
-                self.measures.counts.pings += 1;
+                let index = self.index(local);
                 self.out.clear();
-                speech::pong(&mut self.out, dialect, ping);
-                if self.links.send(local, &self.out) == Sent::Broken {
-                    self.ended(local, &BROKEN_PIPE);
-                    return false;
-                }
+                self.voice.pong(&mut self.out, index, ping);
+                return self.answer(local);
+            }
+            Heard::PingFrame(payload) => {
+                let index = self.index(local);
+                self.out.clear();
+                self.voice.pong_frame(&mut self.out, index, payload);
+                return self.answer(local);
+            }
+            Heard::Closed(code) => {
+                let code = code.map_or("no code".to_owned(), |code| code.to_string());
+                self.ended(local, &format_args!("the server closed it with {code}"));
+                return false;
             }
             Heard::Welcome => {
                 let wants_room = self.room(local).is_some();
                 self.was_welcomed(local, now);
                 if !self.links.peer_mut(local).welcome(wants_room) {
-                    self.malformed(local, "a second WELCOME");
+                    self.malformed(local, &"a second WELCOME");
                     return false;
                 }
                 if !wants_room {
@@ -172,7 +214,7 @@ impl Driver {
 
     fn joined(&mut self, local: u32, head: Option<u32>, now: u64) -> Alive {
         if !self.links.peer_mut(local).join(head) {
-            self.malformed(local, "let in twice");
+            self.malformed(local, &"let in twice");
             return false;
         }
         self.arrived(local, now);

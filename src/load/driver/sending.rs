@@ -15,7 +15,6 @@ use crate::load::config::Traffic;
 use crate::load::links::Sent;
 use crate::load::plan::Schedule;
 use crate::load::shared::Timetable;
-use crate::load::speech;
 use crate::load::violation::Violation;
 
 /// A connection that sends.
@@ -170,11 +169,11 @@ impl Driver {
                 }
                 self.shared.published[room as usize].fetch_add(1, Ordering::AcqRel);
                 let name = &self.shared.room_names[room as usize];
-                speech::publish(&mut self.out, config.dialect, name, &self.body);
+                self.voice.publish(&mut self.out, index, name, &self.body);
             }
             None => {
                 sender.echoes.push_back(planned_us);
-                speech::echo(&mut self.out, config.dialect, &self.body);
+                self.voice.echo(&mut self.out, index, &self.body);
             }
         }
         sender.index += 1;

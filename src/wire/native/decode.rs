@@ -82,7 +82,7 @@ pub fn event<'a>(frame: &Frame<'a>) -> Result<Option<Event<'a>>, WireError> {
         kind::OK => fields.ok()?,
         kind::ERROR => Event::Error {
             reference: Ref(fields.u32()?),
-            code: code_of(fields.u16()?),
+            code: Code::of_number(fields.u16()?),
             text: fields.str16()?,
         },
         kind::MESSAGE => Event::Message {
@@ -120,23 +120,13 @@ pub fn event<'a>(frame: &Frame<'a>) -> Result<Option<Event<'a>>, WireError> {
     Ok(Some(event))
 }
 
-fn unknown<T>(frame: &Frame<'_>) -> Result<Option<T>, WireError> {
-    if frame.flags.contains(Flags::OPTIONAL) { Ok(None) } else { Err(WireError::UnknownType) }
+/// The heartbeat at the head of `payload`, if it is long enough for one.
+pub fn heartbeat(payload: &[u8]) -> Option<Heartbeat> {
+    Fields { rest: payload }.heartbeat().ok()
 }
 
-fn code_of(number: u16) -> Code {
-    match number {
-        401 => Code::Unauthorized,
-        403 => Code::Forbidden,
-        404 => Code::NotFound,
-        408 => Code::Timeout,
-        409 => Code::Conflict,
-        413 => Code::TooLarge,
-        429 => Code::TooMany,
-        431 => Code::SlowReader,
-        400..=499 => Code::Malformed,
-        _ => Code::Unavailable,
-    }
+fn unknown<T>(frame: &Frame<'_>) -> Result<Option<T>, WireError> {
+    if frame.flags.contains(Flags::OPTIONAL) { Ok(None) } else { Err(WireError::UnknownType) }
 }
 
 /// The fields of a payload that are still to be read.

@@ -1,0 +1,378 @@
+/** What must come once, in order and without a hole, however often the connection is lost. */
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { QueueFullError, RefusedError, UncertainError } from '../corebeat.js';
+import { setUp, setUpInLobby } from './fakes.js';
+
+const seqs = (messages) => messages.map(({ seq }) => seq);
+const back = ({ server, platform }, more) => {
+  server.drop();
+  platform.advance(1000);
+  server.welcome(more);
+};
+
+test('a message is what was sent, text or bytes', async () => {
+  const { client, server, heard } = await setUpInLobby();
+  server.message(1);
+  server.message(2, { body: undefined, body_b64: '/wA=' });
+  assert.deepEqual(heard.message[0], {
+    room: 'lobby', from: 'bob', epoch: 7, seq: 1, timeMs: 1, body: 'm1', replay: false,
+  });
+  assert.deepEqual(heard.message[1].body, Uint8Array.of(255, 0));
+  client.publish('lobby', Uint8Array.of(255, 0));
+  assert.equal(server.sent('publish')[0].body_b64, '/wA=');
+});
+
+test('a publish resolves with its place', async () => {
+  const { client, server } = await setUpInLobby();
+  const receipt = client.publish('lobby', 'hi', { echo: true });
+  assert.deepEqual(server.sent('publish'), [
+    { op: 'publish', ref: 2, room: 'lobby', body: 'hi', echo: true },
+  ]);
+  server.ok('publish', { seq: 42 });
+  assert.deepEqual(await receipt, { epoch: 7, seq: 42, duplicate: false, queued: false });
+});
+
+test('a refusal is an error with its code, and the connection lives', async () => {
+  const { client, server, heard } = await setUpInLobby();
+  const refused = client.publish('$server', 'hi');
+  const { ref } = server.sent('publish')[0];
+  server.say({ op: 'error', ref, code: 403, text: 'not allowed' });
+  await assert.rejects(refused, (error) => error instanceof RefusedError && error.code === 403);
+  assert.equal(heard.state.at(-1).name, 'online');
+  assert.deepEqual(heard.error, []);
+});
+
+test('rosters answer who', async () => {
+  const { client, server } = await setUpInLobby();
+  const roster = client.who('lobby');
+  const { ref } = server.sent('who')[0];
+  server.say({ op: 'roster', ref, room: 'lobby', total: 2, users: ['ann', 'bob'] });
+  assert.deepEqual(await roster, { total: 2, users: ['ann', 'bob'] });
+});
+
+test('what was missed is replayed without a gap or a duplicate', async () => {
+  const world = await setUpInLobby(40);
+  const { server, heard } = world;
+  server.message(41);
+  server.message(42);
+  back(world, { resumed: true });
+  assert.deepEqual(server.sent('hello')[0], {
+    op: 'hello', user: 'ann', session: 'ab', resume_key: 'cd',
+  });
+  const [join] = server.sent('join');
+  assert.deepEqual([join.room, join.since, join.epoch, join.notify], ['lobby', 42, 7, true]);
+  server.ok('join', { seq: 44 });
+  for (const seq of [42, 43, 44]) server.message(seq, { replay: true });
+  server.message(44);
+  server.message(45);
+  assert.deepEqual(seqs(heard.message), [41, 42, 43, 44, 45]);
+  assert.deepEqual(heard.message.map(({ replay }) => replay), [false, false, true, true, false]);
+  assert.deepEqual(heard.gap, []);
+});
+
+test('a server that replays by itself, before it is asked, loses and doubles nothing', async () => {
+  const world = await setUpInLobby(40);
+  const { server, heard } = world;
+  back(world, { resumed: true });
+  server.message(41, { replay: true });
+  server.message(42);
+  server.ok('join', { seq: 42 });
+  for (const seq of [41, 42]) server.message(seq, { replay: true });
+  server.message(43);
+  assert.deepEqual(seqs(heard.message), [41, 42, 43]);
+});
+
+test('own messages are no gaps, and their replay is no news', async () => {
+  const world = await setUpInLobby(0);
+  const { client, server, heard } = world;
+  client.publish('lobby', 'mine');
+  server.ok('publish', { seq: 3 });
+  server.message(1);
+  server.message(2);
+  server.message(4);
+  client.publish('lobby', 'mine too');
+  server.ok('publish', { seq: 5 });
+  back(world);
+  assert.equal(server.sent('join')[0].since, 5);
+  server.ok('join', { seq: 7 });
+  client.publish('lobby', 'mine, while the replay comes');
+  server.ok('publish', { seq: 8 });
+  for (const seq of [6, 7, 8]) server.message(seq, { replay: true });
+  server.message(9);
+  assert.deepEqual(seqs(heard.message), [1, 2, 4, 6, 7, 9]);
+  assert.deepEqual(heard.gap, []);
+});
+
+test('with echo, own messages come as all others do', async () => {
+  const { client, server, heard } = await setUpInLobby(0);
+  client.publish('lobby', 'mine', { echo: true });
+  server.ok('publish', { seq: 1 });
+  server.message(1, { from: 'ann' });
+  assert.deepEqual(seqs(heard.message), [1]);
+});
+
+test('where no history is kept the room is joined live, and the gap is told', async () => {
+  const world = await setUpInLobby(40);
+  const { server, heard, client } = world;
+  await Promise.all([client.join('den'), server.ok('join', { seq: 3 })]);
+  back(world);
+  const [lobby, den] = server.sent('join');
+  server.say({ op: 'error', ref: lobby.ref, code: 503, text: 'not available' });
+  server.say({ op: 'error', ref: den.ref, code: 503, text: 'not available' });
+  const again = server.sent('join').slice(2);
+  assert.deepEqual(again.map(({ since }) => since), [undefined, undefined]);
+  server.say({ op: 'ok', ref: again[0].ref, epoch: 7, seq: 44 });
+  server.say({ op: 'ok', ref: again[1].ref, epoch: 7, seq: 3 });
+  assert.deepEqual(heard.gap, [
+    { room: 'lobby', epoch: 7, from: 41, to: 44, reason: 'no-history' },
+  ]);
+  server.message(45);
+  assert.deepEqual(seqs(heard.message), [45]);
+});
+
+test('a history that begins too late is a gap', async () => {
+  const world = await setUpInLobby(40);
+  const { server, heard } = world;
+  back(world);
+  server.ok('join', { seq: 99, gap: true });
+  server.message(99, { replay: true });
+  assert.deepEqual(heard.gap, [{ room: 'lobby', epoch: 7, from: 41, to: 99, reason: 'history' }]);
+  assert.deepEqual(seqs(heard.message), [99]);
+});
+
+test('a new epoch is told, and its messages are not mistaken for old ones', async () => {
+  const world = await setUpInLobby(40);
+  const { server, heard } = world;
+  back(world);
+  server.ok('join', { epoch: 8, seq: 2 });
+  server.message(1, { epoch: 8, replay: true });
+  server.message(2, { epoch: 8, replay: true });
+  server.message(3, { epoch: 8 });
+  assert.deepEqual(heard.gap, [{ room: 'lobby', epoch: 8, from: 1, to: 2, reason: 'new-epoch' }]);
+  assert.deepEqual(seqs(heard.message), [1, 2, 3]);
+});
+
+test('a room that began anew under its old number is noticed', async () => {
+  const world = await setUpInLobby(40);
+  const { server, heard } = world;
+  back(world);
+  const [join] = server.sent('join');
+  server.say({ op: 'error', ref: join.ref, code: 503, text: 'not available' });
+  server.ok('join', { seq: 1 });
+  server.message(2);
+  assert.deepEqual(heard.gap, [{ room: 'lobby', epoch: 7, from: 1, to: 1, reason: 'new-epoch' }]);
+  assert.deepEqual(seqs(heard.message), [2]);
+});
+
+test('a GAP of the server is told, and is no reason to ask again', async () => {
+  const world = await setUpInLobby(40);
+  const { server, heard } = world;
+  server.say({ op: 'gap', room: 'lobby', epoch: 7, from: 41, to: 44 });
+  assert.deepEqual(heard.gap, [{ room: 'lobby', epoch: 7, from: 41, to: 44, reason: 'overflow' }]);
+  back(world);
+  assert.equal(server.sent('join')[0].since, 44);
+});
+
+test('history is the messages before its OK, and no news to a member', async () => {
+  const { client, server, heard } = await setUpInLobby(40);
+  const history = client.history('lobby', { since: 37, limit: 3 });
+  assert.deepEqual(server.sent('history'), [
+    { op: 'history', room: 'lobby', since: 37, limit: 3, ref: 2 },
+  ]);
+  server.message(38, { replay: true });
+  server.message(41);
+  server.message(39, { replay: true });
+  server.message(40, { replay: true });
+  server.ok('history', { seq: 41 });
+  const { messages, gap } = await history;
+  assert.deepEqual([seqs(messages), gap], [[38, 39, 40], false]);
+  assert.deepEqual(seqs(heard.message), [41]);
+});
+
+test('a history that was half told is asked for again, whole', async () => {
+  const world = await setUpInLobby(40);
+  const { client, server } = world;
+  const history = client.history('lobby', { since: 38 });
+  server.message(39, { replay: true });
+  back(world);
+  server.ok('join', { seq: 40 });
+  for (const seq of [39, 40]) server.message(seq, { replay: true });
+  server.ok('history', { seq: 40 });
+  assert.deepEqual(seqs((await history).messages), [39, 40]);
+});
+
+test('what is said while offline waits within a bound, and goes out in order', async () => {
+  const world = await setUpInLobby(0, { queueLimit: 3 });
+  const { client, server, platform, heard } = world;
+  server.drop();
+  const bodies = ['one', 'two', 'three'];
+  const receipts = bodies.map((body) => client.publish('lobby', body));
+  assert.equal(client.waiting, 3);
+  await assert.rejects(client.publish('lobby', 'four'), QueueFullError);
+  assert.deepEqual(heard.waiting.slice(-3), [1, 2, 3]);
+  platform.advance(1000);
+  server.welcome();
+  const ops = server.socket.sent.map(({ op }) => op);
+  assert.deepEqual(ops, ['hello', 'join', 'ping'], 'not before we are members again');
+  server.ok('join');
+  assert.deepEqual(server.sent('publish').map(({ body }) => body), bodies);
+  server.sent('publish').forEach(({ ref }, index) => {
+    server.say({ op: 'ok', ref, epoch: 7, seq: index + 1 });
+  });
+  assert.deepEqual(seqs(await Promise.all(receipts)), [1, 2, 3]);
+  assert.equal(client.waiting, 0);
+});
+
+test('an unanswered publish is repeated under its ref, and its duplicate resolves it', async () => {
+  const world = await setUpInLobby(0, { resend: 'resumed' });
+  const { client, server } = world;
+  const receipt = client.publish('lobby', 'once');
+  const [first] = server.sent('publish');
+  back(world, { resumed: true });
+  server.ok('join');
+  assert.deepEqual(server.sent('publish'), [first]);
+  server.ok('publish', { seq: 1, duplicate: true });
+  assert.deepEqual(await receipt, { epoch: 7, seq: 1, duplicate: true, queued: false });
+});
+
+test('where the session is gone, a publish is repeated or uncertain, as was chosen', async () => {
+  const always = await setUpInLobby();
+  always.client.publish('lobby', 'again');
+  back(always);
+  always.server.ok('join');
+  assert.equal(always.server.sent('publish').length, 1);
+
+  const careful = await setUpInLobby(0, { resend: 'resumed' });
+  const uncertain = careful.client.publish('lobby', 'perhaps');
+  careful.server.drop();
+  const unsent = careful.client.publish('lobby', 'not yet sent');
+  careful.platform.advance(1000);
+  careful.server.welcome();
+  careful.server.ok('join');
+  await assert.rejects(uncertain, UncertainError);
+  assert.deepEqual(careful.server.sent('publish').map(({ body }) => body), ['not yet sent']);
+  careful.server.ok('publish', { seq: 1 });
+  assert.equal((await unsent).seq, 1);
+});
+
+test('a request from within a listener of the welcome goes out once', async () => {
+  const world = await setUpInLobby();
+  world.client.on('state', ({ name }) => {
+    if (name === 'online') world.client.who('lobby');
+  });
+  back(world);
+  world.server.ok('join');
+  assert.equal(world.server.sent('who').length, 1);
+});
+
+test('one room that cannot be joined again holds nothing up', async () => {
+  const world = await setUpInLobby();
+  const { client, server } = world;
+  await Promise.all([client.join('den'), server.ok('join')]);
+  client.publish('lobby', 'hi');
+  back(world);
+  const [lobby, den] = server.sent('join');
+  server.say({ op: 'error', ref: den.ref, code: 429, text: 'too many' });
+  assert.equal(server.sent('publish').length, 0);
+  server.say({ op: 'ok', ref: lobby.ref, epoch: 7, seq: 0 });
+  assert.equal(server.sent('publish').length, 1);
+});
+
+test('who leaves and comes again while offline is a member', async () => {
+  const { client, server, platform } = await setUpInLobby();
+  server.drop();
+  client.leave('lobby');
+  client.join('lobby');
+  platform.advance(1000);
+  server.welcome();
+  const asked = server.socket.sent.map(({ op }) => op).filter((op) => /join|leave/.test(op));
+  assert.deepEqual(asked, ['leave', 'join']);
+});
+
+test('what is too long is refused here, before it costs the connection', async () => {
+  const { client, server } = await setUpInLobby();
+  await assert.rejects(client.publish('lobby', 'ö'.repeat(33_000)), { code: 413 });
+  assert.equal(server.sent('publish').length, 0);
+});
+
+test('a limit that the server did not tell of ends no loop of reconnects', async () => {
+  const world = await setUpInLobby();
+  const { client, server, platform } = world;
+  const refused = client.publish('lobby', 'x');
+  server.drop(1009, 'too large');
+  await assert.rejects(refused, { code: 413 });
+  platform.advance(1000);
+  server.welcome();
+  assert.equal(server.sent('publish').length, 0);
+});
+
+test('rooms are joined, left and lost', async () => {
+  const world = await setUpInLobby();
+  const { client, server, platform, heard } = world;
+  const refused = client.join('secret');
+  server.say({ op: 'error', ref: server.sent('join').at(-1).ref, code: 403, text: 'no' });
+  await assert.rejects(refused, { code: 403 });
+  assert.deepEqual(client.rooms, ['lobby']);
+  await Promise.all([client.join('den', { notify: false }), server.ok('join')]);
+  assert.deepEqual(client.rooms, ['lobby', 'den']);
+  server.drop();
+  const left = client.leave('lobby');
+  platform.advance(1000);
+  server.welcome();
+  assert.deepEqual(server.sent('join').map(({ room, notify }) => [room, notify]), [['den', false]]);
+  server.say({ op: 'error', ref: server.sent('leave')[0].ref, code: 404, text: 'not in it' });
+  await left;
+  server.say({ op: 'error', ref: server.sent('join')[0].ref, code: 429, text: 'too many' });
+  await Promise.resolve();
+  await Promise.resolve();
+  assert.deepEqual(heard.dropped.map(({ room, error }) => [room, error.code]), [['den', 429]]);
+  assert.deepEqual(client.rooms, []);
+});
+
+test('a join that was not answered is asked once more, not twice', async () => {
+  const world = await setUpInLobby();
+  const joined = world.client.join('den');
+  back(world);
+  const rooms = world.server.sent('join').map(({ room }) => room);
+  assert.deepEqual(rooms.sort(), ['den', 'lobby']);
+  const { ref } = world.server.sent('join').find(({ room }) => room === 'den');
+  world.server.say({ op: 'ok', ref, epoch: 7, seq: 9 });
+  assert.equal((await joined).seq, 9);
+  assert.deepEqual(world.heard.gap, []);
+});
+
+test('direct messages are acknowledged, and told once', async () => {
+  const { client, server, heard } = await setUpInLobby();
+  const direct = { op: 'direct', id: 17, from: 'bob', time_ms: 5, body: 'psst' };
+  server.say(direct);
+  server.say({ ...direct, replay: true });
+  server.say({ ...direct, id: 1, time_ms: 6 });
+  const told = heard.direct.map(({ id, from, body, replay }) => [id, from, body, replay]);
+  assert.deepEqual(told, [[17, 'bob', 'psst', false], [1, 'bob', 'psst', false]]);
+  assert.deepEqual(server.sent('ack').map(({ id }) => id), [17, 17, 1]);
+  const receipt = client.direct('bob', 'hm?');
+  server.ok('direct', { seq: 3, queued: true });
+  assert.equal((await receipt).queued, true);
+});
+
+test('a direct message that nobody listens for is not acknowledged', async () => {
+  const { platform, server } = setUp();
+  const { Corebeat } = await import('../corebeat.js');
+  const deaf = new Corebeat({ url: 'ws://one/ws', WebSocket: server.WebSocket, platform });
+  deaf.connect();
+  server.welcome();
+  server.say({ op: 'direct', id: 17, from: 'bob', time_ms: 5, body: 'psst' });
+  assert.equal(server.sent('ack').length, 0);
+});
+
+test('that nothing was resumed is told once, by the welcome', async () => {
+  const world = await setUpInLobby();
+  back(world);
+  world.server.say({ op: 'error', ref: 0, code: 503, text: 'not available' });
+  assert.deepEqual(world.heard.error, []);
+  world.server.say({ op: 'error', ref: 0, code: 503, text: 'overloaded' });
+  assert.equal(world.heard.error.length, 1);
+});
