@@ -144,6 +144,7 @@ impl Shard {
             return;
         }
         session.state = State::Browsing;
+        session.heard(now.mono);
         let ends = session.marks.has(Marks::LEAVING) || session.marks.has(Marks::ENDED);
         let exchange = Exchange { head_only, keep_alive: !ends, now_ms: now.wall_ms };
         let kind = "application/json";

@@ -27,7 +27,11 @@ pub const ASSETS: &[Asset] = &[
     Asset { path: "/dashboard", content_type: HTML, bytes: PAGE },
     Asset { path: "/page.css", content_type: CSS, bytes: include_bytes!("page.css") },
     Asset { path: "/page.js", content_type: SCRIPT, bytes: include_bytes!("page.js") },
-    Asset { path: "/page/charts.js", content_type: SCRIPT, bytes: include_bytes!("page/charts.js") },
+    Asset {
+        path: "/page/charts.js",
+        content_type: SCRIPT,
+        bytes: include_bytes!("page/charts.js"),
+    },
     Asset { path: "/page/chat.js", content_type: SCRIPT, bytes: include_bytes!("page/chat.js") },
     Asset {
         path: "/page/conversation.js",

@@ -84,6 +84,8 @@ impl Client {
                 GETS,
                 HALF,
             ]);
+            world.network.links[link].fetches = true;
+            world.network.links[link].every_byte_counts = true;
             world.visits[visit].foreign = true;
             world.visits[visit].babble(first.as_bytes());
             return;

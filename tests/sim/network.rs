@@ -70,6 +70,8 @@ pub(crate) struct Link {
     pub(crate) heard_at: Mono,
     /// A piece of a message is a sign of life, too.
     pub(crate) every_byte_counts: bool,
+    /// It fetches pages: that it reads is a sign of life.
+    pub(crate) fetches: bool,
     /// Whether the server sent all and then the end.
     pub(crate) shut_down: bool,
     /// Why the server let it go.
@@ -246,6 +248,7 @@ impl Network {
             read: 0,
             heard_at: now,
             every_byte_counts: false,
+            fetches: false,
             shut_down: false,
             fate: None,
         });

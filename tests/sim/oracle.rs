@@ -43,14 +43,13 @@ pub(crate) fn judge_silence(world: &World) {
         }
         let limits = &world.plan.limits;
         let timeout_ms = match () {
-            // Its requests may come late, and one of them may wait for other shards.
+            // One of its requests may wait for other shards.
             () if visit.foreign => 3 * limits.handshake_timeout_ms,
             () if !visit.welcomed => continue,
             () if visit.is_text() => limits.text_idle_timeout_ms,
             () => visit.timeout_ms,
         };
-        let heard_at = if visit.foreign { link.opened_at } else { link.heard_at };
-        let since = heard_at.max(worker.disturbed_at).max(world.jumped_at);
+        let since = link.heard_at.max(worker.disturbed_at).max(world.jumped_at);
         let silent_ms = world.now.mono.since_ms(since);
         let budget_ms = if limits.timer_budget < 10 { 2_000 } else { 0 };
         assert!(
@@ -391,7 +390,8 @@ fn judge_farewell(visit: &Visit, link: &Link) {
         let drained = link.fate == Some(CloseReason::Draining) && visit.must_be_told;
         assert!(visit.told_to_go || !drained, "visit {} was not told to go", visit.id);
         if let Some(code) = last_word {
-            let told = visit.errors.contains(&code);
+            // Whoever did not read a page that it asked for is told nothing.
+            let told = visit.errors.contains(&code) || visit.is_fetching();
             assert!(told, "visit {} was closed without being told {code:?}", visit.id);
         }
     }

@@ -285,6 +285,11 @@ impl Visit {
         assert!(answers || expected.contains(&heard), "visit {}: {heard} {reason:?}", self.id);
     }
 
+    /// Whether it is no WebSocket yet, as far as it knows.
+    pub(crate) fn is_fetching(&self) -> bool {
+        self.web.as_ref().is_some_and(|web| !web.switched)
+    }
+
     /// Whether its own ping frames were all answered.
     pub(crate) fn has_its_pongs(&self) -> bool {
         self.web.as_ref().is_none_or(|web| web.pings.is_empty())

@@ -272,7 +272,7 @@ impl Worker {
             };
             self.bytes_written += taken as u64;
             if taken > 0 {
-                if socket.paused {
+                if socket.paused || link.fetches {
                     link.heard_at = around.now.mono;
                 }
                 self.shard.sent(conn, taken, around.now);
