@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the original Autobahn test suite against the server's /echo, compression included.
 #
-#   scripts/autobahn.sh                 sections 1 to 7, 9 and 10, and the shorter cases of 12 and 13
+#   scripts/autobahn.sh                 sections 1 to 7, 9, 10, and the shorter cases of 12 and 13
 #   scripts/autobahn.sh '9.*' '12.1.*'  these cases
 #
 # The suite is a program of 2015: it needs Python 2.7 with pip, named by PYTHON2 where it is not
