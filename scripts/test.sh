@@ -43,7 +43,10 @@ step() {
 # Installs the Debian packages of programs that are missing.
 install_packages() {
     local program missing=()
-    local wanted=(valgrind:valgrind python3:python3 nc:netcat-openbsd cc:gcc c++:g++ patch:patch)
+    local wanted=(
+        valgrind:valgrind python3:python3 nc:netcat-openbsd cc:gcc c++:g++ patch:patch
+        chromium:chromium node:nodejs npm:npm
+    )
     for program in "${wanted[@]}"; do
         command -v "${program%%:*}" >/dev/null || missing+=("${program##*:}")
     done
@@ -110,6 +113,7 @@ step "check without default features" \
     cargo check --locked --no-default-features --all-targets
 step "no async runtime" no_tokio
 step "tests" cargo test --locked --no-fail-fast
+step "client script and page" scripts/browser.sh
 step "documentation" documentation
 step "instruction counts" scripts/instructions.sh
 step "planted faults" scripts/planted-faults.sh 100

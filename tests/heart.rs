@@ -3,10 +3,13 @@
 
 mod heart {
     mod backpressure;
+    mod ear;
+    mod echo;
     mod everyone;
     mod goodbye;
     mod greeting;
     mod heartbeats;
+    mod http;
     mod malformed;
     mod overload;
     mod peer;
@@ -14,6 +17,8 @@ mod heart {
     mod refs;
     mod rooms;
     mod speech;
+    mod stats;
     mod text;
+    mod web;
     mod world;
 }

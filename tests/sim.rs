@@ -20,6 +20,7 @@ mod sim {
     pub(crate) mod plan;
     pub(crate) mod stay;
     pub(crate) mod visit;
+    pub(crate) mod web;
     pub(crate) mod wishes;
     pub(crate) mod worker;
     pub(crate) mod world;

@@ -182,7 +182,8 @@ fn functions_fit_a_screen() {
 fn lines_end_before_the_column_limit() {
     let mut findings = Vec::new();
     for file in all_files() {
-        if !["rs", "sh", "py", "toml"].iter().any(|extension| file.has_extension(extension)) {
+        let judged = ["rs", "sh", "py", "toml", "js", "ts", "css", "html"];
+        if !judged.iter().any(|extension| file.has_extension(extension)) {
             continue;
         }
         for (number, line) in file.lines() {

@@ -56,24 +56,24 @@ impl Shard {
 
     fn answer(&mut self, conn: ConnId, request: &Request<'_>, now: Now) {
         let mut exchange = Exchange::of(request, now.wall_ms);
-        exchange.keep_alive &= self.drain.is_none();
+        exchange.keep_alive &= request.is_1_1 && self.drain.is_none();
         let asset = self.web.assets.iter().find(|asset| asset.path == request.path);
         match (request.method, request.path, asset) {
             (Method::Options, ..) => {
-                self.respond(conn, exchange, |out| http::append_options(out, exchange), &[]);
+                self.respond(conn, exchange, |out| http::append_options(out, exchange));
                 self.counters.http_served += 1;
             }
             (_, HEALTH_PATH, _) => self.respond_text(conn, Status::Ok, "ok\n", exchange),
             (_, STATS_PATH, _) if self.web.numbers => self.ask_stats(conn, exchange, now),
             (_, _, Some(asset)) => {
-                let mut has_body = false;
-                let head = |out: &mut Vec<u8>| {
-                    has_body = http::append_asset(out, request, asset, exchange)
-                };
-                let session = self.sessions.get_mut(conn).expect("it was just there");
-                session.outbox(&mut self.outboxes).push_own(&mut self.outboxes, head);
-                let body = if has_body { asset.bytes } else { &[] };
-                self.respond(conn, exchange, |_| (), body);
+                let mut sends_body = false;
+                self.respond(conn, exchange, |out| {
+                    sends_body = http::append_asset(out, request, asset, exchange);
+                });
+                let outbox = self.sessions.get_mut(conn).and_then(|s| s.outbox.as_mut());
+                if let Some(outbox) = outbox.filter(|_| sends_body) {
+                    outbox.push_static(asset.bytes);
+                }
                 self.counters.http_served += 1;
             }
             _ => self.respond_text(conn, Status::NotFound, "not found\n", exchange),
@@ -85,24 +85,16 @@ impl Shard {
             Status::Ok => self.counters.http_served += 1,
             _ => self.counters.http_refused += 1,
         }
-        self.respond(conn, exchange, |out| http::append_text(out, status, text, exchange), &[]);
+        self.respond(conn, exchange, |out| http::append_text(out, status, text, exchange));
     }
 
-    /// Queues a response. What waits for one connection needs no bound here: the next request is
-    /// not looked at before most of it is out, and a built-in file takes no memory.
-    fn respond(
-        &mut self,
-        conn: ConnId,
-        exchange: Exchange,
-        head: impl FnOnce(&mut Vec<u8>),
-        body: &'static [u8],
-    ) {
+    /// Queues a response, or its head. What waits for one connection needs no bound here: the next
+    /// request is not looked at before most of it is out, and a built-in file takes no memory.
+    fn respond(&mut self, conn: ConnId, exchange: Exchange, response: impl FnOnce(&mut Vec<u8>)) {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
-        let outbox = session.outbox(&mut self.outboxes);
-        outbox.push_own(&mut self.outboxes, head);
-        outbox.push_static(body);
+        session.outbox(&mut self.outboxes).push_own(&mut self.outboxes, response);
         session.marks.set(Marks::FETCHING);
         if !exchange.keep_alive {
             session.marks.set(Marks::LEAVING);
@@ -152,11 +144,12 @@ impl Shard {
             return;
         }
         session.state = State::Browsing;
+        session.heard(now.mono);
         let ends = session.marks.has(Marks::LEAVING) || session.marks.has(Marks::ENDED);
         let exchange = Exchange { head_only, keep_alive: !ends, now_ms: now.wall_ms };
         let kind = "application/json";
         let whole = |out: &mut Vec<u8>| http::append_body(out, Status::Ok, kind, body, exchange);
-        self.respond(conn, exchange, whole, &[]);
+        self.respond(conn, exchange, whole);
         self.counters.http_served += 1;
         self.resuming.push(conn);
     }
@@ -193,7 +186,7 @@ impl Shard {
         now: Now,
     ) {
         self.counters.http_refused += 1;
-        self.respond(conn, Exchange::last(now.wall_ms), response, &[]);
+        self.respond(conn, Exchange::last(now.wall_ms), response);
         self.close(conn, reason, None, now);
     }
 
@@ -227,9 +220,7 @@ impl Shard {
         now: Now,
     ) {
         if request.method == Method::Options {
-            let exchange = Exchange::of(request, now.wall_ms);
-            self.counters.http_served += 1;
-            return self.respond(conn, exchange, |out| http::append_options(out, exchange), &[]);
+            return self.answer(conn, request, now);
         }
         match http::upgrade(request, endpoint, &self.web.origins, self.web.deflate) {
             Ok(upgrade) => self.switch(conn, upgrade, now),

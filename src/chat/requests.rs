@@ -53,7 +53,13 @@ impl Shard {
             resumed: false,
             user: &user,
         });
-        self.tell(conn, &welcome, now);
+        if dialect.is_web() {
+            // A pong may wait already for a ping that came before the hello, and what is urgent
+            // from here on must not overtake this.
+            self.tell_urgently(conn, &welcome, now);
+        } else {
+            self.tell(conn, &welcome, now);
+        }
         self.send_on_if_draining(conn, now);
         if hello.session != 0 {
             self.refuse(conn, Ref::NONE, Code::Unavailable, NOT_AVAILABLE, now);

@@ -218,7 +218,7 @@ impl Shard {
             }
             // It is closed when all of the responses have been sent.
             State::AwaitingNumbers => {}
-            State::Browsing if session.outbox.is_some() => session.marks.set(Marks::LEAVING),
+            State::Browsing if session.outbox.is_some() => {}
             _ => self.close(conn, CloseReason::PeerClosed, None, now),
         }
     }

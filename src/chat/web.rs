@@ -5,8 +5,8 @@
 //! ([`wire::websocket`](mod@crate::wire::websocket) does) and never does the work of a request:
 //! [`requests`](super::requests) does, for every dialect. Called by the [`intake`](super::intake).
 //!
-//! A message that arrives in one piece, as nearly all do, is unmasked into a buffer of the shard. Only
-//! one whose end has not come gets a buffer of its own.
+//! A message that arrives in one piece, as nearly all do, is unmasked into a buffer of the shard.
+//! Only one whose end has not come gets a buffer of its own.
 
 use crate::base::counters::CloseReason;
 use crate::base::ids::{ConnId, Ref};

@@ -15,6 +15,7 @@ use clap::{Args, ValueEnum};
 use super::{BROKEN, DONE, complain, units};
 use crate::load::conductor::{Order, Trouble, conduct};
 use crate::load::config::{Arrivals, Churn, Dialect, LoadConfig, Scenario, Traffic};
+use crate::load::perf_control::PerfControl;
 use crate::load::report::{Report, Verdict};
 use crate::load::server::ServerChoice;
 use crate::load::verdict::{Bounds, judge};
@@ -40,9 +41,16 @@ Scenarios:
   slow       a chatting population of which a tenth stops reading
   mixed      rooms, echo, comings and goings and slow readers together
 
+Dialects:
+  native      native frames (the default); native-crc with checksums, both ways
+  text        lines, as people type them; echo asks for pong, and a room has one publisher
+  ws-json     WebSockets, subprotocol corebeat.v1.json: an object in each text message
+  ws-bin      WebSockets, subprotocol corebeat.v1.bin: native frames in binary messages
+
 Examples:
   corebeat bench                                      20 seconds that show something
   corebeat bench idle --connections 100000 --heartbeat 25s --duration 1m
+  corebeat bench idle --dialect ws-json --connections 14000 --rooms 1
   corebeat bench broadcast --rooms 1 --in-flight 16 --spin      deliveries/s at saturation
   corebeat bench broadcast --rate 2000 --arrivals poisson --html report.html
   corebeat bench storm --connections 20000 --json storm.json
@@ -190,6 +198,11 @@ pub struct BenchOptions {
     #[arg(help_heading = TIMES)]
     ramp: f64,
 
+    /// Rest before the first and after the last connection is opened, for memory to come to rest
+    #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "500ms")]
+    #[arg(help_heading = TIMES)]
+    rest: Duration,
+
     /// How long a connection, and the last deliveries, may take
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "10s")]
     #[arg(help_heading = TIMES)]
@@ -208,6 +221,11 @@ pub struct BenchOptions {
     /// Threads stay on their processors, the last ones first
     #[arg(long, help_heading = GENERATOR)]
     pin: bool,
+
+    /// Tell `perf --delay=-1 --control fifo:FIFO` when the measured time begins and ends; may be
+    /// given several times
+    #[arg(long, value_name = "FIFO", help_heading = GENERATOR)]
+    perf_control: Vec<PathBuf>,
 
     /// Refuse to report beyond this lag [default: 1ms, or a quarter of the p99
     /// latency]
@@ -248,6 +266,7 @@ impl BenchOptions {
         };
         config.duration_ns = self.duration.map_or(config.duration_ns, nanos);
         config.warm_up_ns = self.warm_up.map_or(config.warm_up_ns, nanos);
+        config.rest_ns = nanos(self.rest);
         config.patience_ns = nanos(self.patience);
         config.ramp_rate = self.ramp;
         config.slow_share = self.slow.map_or(config.slow_share, |percent| percent / 100.0);
@@ -258,6 +277,7 @@ impl BenchOptions {
             threads: self.threads,
             spin: self.spin,
             pin: self.pin,
+            perf_control: PerfControl { pipes: self.perf_control },
         })
     }
 

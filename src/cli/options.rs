@@ -102,7 +102,7 @@ pub struct ServeOptions {
     pub dashboard: Switch,
 
     /// Let pages of this origin open WebSockets too, as in https://example.org; `*` is any. Can be
-    /// given several times, or with commas [default: only pages of this server]
+    /// given several times, or with commas [default: only the server's own]
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
     #[arg(env = "COREBEAT_ALLOW_ORIGIN", hide_env = true, help_heading = WEB)]
     pub allow_origin: Vec<String>,

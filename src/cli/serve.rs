@@ -18,11 +18,12 @@ pub(super) fn serve(config: ServerConfig) -> u8 {
     logging::start();
     use_small_pages();
     let heartbeat = config.heartbeat;
+    let has_page = !config.web.assets.is_empty();
     let server = match Server::start_with_signals(config) {
         Ok(server) => server,
         Err(error) => return complain(&error.to_string()),
     };
-    introduce(&server.facts(), &heartbeat);
+    introduce(&server.facts(), &heartbeat, has_page);
     match server.join() {
         Ok(stopped) => {
             let ran = units::show_duration(Duration::from_secs(stopped.ran.as_secs()));
@@ -46,7 +47,7 @@ fn use_small_pages() {
 }
 
 /// The start-up lines.
-fn introduce(facts: &Facts, heartbeat: &HeartbeatPolicy) {
+fn introduce(facts: &Facts, heartbeat: &HeartbeatPolicy, has_page: bool) {
     let Facts { address, workers, cores, .. } = *facts;
     let pinned = if facts.pinned { "pinned" } else { "not pinned" };
     let (tables, limit) = match facts.tables {
@@ -64,7 +65,12 @@ fn introduce(facts: &Facts, heartbeat: &HeartbeatPolicy) {
     info!("history and offline queues are not kept");
     let port = address.port();
     let host = host_to_try(address);
-    info!("try: nc {host} {port}, type a line; in a second terminal the same");
+    let other = match (has_page, host.contains(':')) {
+        (false, _) => "in a second terminal the same".to_owned(),
+        (true, false) => format!("and open http://{host}:{port}/ in a browser"),
+        (true, true) => format!("and open http://[{host}]:{port}/ in a browser"),
+    };
+    info!("try: nc {host} {port}, type a line; {other}");
 }
 
 /// A host under which a client on this machine reaches `address`.

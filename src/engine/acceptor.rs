@@ -10,6 +10,7 @@ use mio::net::{TcpListener, TcpStream};
 
 use crate::base::ids::ShardId;
 use crate::base::time::Mono;
+use crate::net::listener;
 
 /// After the kernel had no descriptor to give, accepting rests for so long, or until a connection
 /// is closed.
@@ -24,6 +25,9 @@ enum Queue {
     Empty,
     /// Somebody may wait.
     Waiting,
+    /// Somebody was taken, and others may have come with that one: the kernel tells of all by one
+    /// event.
+    Taken,
     /// Somebody waits and cannot be taken before this instant.
     Resting(Mono),
 }
@@ -52,7 +56,7 @@ impl Acceptor {
 
     /// An event: somebody waits before the door.
     pub fn note_waiting(&mut self) {
-        if self.queue == Queue::Empty {
+        if matches!(self.queue, Queue::Empty | Queue::Taken) {
             self.queue = Queue::Waiting;
         }
     }
@@ -68,7 +72,7 @@ impl Acceptor {
     pub fn deadline(&self) -> Option<Mono> {
         match self.queue {
             Queue::Empty => None,
-            Queue::Waiting => Some(Mono(0)),
+            Queue::Waiting | Queue::Taken => Some(Mono(0)),
             Queue::Resting(until) => Some(until),
         }
     }
@@ -79,11 +83,18 @@ impl Acceptor {
         match self.queue {
             Queue::Empty => return None,
             Queue::Resting(until) if now < until => return None,
-            Queue::Waiting | Queue::Resting(_) => self.queue = Queue::Waiting,
+            Queue::Taken if !listener::somebody_waits(listener) => {
+                self.queue = Queue::Empty;
+                return None;
+            }
+            Queue::Waiting | Queue::Taken | Queue::Resting(_) => self.queue = Queue::Waiting,
         }
         loop {
             let error = match listener.accept() {
-                Ok((stream, _)) => return Some(stream),
+                Ok((stream, _)) => {
+                    self.queue = Queue::Taken;
+                    return Some(stream);
+                }
                 Err(error) => error,
             };
             match error.kind() {

@@ -17,6 +17,7 @@ use super::crew::Crew;
 use super::driver::{BELL, Departure, DriverThread, Seat};
 use super::figures;
 use super::measure::{Measures, RunClock};
+use super::perf_control::PerfControl;
 use super::plan::Plan;
 use super::run::{Mark, Phase, Point, Run};
 use super::sample::{KernelSample, Machine, ProcessSample, Switches, processor_ns, waited_ns};
@@ -28,8 +29,6 @@ use crate::net::mailbox::mailbox;
 const SAMPLE_PERIOD_NS: u64 = SECOND_NS / 5;
 /// How finely the conductor watches.
 const WATCH: Duration = Duration::from_millis(5);
-/// Rest before the first and after the last connection is opened, so that memory comes to rest.
-const SETTLE_NS: u64 = SECOND_NS / 2;
 /// Between a decision and the instant it is for.
 const AHEAD_NS: u64 = SECOND_NS / 20;
 
@@ -46,6 +45,8 @@ pub struct Order {
     pub spin: bool,
     /// Threads stay on their cores.
     pub pin: bool,
+    /// Profilers that are told when the measured time begins and ends.
+    pub perf_control: PerfControl,
 }
 
 /// Why there is nothing to report.
@@ -91,6 +92,7 @@ struct Conductor {
     threads: Vec<JoinHandle<Departure>>,
     server: ServerProcess,
     interrupted: Arc<AtomicBool>,
+    perf_control: PerfControl,
     course: Vec<Point>,
     sampled_ns: u64,
     on_terminal: bool,
@@ -140,6 +142,7 @@ impl Conductor {
             threads,
             server,
             interrupted,
+            perf_control: order.perf_control.clone(),
             course: Vec::new(),
             sampled_ns: 0,
             on_terminal: std::io::stderr().is_terminal(),
@@ -148,10 +151,11 @@ impl Conductor {
 
     /// Everything up to the end of the measured time.
     fn stage(&mut self) -> Result<Staged, Trouble> {
-        self.watch_until(Phase::Rest, self.now() + SETTLE_NS)?;
+        let rest_ns = self.shared.plan.config().rest_ns;
+        self.watch_until(Phase::Rest, self.now() + rest_ns)?;
         let at_rest = self.mark();
         let ramp_ns = self.ramp()?;
-        self.watch_until(Phase::Rest, self.now() + SETTLE_NS)?;
+        self.watch_until(Phase::Rest, self.now() + rest_ns)?;
         let joined = self.mark();
         let scenario = self.shared.plan.config().scenario;
         let (from, until, storm_ns) = match scenario {
@@ -221,9 +225,9 @@ impl Conductor {
         let until = from + config.duration_ns;
         self.shared.tell(Note::Traffic(Timetable { start, from, until }));
         self.watch_until(Phase::WarmUp, from)?;
-        let from = self.mark();
+        let from = self.open_measured()?;
         self.watch_until(Phase::Measured, until)?;
-        let until = self.mark();
+        let until = self.close_measured()?;
         // Whoever was late with a planned message still sends it.
         self.watch_until(Phase::Drain, self.now() + AHEAD_NS)?;
         Ok((from, until))
@@ -232,7 +236,7 @@ impl Conductor {
     fn storm(&mut self, at: u64) -> Result<(Mark, Mark), Trouble> {
         let patience_ns = self.shared.plan.config().patience_ns;
         let staying = u64::from(self.shared.plan.staying());
-        let from = self.mark();
+        let from = self.open_measured()?;
         self.shared.tell(Note::Storm { at });
         self.watch_until(Phase::Storm, at)?;
         let mut returned = 0;
@@ -244,7 +248,18 @@ impl Conductor {
             }
             returned = self.shared.returned();
         }
-        Ok((from, self.mark()))
+        Ok((from, self.close_measured()?))
+    }
+
+    fn open_measured(&self) -> Result<Mark, Trouble> {
+        self.perf_control.enable().map_err(Trouble::Refused)?;
+        Ok(self.mark())
+    }
+
+    fn close_measured(&self) -> Result<Mark, Trouble> {
+        let mark = self.mark();
+        self.perf_control.disable().map_err(Trouble::Refused)?;
+        Ok(mark)
     }
 
     /// Ends the threads and gathers what they measured.

@@ -202,6 +202,8 @@ pub struct LoadConfig {
     pub duration_ns: u64,
     /// How long messages flow before it is measured.
     pub warm_up_ns: u64,
+    /// Rest before the first and after the last connection is opened, so that memory comes to rest.
+    pub rest_ns: u64,
     /// How long the last deliveries, and each connection, may take.
     pub patience_ns: u64,
     /// Connections that come and go.
@@ -248,6 +250,7 @@ impl LoadConfig {
             ramp_window: 256,
             duration_ns: duration_s * SECOND_NS,
             warm_up_ns: if traffic == Traffic::Silent { 0 } else { 3 * SECOND_NS },
+            rest_ns: SECOND_NS / 2,
             patience_ns: 10 * SECOND_NS,
             churn: churn.map(|rate| Churn { rate, lifetime_ns: 2 * SECOND_NS }),
             slow_share: match scenario {

@@ -36,6 +36,7 @@ pub mod links;
 pub mod measure;
 pub mod page;
 pub mod peer;
+pub mod perf_control;
 pub mod plan;
 pub mod reckoning;
 pub mod report;

@@ -8,7 +8,8 @@ use super::figures::{thousands, time};
 use super::report::{Report, Results, Verdict};
 use super::table;
 
-const STYLE: &str = "
+/// What every page looks like, light and dark; charts use its colours by name.
+pub const STYLE: &str = "
 :root { --paper: #fcfcfd; --card: #ffffff; --ink: #1d2430; --soft: #5b6676; --grid: #dfe3ea;
   --good: #17784b; --bad: #b3261e; --line0: #2f6fdb; --line1: #d9622b; --line2: #1f8a70;
   --line3: #8b4fc7; --line4: #b58a00; --line5: #c43d6b; }
@@ -188,7 +189,7 @@ fn mebibytes(count: f64) -> String {
 }
 
 /// A power of ten of nanoseconds, as an axis shows it.
-fn round_time(ns: f64) -> String {
+pub fn round_time(ns: f64) -> String {
     match ns {
         ns if ns < 999.0 => format!("{ns:.0} ns"),
         ns if ns < 999e3 => format!("{:.0} µs", ns / 1e3),
@@ -197,7 +198,8 @@ fn round_time(ns: f64) -> String {
     }
 }
 
-fn escaped(text: &str) -> String {
+/// Text that cannot be taken for markup.
+pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

@@ -435,10 +435,12 @@ export class Corebeat {
     const { name: room, epoch: oldEpoch, known } = entry;
     const replayed = fields.since > 0;
     const from = entry.seq + 1;
+    // A place before the one that was read is a new beginning under the same number.
+    const anew = known && oldEpoch !== 0 && (oldEpoch !== epoch || seq < entry.seq);
     entry.known = true;
     entry.epoch = epoch;
     entry.replayTo = replayed ? seq : 0;
-    if (known && oldEpoch !== 0 && oldEpoch !== epoch) {
+    if (anew) {
       entry.own.clear();
       entry.seq = replayed ? 0 : seq;
       this.#emit('gap', { room, epoch, from: 1, to: seq, reason: 'new-epoch' });

@@ -27,6 +27,35 @@ pub const ASSETS: &[Asset] = &[
     Asset { path: "/dashboard", content_type: HTML, bytes: PAGE },
     Asset { path: "/page.css", content_type: CSS, bytes: include_bytes!("page.css") },
     Asset { path: "/page.js", content_type: SCRIPT, bytes: include_bytes!("page.js") },
+    Asset {
+        path: "/page/charts.js",
+        content_type: SCRIPT,
+        bytes: include_bytes!("page/charts.js"),
+    },
+    Asset { path: "/page/chat.js", content_type: SCRIPT, bytes: include_bytes!("page/chat.js") },
+    Asset {
+        path: "/page/conversation.js",
+        content_type: SCRIPT,
+        bytes: include_bytes!("page/conversation.js"),
+    },
+    Asset {
+        path: "/page/dashboard.js",
+        content_type: SCRIPT,
+        bytes: include_bytes!("page/dashboard.js"),
+    },
+    Asset { path: "/page/dom.js", content_type: SCRIPT, bytes: include_bytes!("page/dom.js") },
+    Asset { path: "/page/frame.js", content_type: SCRIPT, bytes: include_bytes!("page/frame.js") },
+    Asset {
+        path: "/page/messages.js",
+        content_type: SCRIPT,
+        bytes: include_bytes!("page/messages.js"),
+    },
+    Asset {
+        path: "/page/numbers.js",
+        content_type: SCRIPT,
+        bytes: include_bytes!("page/numbers.js"),
+    },
+    Asset { path: "/page/text.js", content_type: SCRIPT, bytes: include_bytes!("page/text.js") },
     Asset { path: "/corebeat.js", content_type: SCRIPT, bytes: include_bytes!("corebeat.js") },
     Asset { path: "/corebeat.d.ts", content_type: PLAIN, bytes: include_bytes!("corebeat.d.ts") },
     Asset { path: "/favicon.svg", content_type: SVG, bytes: include_bytes!("favicon.svg") },
@@ -66,9 +95,12 @@ mod tests {
         }
         for asset in ASSETS.iter().filter(|asset| asset.content_type == SCRIPT) {
             let folder = asset.path.rsplit_once('/').expect("a slash").0;
-            for import in text(asset).split(" from './").skip(1) {
+            for import in text(asset).split(" from '").skip(1) {
                 let file = import.split('\'').next().expect("a quote ends it");
-                let path = format!("{folder}/{file}");
+                let path = match file.strip_prefix("../") {
+                    Some(above) => format!("/{above}"),
+                    None => format!("{folder}/{}", file.strip_prefix("./").expect("relative")),
+                };
                 assert!(ASSETS.iter().any(|other| other.path == path), "{path}");
             }
         }

@@ -9,6 +9,7 @@ use corebeat::base::ids::ConnId;
 use corebeat::wire::message::{Event, Request};
 use corebeat::wire::native;
 
+use super::ear::Ear;
 use super::speech::words;
 
 /// A client of the world.
@@ -26,11 +27,24 @@ pub(crate) enum Fate {
     Closed(CloseReason),
 }
 
+/// How a client reads what it is sent.
+#[derive(Debug)]
+pub(super) enum Tongue {
+    /// Native frames.
+    Native,
+    /// Lines.
+    Text,
+    /// HTTP responses, which a test takes out whole.
+    Http,
+    /// WebSocket messages.
+    Web(Ear),
+}
+
 /// A client as the world keeps it.
 pub(super) struct Peer {
     pub(super) shard: usize,
     pub(super) conn: ConnId,
-    pub(super) is_text: bool,
+    pub(super) tongue: Tongue,
     pub(super) crc: bool,
     /// Bytes that the server has not read.
     pub(super) upward: VecDeque<u8>,
@@ -57,7 +71,7 @@ impl Peer {
         Peer {
             shard,
             conn,
-            is_text: false,
+            tongue: Tongue::Native,
             crc: false,
             upward: VecDeque::new(),
             ended: false,
@@ -78,7 +92,30 @@ impl Peer {
         assert!(!matches!(self.fate, Fate::Closed(_)), "a closed connection got bytes");
         self.raw.extend_from_slice(bytes);
         self.half.extend_from_slice(bytes);
-        if self.is_text { self.take_lines(now_ms) } else { self.take_frames(now_ms) }
+        match &mut self.tongue {
+            Tongue::Native => self.take_frames(now_ms),
+            Tongue::Text => self.take_lines(now_ms),
+            Tongue::Http => false,
+            Tongue::Web(ear) => {
+                let pongs = ear.take(&mut self.half, now_ms, &mut self.heard);
+                if self.answers_pings {
+                    self.upward.extend(&pongs);
+                }
+                self.answers_pings && !pongs.is_empty()
+            }
+        }
+    }
+
+    /// A request in the client's own tongue.
+    pub(super) fn encode(&self, request: &Request<'_>) -> Vec<u8> {
+        match &self.tongue {
+            Tongue::Web(ear) => ear.encode(request, self.crc),
+            _ => {
+                let mut bytes = Vec::new();
+                native::encode_request(&mut bytes, request, self.crc);
+                bytes
+            }
+        }
     }
 
     fn take_frames(&mut self, now_ms: u64) -> bool {

@@ -19,8 +19,9 @@ use corebeat::chat::shard::{Holdings, Progress, Shard, Verdict};
 use corebeat::wire::message::{Event, Hello, Request};
 use corebeat::wire::native;
 
-use super::peer::Peer;
+use super::ear::{BIN, Ear, JSON, Reply, upgrade};
 pub(crate) use super::peer::{Client, Fate};
+use super::peer::{Peer, Tongue};
 use super::speech::hello;
 
 /// A room at home on each shard.
@@ -132,14 +133,71 @@ impl World {
     /// A connection whose answers are to be read as lines.
     pub(crate) fn text_connection(&mut self, shard: usize) -> Client {
         let client = self.connect(shard);
-        self.peers[client.0].is_text = true;
+        self.peers[client.0].tongue = Tongue::Text;
         client
+    }
+
+    /// A connection whose answers are HTTP responses.
+    pub(crate) fn browser(&mut self, shard: usize) -> Client {
+        let client = self.connect(shard);
+        self.peers[client.0].tongue = Tongue::Http;
+        client
+    }
+
+    /// The HTTP responses that a client got since it was last asked.
+    pub(crate) fn responses(&mut self, client: Client) -> Vec<Reply> {
+        let peer = &mut self.peers[client.0];
+        peer.raw.clear();
+        let (replies, used) = Reply::all(&peer.half);
+        peer.half.drain(..used);
+        replies
+    }
+
+    /// A WebSocket of `path` that was opened; `subprotocol` is asked for unless it is empty.
+    pub(crate) fn websocket(&mut self, shard: usize, path: &str, subprotocol: &str) -> Client {
+        let client = self.browser(shard);
+        self.send(client, upgrade(path, subprotocol, "").as_bytes());
+        self.switch(client, subprotocol);
+        client
+    }
+
+    /// The client's upgrade was answered: from here on it speaks frames.
+    pub(crate) fn switch(&mut self, client: Client, subprotocol: &str) -> Reply {
+        let mut replies = self.responses(client);
+        assert_eq!(replies.len(), 1, "{replies:?}");
+        assert_eq!(replies[0].status, 101, "{replies:?}");
+        let peer = &mut self.peers[client.0];
+        peer.tongue = Tongue::Web(Ear::new(subprotocol));
+        peer.take(&[], self.now.mono.0);
+        replies.remove(0)
+    }
+
+    /// A client of this subprotocol that was welcomed.
+    pub(crate) fn web(&mut self, shard: usize, subprotocol: &str, user: &str) -> Client {
+        let client = self.websocket(shard, "/ws", subprotocol);
+        self.say(client, Request::Hello(hello(user)));
+        assert_eq!(self.heard(client), [format!("welcome {user}")]);
+        client
+    }
+
+    /// A WebSocket client that speaks JSON and was welcomed.
+    pub(crate) fn json(&mut self, shard: usize, user: &str) -> Client {
+        self.web(shard, JSON, user)
+    }
+
+    /// A WebSocket client that speaks native frames and was welcomed.
+    pub(crate) fn bin(&mut self, shard: usize, user: &str) -> Client {
+        self.web(shard, BIN, user)
+    }
+
+    /// The client will ask for checksums, and expects them.
+    pub(crate) fn wants_crc(&mut self, client: Client) {
+        self.peers[client.0].crc = true;
     }
 
     /// A native client makes a request, and everything that comes of it happens.
     pub(crate) fn say(&mut self, client: Client, request: Request<'_>) {
-        let mut bytes = Vec::new();
-        native::encode_request(&mut bytes, &request, self.peers[client.0].crc);
+        let bytes = self.peers[client.0].encode(&request);
         self.send(client, &bytes);
     }
 
@@ -163,7 +221,8 @@ impl World {
     /// What a client heard since it was last asked, with the time on the world's clock.
     pub(crate) fn heard_when(&mut self, client: Client) -> Vec<(u64, String)> {
         let peer = &mut self.peers[client.0];
-        assert!(peer.half.is_empty(), "half a frame or line was sent: {:?}", peer.half);
+        let is_http = matches!(peer.tongue, Tongue::Http);
+        assert!(is_http || peer.half.is_empty(), "half a frame or line was sent: {:?}", peer.half);
         std::mem::take(&mut peer.heard)
     }
 
@@ -197,6 +256,18 @@ impl World {
                 return read(native::event(&frame).unwrap().expect("a known type"));
             }
         }
+    }
+
+    /// Lets a test read the last binary message of a WebSocket client as it is.
+    pub(crate) fn last_message<T>(
+        &mut self,
+        client: Client,
+        read: impl FnOnce(Event<'_>) -> T,
+    ) -> T {
+        let raw = self.raw(client);
+        let start = raw.iter().rposition(|byte| *byte == native::MAGIC).expect("a frame");
+        let (frame, _) = native::frame(&raw[start..], usize::MAX).unwrap().expect("whole");
+        read(native::event(&frame).unwrap().expect("a known type"))
     }
 
     pub(crate) fn fate(&self, client: Client) -> Fate {

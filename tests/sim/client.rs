@@ -12,6 +12,12 @@ use super::visit::Visit;
 use super::wishes::Wisher;
 use super::world::{Phase, World};
 
+/// What a browser asks for that then stays and asks for nothing more.
+const GETS: &str = "GET /page HTTP/1.1\r\nHost: sim\r\n\r\nGET /stats HTTP/1.1\r\nHost: sim\r\n\r\n\
+                    GET /nowhere HTTP/1.1\r\nHost: sim\r\n\r\n";
+/// The same, and a second request that never ends.
+const HALF: &str = "HEAD /page HTTP/1.1\r\nHost: sim\r\n\r\nGET /page HTTP/1.1\r\nHo";
+
 /// Somebody who comes and goes.
 pub(crate) struct Client {
     pub(crate) character: Character,
@@ -69,11 +75,24 @@ impl Client {
         world.ledger.names.push(Vec::new());
         let visit = world.visits.len() - 1;
         if self.character.hostile > 0 && world.dice.chance(150) {
-            let first =
-                world.dice.pick(&["GET / HTTP/1.1\r\n\r\n", "\u{16}\u{3}", "OPT", "", "GE"]);
+            let first = world.dice.pick(&[
+                "GET / HTTP/1.1\r\n\r\n",
+                "\u{16}\u{3}",
+                "OPT",
+                "",
+                "GE",
+                GETS,
+                HALF,
+            ]);
+            world.network.links[link].fetches = true;
+            world.network.links[link].every_byte_counts = true;
             world.visits[visit].foreign = true;
             world.visits[visit].babble(first.as_bytes());
             return;
+        }
+        if self.character.speech.is_web() {
+            world.network.links[link].every_byte_counts = true;
+            self.wisher(visit, world).open_websocket();
         }
         let user = if world.dice.chance(850) { self.user } else { "" };
         self.wisher(visit, world).greet(user);
@@ -114,10 +133,7 @@ impl Client {
             return;
         }
         for ping in pings {
-            let pong =
-                corebeat::wire::message::Heartbeat { node: corebeat::base::ids::NodeId(0), ..ping };
-            let request = corebeat::wire::message::Request::Pong(pong);
-            visit.ask(&request, &mut world.network.links[visit.link], world.now.mono);
+            visit.answer_ping(&ping, &mut world.network.links[visit.link], world.now.mono);
         }
     }
 
@@ -190,6 +206,11 @@ impl Client {
             }
             2 if self.character.speech == Speech::Text && !visit.hostile => {
                 visit.type_line("/quit", link, world.now.mono);
+                visit.finished = true;
+            }
+            2 if self.character.speech.is_web() && world.dice.chance(500) && !visit.hostile => {
+                let close = visit.web.as_mut().expect("it speaks on a WebSocket").close();
+                visit.say(&close, link, world.now.mono);
                 visit.finished = true;
             }
             2 if !visit.hostile => {

@@ -6,6 +6,7 @@
 use std::ops::RangeInclusive;
 
 /// Draws that a seed fixes.
+#[derive(Debug)]
 pub(crate) struct Dice(fastrand::Rng);
 
 impl Dice {

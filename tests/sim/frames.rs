@@ -5,10 +5,9 @@
 
 use corebeat::base::ids::{Epoch, Seq};
 use corebeat::wire::message::{Code, Event, Heartbeat, OkFlags, PresenceKind};
-use corebeat::wire::native::{self, Flags};
+use corebeat::wire::native::{self, Flags, Frame};
 
 use super::ledger::{Ledger, number_of};
-use super::plan::Speech;
 use super::visit::{Roster, Visit, Wish, room_index};
 
 impl Visit {
@@ -20,9 +19,7 @@ impl Visit {
         while let Some((frame, length)) =
             native::frame(&inbox[used..], usize::MAX).expect("the server sends whole frames")
         {
-            let crc = frame.flags.contains(Flags::CRC);
-            let wanted = self.speech == Speech::NativeCrc;
-            assert!(crc == wanted || !self.welcomed, "a checksum was or was not asked for");
+            self.check_crc(&frame);
             let event = native::event(&frame).expect("the server keeps the contract");
             used += length;
             match event.expect("the server sends what version 1 defines") {
@@ -34,7 +31,15 @@ impl Visit {
         pings
     }
 
-    fn hear(&mut self, event: &Event<'_>, ledger: &mut Ledger, round: u64) {
+    /// Judges whether a frame has a checksum, or none, as the client asked.
+    pub(crate) fn check_crc(&self, frame: &Frame<'_>) {
+        let crc = frame.flags.contains(Flags::CRC);
+        let wanted = self.speech.has_crc();
+        assert!(crc == wanted || !self.welcomed, "a checksum was or was not asked for");
+    }
+
+    /// Judges an event against what the client asked for.
+    pub(crate) fn hear(&mut self, event: &Event<'_>, ledger: &mut Ledger, round: u64) {
         let greeting = matches!(event, Event::Welcome(_) | Event::Error { .. });
         assert!(self.welcomed || greeting, "{event:?} came before WELCOME");
         match *event {

@@ -68,6 +68,10 @@ pub(crate) struct Link {
     read: u64,
     /// When the server last read the end of a message, or had another reason to think it alive.
     pub(crate) heard_at: Mono,
+    /// A piece of a message is a sign of life, too.
+    pub(crate) every_byte_counts: bool,
+    /// It fetches pages: that it reads is a sign of life.
+    pub(crate) fetches: bool,
     /// Whether the server sent all and then the end.
     pub(crate) shut_down: bool,
     /// Why the server let it go.
@@ -151,6 +155,9 @@ impl Link {
         self.read += count as u64;
         while self.message_ends.front().is_some_and(|end| *end <= self.read) {
             self.message_ends.pop_front();
+            self.heard_at = now;
+        }
+        if self.every_byte_counts {
             self.heard_at = now;
         }
         Arrived::Bytes(self.up.drain(..count).collect())
@@ -240,6 +247,8 @@ impl Network {
             message_ends: VecDeque::new(),
             read: 0,
             heard_at: now,
+            every_byte_counts: false,
+            fetches: false,
             shut_down: false,
             fate: None,
         });

@@ -43,13 +43,13 @@ pub(crate) fn judge_silence(world: &World) {
         }
         let limits = &world.plan.limits;
         let timeout_ms = match () {
-            () if visit.foreign => limits.handshake_timeout_ms,
+            // One of its requests may wait for other shards.
+            () if visit.foreign => 3 * limits.handshake_timeout_ms,
             () if !visit.welcomed => continue,
             () if visit.is_text() => limits.text_idle_timeout_ms,
             () => visit.timeout_ms,
         };
-        let heard_at = if visit.foreign { link.opened_at } else { link.heard_at };
-        let since = heard_at.max(worker.disturbed_at).max(world.jumped_at);
+        let since = link.heard_at.max(worker.disturbed_at).max(world.jumped_at);
         let silent_ms = world.now.mono.since_ms(since);
         let budget_ms = if limits.timer_budget < 10 { 2_000 } else { 0 };
         assert!(
@@ -379,6 +379,7 @@ fn judge_farewell(visit: &Visit, link: &Link) {
     let heard_all = link.shut_down && !link.cut && link.at_end() && link.client != ClientEnd::Reset;
     if heard_all && visit.over && !link.is_abandoned() {
         assert_eq!(visit.inbox, b"", "visit {} was left with half a message", visit.id);
+        visit.judge_close(link.fate);
         let last_word = match link.fate {
             Some(CloseReason::HeartbeatTimeout | CloseReason::TextIdle) => Some(Code::Timeout),
             Some(CloseReason::SlowReader) => Some(Code::SlowReader),
@@ -389,7 +390,8 @@ fn judge_farewell(visit: &Visit, link: &Link) {
         let drained = link.fate == Some(CloseReason::Draining) && visit.must_be_told;
         assert!(visit.told_to_go || !drained, "visit {} was not told to go", visit.id);
         if let Some(code) = last_word {
-            let told = visit.errors.contains(&code);
+            // Whoever did not read a page that it asked for is told nothing.
+            let told = visit.errors.contains(&code) || visit.is_fetching();
             assert!(told, "visit {} was closed without being told {code:?}", visit.id);
         }
     }
@@ -429,7 +431,7 @@ fn judge_errors(world: &World, visit: &Visit) {
     for code in &visit.errors {
         let allowed = match code {
             Code::Timeout if visit.is_text() => excused || !world.plan.steady(),
-            Code::Timeout => excused || !prompt,
+            Code::Timeout => excused || !prompt || !visit.welcomed,
             Code::SlowReader => !world.plan.is_roomy() || visit.stopped,
             Code::Malformed | Code::Unauthorized | Code::Conflict => false,
             Code::Forbidden => !world.plan.publish_everyone,

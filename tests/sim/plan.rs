@@ -21,6 +21,21 @@ pub(crate) enum Speech {
     Native,
     NativeCrc,
     Text,
+    Json,
+    Bin,
+    BinCrc,
+}
+
+impl Speech {
+    /// Whether every frame is to have a checksum.
+    pub(crate) fn has_crc(self) -> bool {
+        matches!(self, Speech::NativeCrc | Speech::BinCrc)
+    }
+
+    /// Whether it is spoken on a WebSocket.
+    pub(crate) fn is_web(self) -> bool {
+        matches!(self, Speech::Json | Speech::Bin | Speech::BinCrc)
+    }
 }
 
 /// How a client behaves. Chances are per mille and round.
@@ -77,6 +92,8 @@ pub(crate) struct Plan {
     pub(crate) limits: Limits,
     pub(crate) policy: HeartbeatPolicy,
     pub(crate) publish_everyone: bool,
+    /// Whether WebSockets may agree on compression.
+    pub(crate) deflate: bool,
     /// Letters that fit between two shards.
     pub(crate) mailbox_capacity: usize,
     /// Of a letter to be held up on its way.
@@ -122,6 +139,7 @@ impl Plan {
             limits,
             policy,
             publish_everyone: dice.chance(700),
+            deflate: dice.chance(500),
             mailbox_capacity: dice.pick(&[1, 2, 4, 4, 16, 4_096, 4_096, 4_096]),
             slow_mail: if slow { dice.pick(&[20, 200, 500]) } else { 0 },
             slow_mail_rounds: dice.pick(&[5, 20, 60]),
@@ -214,6 +232,10 @@ fn draw_character(
             Speech::NativeCrc,
             Speech::Text,
             Speech::Text,
+            Speech::Json,
+            Speech::Json,
+            Speech::Bin,
+            Speech::BinCrc,
         ]),
         wish: dice.pick(&[5, 30, 100, 200]),
         pipeline: dice.pick(&[1, 2, 8]),

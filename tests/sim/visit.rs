@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use corebeat::base::ids::NodeId;
 use corebeat::base::time::Mono;
 use corebeat::wire::message::{Code, Heartbeat, Request};
 use corebeat::wire::native;
@@ -14,6 +15,7 @@ use super::ledger::{Ledger, MessageId, VisitId};
 use super::network::{Link, LinkId};
 use super::plan::{EVERYONE, ROOMS, Speech};
 use super::stay::RoomView;
+use super::web::WebSide;
 
 /// What a ref stands for.
 #[derive(Debug)]
@@ -92,6 +94,8 @@ pub(crate) struct Visit {
     /// When it last put something into its outgoing queue.
     pub(crate) spoke_at: Mono,
     pub(crate) received: u64,
+    /// Its WebSocket, if that is what it speaks on.
+    pub(crate) web: Option<Box<WebSide>>,
 }
 
 impl Visit {
@@ -125,6 +129,7 @@ impl Visit {
             finished: false,
             spoke_at: now,
             received: 0,
+            web: speech.is_web().then(|| Box::new(WebSide::new(id as u64 ^ now.0 << 20))),
         }
     }
 
@@ -151,11 +156,29 @@ impl Visit {
         self.hostile = true;
     }
 
-    /// Asks for something in native frames.
+    /// Asks for something in native frames or WebSocket messages.
     pub(crate) fn ask(&mut self, request: &Request<'_>, link: &mut Link, now: Mono) {
+        if self.speech.is_web() {
+            let message = self.web_message(request);
+            return self.say(&message, link, now);
+        }
         let mut frame = Vec::new();
-        native::encode_request(&mut frame, request, self.speech == Speech::NativeCrc);
+        native::encode_request(&mut frame, request, self.speech.has_crc());
         self.say(&frame, link, now);
+    }
+
+    /// Answers a ping of the server, in the way in which it was asked.
+    pub(crate) fn answer_ping(&mut self, ping: &Heartbeat, link: &mut Link, now: Mono) {
+        match self.web.as_mut() {
+            Some(web) => {
+                let pong = web.pong(ping);
+                self.say(&pong, link, now);
+            }
+            None => {
+                let pong = Heartbeat { node: NodeId(0), ..*ping };
+                self.ask(&Request::Pong(pong), link, now);
+            }
+        }
     }
 
     /// Says a line.
@@ -196,15 +219,18 @@ impl Visit {
         self.asked.values().all(|asked| asked.answers == asked.requests)
             && self.echoes.is_empty()
             && self.pings.is_empty()
+            && self.has_its_pongs()
     }
 
     /// Understands what has arrived; returns the heartbeats that are to be answered.
     pub(crate) fn understand(&mut self, ledger: &mut Ledger, round: u64) -> Vec<Heartbeat> {
-        if self.speech == Speech::Text {
-            self.read_lines(ledger, round);
-            Vec::new()
-        } else {
-            self.read_frames(ledger, round)
+        match self.speech {
+            Speech::Native | Speech::NativeCrc => self.read_frames(ledger, round),
+            Speech::Json | Speech::Bin | Speech::BinCrc => self.read_messages(ledger, round),
+            Speech::Text => {
+                self.read_lines(ledger, round);
+                Vec::new()
+            }
         }
     }
 

@@ -27,6 +27,12 @@ pub(crate) struct Wisher<'a> {
 }
 
 impl Wisher<'_> {
+    /// Asks for a WebSocket.
+    pub(crate) fn open_websocket(&mut self) {
+        let opening = self.visit.web.as_mut().expect("it speaks on one").opening(self.visit.speech);
+        self.visit.say(&opening, self.link, self.now.mono);
+    }
+
     /// Says hello as `user`, who may be nobody in particular.
     pub(crate) fn greet(&mut self, user: &str) {
         self.ledger.names[self.visit.id].push(user.to_owned());
@@ -48,7 +54,7 @@ impl Wisher<'_> {
             resume_key: 0,
             user,
             token: "",
-            crc: self.visit.speech == Speech::NativeCrc,
+            crc: self.visit.speech.has_crc(),
         }));
     }
 
@@ -160,7 +166,7 @@ impl Wisher<'_> {
 
     fn publish_in(&mut self, room: usize, reference: bool) {
         let echo = self.dice.chance(self.character.echo);
-        let longest = self.character.body_max.min(self.plan.limits.max_frame - 40);
+        let longest = self.character.body_max.min(self.longest_body());
         let length = self.dice.within(0..=longest);
         let padding = self.dice.bytes(length);
         let reference = self.visit.note(Wish::Publish(Vec::new()), reference);
@@ -172,6 +178,12 @@ impl Wisher<'_> {
         let body = self.ledger.messages[id].body.clone();
         let (reference, room) = (Ref(reference), ROOMS[room]);
         self.request(&Request::Publish { reference, room, body: &body, echo });
+    }
+
+    /// The longest body whose message is not too long: in an object it may be six times as long.
+    fn longest_body(&self) -> usize {
+        let max_frame = self.plan.limits.max_frame;
+        if self.visit.speech == Speech::Json { (max_frame - 400) / 6 } else { max_frame - 40 }
     }
 
     /// Sends an earlier request again, with another body, so that a delivery would be seen.
@@ -296,6 +308,13 @@ impl Wisher<'_> {
 
     /// Sends what no dialect allows.
     pub(crate) fn misbehave(&mut self) {
+        if let Some(web) = self.visit.web.as_mut() {
+            let nonsense = web.nonsense(self.visit.speech);
+            self.visit.babble(&nonsense);
+            let length = self.dice.within(0..=2_000);
+            let bytes = self.dice.bytes(length);
+            return self.visit.babble(&bytes);
+        }
         let nonsense: &[u8] = match self.dice.within(0..=6) {
             0 => b"\xFB\x12\0\0\xFF\xFF\xFF\xFF",
             1 => b"\xFB\x7F\0\0\0\0\0\0",

@@ -12,6 +12,7 @@ use corebeat::base::ids::{ConnId, NodeId, ShardId};
 use corebeat::base::time::{Mono, Now};
 use corebeat::chat::config::{ShardConfig, WebConfig};
 use corebeat::chat::shard::{Progress, Shard, Verdict};
+use corebeat::wire::http::{Asset, Origins};
 use slab::Slab;
 
 use super::dice::Dice;
@@ -63,6 +64,10 @@ pub(crate) struct Worker {
     pub(crate) opened: u64,
 }
 
+/// What browsers fetch. Larger than many an outbox.
+const PAGES: &[Asset] =
+    &[Asset { path: "/page", content_type: "text/plain", bytes: &[b'p'; 3_000] }];
+
 impl Worker {
     /// A worker of `plan` without connections.
     pub(crate) fn new(plan: &Plan, id: u16, now: Now) -> Worker {
@@ -75,7 +80,12 @@ impl Worker {
             seed: plan.seed.wrapping_mul(31).wrapping_add(u64::from(id)),
             secret: [plan.seed, !plan.seed],
             publish_everyone: plan.publish_everyone,
-            web: WebConfig::default(),
+            web: WebConfig {
+                assets: PAGES,
+                numbers: true,
+                origins: Origins::same(),
+                deflate: plan.deflate,
+            },
         };
         Worker {
             shard: Shard::new(config, now),
@@ -262,7 +272,7 @@ impl Worker {
             };
             self.bytes_written += taken as u64;
             if taken > 0 {
-                if socket.paused {
+                if socket.paused || link.fetches {
                     link.heard_at = around.now.mono;
                 }
                 self.shard.sent(conn, taken, around.now);

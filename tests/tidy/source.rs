@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// Folders that hold what this project wrote. What the tools write there has names of its own.
 const FOLDERS: [&str; 6] = [".ci", "benches", "docs", "scripts", "src", "tests"];
 /// Folders inside of them that hold no text, or text that nobody wrote by hand.
-const SKIPPED: [&str; 4] = ["target", "corpus", "artifacts", "__pycache__"];
+const SKIPPED: [&str; 5] = ["target", "corpus", "artifacts", "__pycache__", "node_modules"];
 /// Files at the top that people write.
 const TOP_FILES: [&str; 4] = ["CHANGELOG.md", "Cargo.toml", "README.md", "rustfmt.toml"];
 

@@ -154,6 +154,18 @@ test('a new epoch is told, and its messages are not mistaken for old ones', asyn
   assert.deepEqual(seqs(heard.message), [1, 2, 3]);
 });
 
+test('a room that began anew under its old number is noticed', async () => {
+  const world = await setUpInLobby(40);
+  const { server, heard } = world;
+  back(world);
+  const [join] = server.sent('join');
+  server.say({ op: 'error', ref: join.ref, code: 503, text: 'not available' });
+  server.ok('join', { seq: 1 });
+  server.message(2);
+  assert.deepEqual(heard.gap, [{ room: 'lobby', epoch: 7, from: 1, to: 1, reason: 'new-epoch' }]);
+  assert.deepEqual(seqs(heard.message), [2]);
+});
+
 test('a GAP of the server is told, and is no reason to ask again', async () => {
   const world = await setUpInLobby(40);
   const { server, heard } = world;

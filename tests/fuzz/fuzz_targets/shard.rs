@@ -14,11 +14,15 @@ use corebeat::chat::heartbeat::HeartbeatPolicy;
 use corebeat::chat::holdings::Holdings;
 use corebeat::chat::mail::Mail;
 use corebeat::chat::shard::{Shard, Verdict};
+use corebeat::wire::http::{Asset, Origins};
 use libfuzzer_sys::fuzz_target;
 
 const SHARDS: usize = 2;
 /// Connections of one shard that are open at a time.
 const SLOTS: usize = 4;
+/// What browsers fetch: more than an outbox may hold of other things.
+const PAGES: &[Asset] =
+    &[Asset { path: "/page", content_type: "text/plain", bytes: &[b'p'; 3_000] }];
 /// Letters that fit into a mailbox.
 const MAILBOX: usize = 3;
 
@@ -71,7 +75,12 @@ impl World {
                 seed: u64::from(shard),
                 secret: [1, 2],
                 publish_everyone: true,
-                web: WebConfig::default(),
+                web: WebConfig {
+                    assets: PAGES,
+                    numbers: true,
+                    origins: Origins::same(),
+                    deflate: true,
+                },
             };
             Worker { shard: Shard::new(config, now), slots: [None; SLOTS], generation: 0 }
         };
