@@ -116,6 +116,8 @@ export class Corebeat {
   #rooms = new Map();
   #requests = new Map();
   #nextRef = 1;
+  /** Joins and leaves of before that this connection has not answered; the rest waits for them. */
+  #unsettled = new Set();
   #directs = new Set();
 
   #ping = null;
@@ -393,9 +395,14 @@ export class Corebeat {
     this.#onTempo(message);
   }
 
-  /** Joins again what was joined, then asks again what was not answered, in the old order. */
+  /**
+   * Joins again what was joined; once that is answered, asks again what was not, in the old order.
+   *
+   * What we say before we are members would be counted among what we missed.
+   */
   #repeatRequests() {
     const waiting = [...this.#requests.values()];
+    this.#unsettled.clear();
     for (const entry of this.#rooms.values()) {
       const asked = waiting.some((request) => request.join === entry);
       if (asked) continue;
@@ -406,7 +413,14 @@ export class Corebeat {
         this.#emit('dropped', { room: entry.name, error });
       });
     }
-    for (const request of waiting) {
+    for (const request of this.#requests.values()) {
+      if (request.join || request.leave) this.#unsettled.add(request);
+    }
+    this.#transmitWaiting();
+  }
+
+  #transmitWaiting() {
+    for (const request of this.#requests.values()) {
       if (request.sentOn !== this.#connection) this.#transmit(request);
     }
   }
@@ -605,6 +619,7 @@ export class Corebeat {
 
   #transmit(request) {
     if (!this.#welcomed || this.#goaway !== null) return;
+    if (this.#unsettled.size > 0 && !request.join && !request.leave) return;
     if (request.join) {
       const { epoch, seq, notify } = request.join;
       delete request.fields.since;
@@ -626,6 +641,7 @@ export class Corebeat {
     if (error === null) request.resolve(result);
     else request.reject(error);
     if (!request.inner) this.#emit('waiting', this.waiting);
+    if (this.#unsettled.delete(request) && this.#unsettled.size === 0) this.#transmitWaiting();
   }
 
   #failSent(error, only = () => true) {

@@ -15,7 +15,7 @@ const SHORTCUTS = [
   ['@an Tab', 'complete a name'],
   ['Page Up, Page Down', 'scroll the messages'],
   ['Esc', 'close; otherwise go to the latest message'],
-  ['Alt D', 'dashboard and back'],
+  ['Alt Shift D', 'dashboard and back'],
   [`${MODIFIER} /`, 'this help'],
 ];
 const COMMANDS = [
@@ -85,7 +85,9 @@ function actionOf(event) {
   const modified = event.ctrlKey || event.metaKey;
   if (altKey && key === 'ArrowUp') return () => frame.step(-1, shiftKey);
   if (altKey && key === 'ArrowDown') return () => frame.step(1, shiftKey);
-  if (altKey && event.code === 'KeyD') return () => go(byId('chat').hidden ? '/' : '/dashboard');
+  if (altKey && shiftKey && event.code === 'KeyD') {
+    return () => go(byId('chat').hidden ? '/' : '/dashboard');
+  }
   if ((key === 'PageUp' || key === 'PageDown') && !byId('chat').hidden) {
     return () => frame.messages.page(key === 'PageUp' ? -1 : 1);
   }

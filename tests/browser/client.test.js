@@ -261,6 +261,31 @@ test('the example of the README runs as it stands, from the package', async () =
   }
 });
 
+test('the example on the front page runs as it stands', async () => {
+  const readme = readFileSync(resolve(WEB, '../../README.md'), 'utf8');
+  const example = /```js\n([^]*?)```/.exec(readme)[1];
+  const listener = await greet('listener');
+  await listener.join('lobby');
+  const heard = next(listener, 'message', ({ from }) => from === 'ann');
+  const folder = mkdtempSync(join(tmpdir(), 'corebeat-example-'));
+  symlinkSync(join(WEB, 'corebeat.js'), join(folder, 'corebeat.js'));
+  writeFileSync(join(folder, 'package.json'), '{ "type": "module" }');
+  // A browser has a WebSocket of its own.
+  const global = `import WebSocket from ${JSON.stringify(import.meta.resolve('ws'))};
+    globalThis.WebSocket = WebSocket;`;
+  writeFileSync(join(folder, 'browser.mjs'), global);
+  const program = join(folder, 'example.mjs');
+  writeFileSync(program, example.replace('ws://127.0.0.1:8080/ws', server.ws));
+  const options = ['--preserve-symlinks', '--import', join(folder, 'browser.mjs')];
+  const child = spawn(process.execPath, [...options, program], { stdio: 'inherit' });
+  try {
+    assert.equal((await heard).body, 'hello from a script');
+  } finally {
+    child.kill();
+    rmSync(folder, { recursive: true });
+  }
+});
+
 test('the types name all that is there', () => {
   const types = readFileSync(join(WEB, 'corebeat.d.ts'), 'utf8');
   const members = Object.getOwnPropertyNames(Corebeat.prototype);

@@ -181,12 +181,12 @@ test('a killed server: nothing that it acknowledged is lost, and what waited is 
     await ann.waitForSelector('.message.own.sent');
 
     await mortal.stop('SIGKILL');
-    await says(ann, '#banner-text', /Connection lost: .* The next try is in \d+ s\./);
+    await says(ann, '#banner-text', /^The connection was lost\. The next try is in \d+ s\./);
     await says(bob, '#link-text', /^(offline|connecting)/);
     await say(ann, 'while away');
     await say(ann, 'and more');
     await ann.waitForFunction(() => document.querySelectorAll('.message.waiting').length === 2);
-    await says(ann, '#banner-text', /2 requests wait to be sent/);
+    await says(ann, '#banner-text', /2 messages wait to be sent/);
 
     mortal = await Server.start([], port);
     await bob.click('#retry').catch(() => {});
@@ -219,7 +219,7 @@ test('a cut link: the one who was away is told what is missing', async () => {
     await say(bob, 'one');
     await shows(ann, ['one']);
     link.cut();
-    await says(ann, '#banner-text', /Connection lost/);
+    await says(ann, '#banner-text', /The connection was lost/);
     await says(bob, '#subtitle', /^1 member$/);
     await say(bob, 'two');
     await bob.waitForFunction(() => document.querySelectorAll('.own.sent').length === 2);
@@ -258,7 +258,7 @@ test('the dashboard draws numbers that are true', async () => {
   await page.waitForFunction((before) => (
     [...document.querySelectorAll('.tile dd')].at(-1).textContent !== before), moment);
 
-  await ann.keyboard.press('Alt+d');
+  await ann.keyboard.press('Alt+Shift+KeyD');
   await ann.waitForSelector('#dashboard:not([hidden])');
   assert.equal(new URL(ann.url()).pathname, '/dashboard');
   await ann.goBack();

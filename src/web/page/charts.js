@@ -94,7 +94,9 @@ export class TimeChart extends Chart {
     const latest = this.#points.at(-1);
     const values = this.#series.map(({ of }) => (latest && !latest.missing ? of(latest) : null));
     const told = values.map((value) => (value === null ? 'unknown' : this.#format(value)));
-    this.legend.querySelectorAll('b').forEach((node, index) => setText(node, told[index]));
+    this.legend.querySelectorAll('b').forEach((node, index) => {
+      setText(node, values[index] === null ? '–' : told[index]);
+    });
     const now = this.#series.map(({ label }, index) => `${label} ${told[index]}`).join(', ');
     this.clear(`${this.title.textContent}, now: ${now}`, known.length < 2 ? 'Collecting…' : null);
     if (known.length < 2) return;

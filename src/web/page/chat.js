@@ -8,11 +8,12 @@
 import { Corebeat, RefusedError } from '../corebeat.js';
 import { memory } from './dom.js';
 import { Conversations } from './conversation.js';
-import { mentionsUser, nameProblem, plural } from './text.js';
+import { mentionsUser, nameProblem, plural, sentence } from './text.js';
 
 const PAGE_OF_HISTORY = 50;
 const NOT_AVAILABLE = 503;
 const ROSTER_PAUSE_MS = 1500;
+const NAMES_TOLD = 100;
 
 export class Chat {
   conversations = new Conversations();
@@ -21,13 +22,20 @@ export class Chat {
   #name = '';
   #url;
   #hooks;
+  #options;
   #rosters = new Map();
 
   /** `hooks`: changed(), started(), said(conversation, row), announce(text), help(),
    *  isRead(conversation). */
-  constructor(url, hooks) {
+  constructor(url, hooks, options = {}) {
     this.#url = url;
     this.#hooks = hooks;
+    this.#options = options;
+  }
+
+  /** How many of our messages wait for a connection. */
+  get waiting() {
+    return this.conversations.list.reduce((sum, { waiting }) => sum + waiting, 0);
   }
 
   /** Connects under a name; an empty one lets the server name a guest. */
@@ -35,7 +43,7 @@ export class Chat {
     this.client?.close();
     this.#name = name;
     this.me = name;
-    const client = new Corebeat({ url: this.#url, user: name });
+    const client = new Corebeat({ ...this.#options, url: this.#url, user: name });
     this.client = client;
     const handlers = {
       state: (state) => this.#onState(state),
@@ -144,12 +152,11 @@ export class Chat {
       }
       for (const conversation of this.conversations.directs) conversation.online = null;
     }
-    const told = {
-      online: 'Connected.',
-      waiting: `Connection lost: ${state.reason}.`,
-      closed: `Not connected: ${state.error?.text ?? 'closed'}.`,
-    }[state.name];
-    if (told !== undefined) this.#hooks.announce(told);
+    if (state.name === 'online') this.#hooks.announce('Connected.');
+    if (state.name === 'waiting') this.#hooks.announce(sentence(state.reason));
+    if (state.name === 'closed') {
+      this.#hooks.announce(`Not connected: ${state.error?.message ?? 'closed'}.`);
+    }
     this.#hooks.changed();
   }
 
@@ -158,7 +165,7 @@ export class Chat {
     const { active } = this.conversations;
     const conversation = everybody ? active : this.conversations.get('room', room);
     if (conversation === undefined || conversation === null) return;
-    const place = everybody ? {} : { epoch, seq };
+    const place = everybody ? { everybody } : { epoch, seq };
     if (!everybody) conversation.epoch = epoch;
     this.#take(conversation, { from, timeMs, body, ...place });
   }
@@ -187,8 +194,8 @@ export class Chat {
     const conversation = this.conversations.get('room', room);
     if (conversation !== undefined && kind !== 'online' && kind !== 'offline') {
       conversation.total = total;
-      if (kind === 'joined') conversation.members.add(user);
-      if (kind === 'left') conversation.members.delete(user);
+      if (kind === 'joined') conversation.enter(user);
+      if (kind === 'left') conversation.exit(user);
       if (kind === 'many') this.#refreshRoster(conversation, ROSTER_PAUSE_MS);
     }
     this.#hooks.changed();
@@ -280,7 +287,7 @@ export class Chat {
   }
 
   #tellMembers(conversation) {
-    const names = [...conversation.members].sort((a, b) => a.localeCompare(b)).slice(0, 100);
+    const names = conversation.members.slice(0, NAMES_TOLD);
     const total = plural(conversation.total, 'member', 'members');
     this.#notice(conversation, `${total}: ${names.join(', ')}`);
   }
@@ -305,7 +312,7 @@ export class Chat {
   async #loadRoster(conversation) {
     const { total, users } = await this.client.who(conversation.name);
     conversation.total = total;
-    conversation.members = new Set(users);
+    conversation.members = users;
     this.#hooks.changed();
   }
 

@@ -4,14 +4,16 @@ import { continues, dayOf } from './text.js';
 
 /** Older rows are let go of; where history is kept they can be asked for again. */
 const ROWS_MAX = 600;
+const BY_NAME = new Intl.Collator(undefined, { numeric: true });
 
 export class Conversation {
   rows = [];
   unread = 0;
   mentioned = false;
   draft = '';
-  members = new Set();
   total = 0;
+  #members = new Set();
+  #sorted = null;
   /** Whether the user is there, of a direct conversation; null while nobody has said. */
   online = null;
   /** Kept by the server: `unknown`, `none`, `more` or `all`, which is all of it on the page. */
@@ -28,6 +30,32 @@ export class Conversation {
     this.kind = kind;
     this.name = name;
     this.id = kind === 'direct' ? `@${name}` : name;
+  }
+
+  /** Names of those who are there, in the order of people's alphabets and numbers. */
+  get members() {
+    this.#sorted ??= [...this.#members].sort(BY_NAME.compare);
+    return this.#sorted;
+  }
+
+  set members(names) {
+    this.#members = new Set(names);
+    this.#sorted = null;
+  }
+
+  enter(user) {
+    this.#members.add(user);
+    this.#sorted = null;
+  }
+
+  exit(user) {
+    this.#members.delete(user);
+    this.#sorted = null;
+  }
+
+  /** How many of our messages wait for a connection. */
+  get waiting() {
+    return this.rows.filter(({ status }) => status === 'waiting').length;
   }
 
   /** The lowest place of a message on the page, of the present epoch. */
@@ -49,7 +77,7 @@ export class Conversation {
   notice(text, timeMs) {
     const key = this.#nextKey;
     this.#nextKey += 1;
-    this.rows.push({ type: 'notice', key, text, timeMs, status: 'sent', epoch: 0, seq: 0 });
+    this.#place({ type: 'notice', key, text, timeMs, status: 'sent', epoch: 0, seq: 0 });
     this.#trim();
   }
 
@@ -124,7 +152,8 @@ export class Conversation {
         seen.push({ type: 'day', key: `day ${day} ${row.key}`, timeMs: row.timeMs });
         before = null;
       }
-      const continued = row.type === 'message' && before !== null && continues(before, row);
+      const continued = row.type === 'message' && before !== null && continues(before, row)
+        && row.everybody === before.everybody;
       seen.push({ type: row.type, key: String(row.key), row, continued });
       before = row.type === 'message' ? row : null;
       if (row === this.#readTo) {
@@ -144,7 +173,7 @@ export class Conversations {
 
   get list() {
     const kinds = { room: 0, direct: 1 };
-    const order = (a, b) => kinds[a.kind] - kinds[b.kind] || a.name.localeCompare(b.name);
+    const order = (a, b) => kinds[a.kind] - kinds[b.kind] || BY_NAME.compare(a.name, b.name);
     return [...this.#all.values()].sort(order);
   }
 

@@ -6,7 +6,7 @@
 
 import { byId, element, memory, reconcile, setAttribute, setText } from './dom.js';
 import { MessageView, paintAvatar } from './messages.js';
-import { countdown, nameProblem, plural, roundTrip } from './text.js';
+import { countdown, nameProblem, plural, roundTrip, sentence } from './text.js';
 
 /** More are counted, not listed. */
 const MEMBERS_LISTED = 500;
@@ -163,8 +163,7 @@ export class Frame {
   #paintMembers(active) {
     const direct = active.kind === 'direct';
     byId('chat').classList.toggle('without-members', direct);
-    const sorted = direct ? [] : [...active.members].sort((a, b) => a.localeCompare(b));
-    const listed = sorted.slice(0, MEMBERS_LISTED);
+    const listed = direct ? [] : active.members.slice(0, MEMBERS_LISTED);
     setText(byId('members-title'), `Members (${active.total.toLocaleString()})`);
     const make = (user) => {
       const avatar = element('span', { 'aria-hidden': 'true' });
@@ -203,7 +202,8 @@ export class Frame {
       setText(byId('link-text'), 'not connected');
       return;
     }
-    const { state, roundTripMs, waiting } = client;
+    const { state, roundTripMs } = client;
+    const { waiting } = this.#chat;
     const left = state.name === 'waiting' ? countdown(state.untilMs - client.now()) : '';
     const measured = roundTripMs === null ? '' : roundTrip(roundTripMs);
     const whole = roundTripMs === null ? 'online' : `online · ${measured}`;
@@ -217,13 +217,13 @@ export class Frame {
     setText(byId('link-text'), short);
     const source = `${state.url}, smoothed round trip of pings`;
     setAttribute(byId('link'), 'title', state.name === 'online' ? source : whole);
-    const queued = plural(waiting, 'request waits', 'requests wait');
+    const queued = plural(waiting, 'message waits', 'messages wait');
     const queue = waiting > 0 && state.name !== 'closed' ? ` ${queued} to be sent.` : '';
     const trying = state.name === 'connecting' && state.attempt > 1;
     byId('banner').hidden = state.name !== 'waiting' && state.name !== 'closed' && !trying;
-    const resting = state.quiet ? 'Resting after many tries; the' : 'The';
+    const resting = state.quiet ? 'After many tries, the' : 'The';
     setText(byId('banner-text'), {
-      waiting: `Connection lost: ${state.reason}. ${resting} next try is in ${left}.${queue}`,
+      waiting: `${sentence(state.reason ?? '')} ${resting} next try is in ${left}.${queue}`,
       closed: `Not connected: ${state.error?.text ?? state.error?.message ?? 'closed'}.`,
       connecting: `Trying to connect, for the ${ordinal(state.attempt)} time…${queue}`,
     }[state.name] ?? '');
@@ -233,7 +233,9 @@ export class Frame {
   // Saying it aloud.
 
   announce(text) {
-    setText(byId('announcer'), text);
+    const node = byId('announcer');
+    // The same words once more are news, too.
+    setText(node, node.textContent === text ? `${text}\u00a0` : text);
   }
 
   #announceMessage(conversation, { from, body, own }) {
@@ -348,9 +350,8 @@ export class Frame {
     const before = field.value.slice(0, field.selectionStart);
     const begun = /(?:^|\s)@(\S+)$/u.exec(before)?.[1];
     if (begun === undefined || field.selectionStart !== field.selectionEnd) return false;
-    const names = [...this.#active.members].sort((a, b) => a.localeCompare(b));
     const fits = (name) => name.toLowerCase().startsWith(begun.toLowerCase());
-    const name = names.find((one) => fits(one) && one !== this.#chat.me);
+    const name = this.#active.members.find((one) => fits(one) && one !== this.#chat.me);
     if (name === undefined) return false;
     const start = before.length - begun.length;
     field.setRangeText(`${name} `, start, before.length, 'end');
@@ -417,6 +418,7 @@ export class Frame {
     this.#drawer = { id, button };
     byId(id).classList.add('open');
     byId('shade').hidden = false;
+    byId('conversation').inert = true;
     byId(button).setAttribute('aria-expanded', 'true');
     byId(id).querySelector('button, input')?.focus();
   }
@@ -433,6 +435,7 @@ export class Frame {
     this.#drawer = null;
     byId(id).classList.remove('open');
     byId('shade').hidden = true;
+    byId('conversation').inert = false;
     byId(button).setAttribute('aria-expanded', 'false');
     byId(button).focus();
     return true;

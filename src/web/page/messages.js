@@ -122,6 +122,7 @@ export class MessageView {
     }
     name.classList.add(`c${colourOf(row.from)}`);
     const head = element('div', { class: 'head' }, name, element('time'));
+    if (row.everybody) head.append(element('span', { class: 'to' }, 'to everybody'));
     const body = element('div', { class: 'body' });
     this.#paintBody(body, row);
     const state = element('div', { class: 'status' });

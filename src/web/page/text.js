@@ -66,7 +66,8 @@ export function colourOf(name) {
   for (const character of name) {
     hash = Math.imul(hash ^ character.codePointAt(0), 0x0100_0193) >>> 0;
   }
-  return (hash >>> 16) % COLOURS;
+  hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b_3c6d);
+  return ((hash ^ (hash >>> 13)) >>> 0) % COLOURS;
 }
 
 /** What stands in a name's circle. */
@@ -131,6 +132,11 @@ export function countdown(ms) {
 export function roundTrip(ms) {
   if (ms < 9.95) return `${ms.toFixed(1)} ms`;
   return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
+}
+
+/** A reason as a sentence. */
+export function sentence(reason) {
+  return `${reason.charAt(0).toUpperCase()}${reason.slice(1)}.`;
 }
 
 export function plural(count, one, many) {

@@ -156,6 +156,7 @@ test('a GOAWAY is honoured: silence, then its time, then its address', async () 
   platform.advance(1);
   assert.equal(server.socket.url, 'ws://two:81/ws');
   server.welcome();
+  server.ok('join');
   assert.deepEqual(server.sent('publish').map(({ body }) => body), ['later']);
 });
 

@@ -97,11 +97,12 @@ test('own messages are no gaps, and their replay is no news', async () => {
   server.ok('publish', { seq: 5 });
   back(world);
   assert.equal(server.sent('join')[0].since, 5);
-  client.publish('lobby', 'mine, early');
-  server.ok('publish', { seq: 7 });
-  server.ok('join', { seq: 8 });
+  server.ok('join', { seq: 7 });
+  client.publish('lobby', 'mine, while the replay comes');
+  server.ok('publish', { seq: 8 });
   for (const seq of [6, 7, 8]) server.message(seq, { replay: true });
-  assert.deepEqual(seqs(heard.message), [1, 2, 4, 6, 8]);
+  server.message(9);
+  assert.deepEqual(seqs(heard.message), [1, 2, 4, 6, 7, 9]);
   assert.deepEqual(heard.gap, []);
 });
 
@@ -215,7 +216,8 @@ test('what is said while offline waits within a bound, and goes out in order', a
   platform.advance(1000);
   server.welcome();
   const ops = server.socket.sent.map(({ op }) => op);
-  assert.deepEqual(ops, ['hello', 'join', 'publish', 'publish', 'publish', 'ping']);
+  assert.deepEqual(ops, ['hello', 'join', 'ping'], 'not before we are members again');
+  server.ok('join');
   assert.deepEqual(server.sent('publish').map(({ body }) => body), bodies);
   server.sent('publish').forEach(({ ref }, index) => {
     server.say({ op: 'ok', ref, epoch: 7, seq: index + 1 });
@@ -230,6 +232,7 @@ test('an unanswered publish is repeated under its ref, and its duplicate resolve
   const receipt = client.publish('lobby', 'once');
   const [first] = server.sent('publish');
   back(world, { resumed: true });
+  server.ok('join');
   assert.deepEqual(server.sent('publish'), [first]);
   server.ok('publish', { seq: 1, duplicate: true });
   assert.deepEqual(await receipt, { epoch: 7, seq: 1, duplicate: true, queued: false });
@@ -239,6 +242,7 @@ test('where the session is gone, a publish is repeated or uncertain, as was chos
   const always = await setUpInLobby();
   always.client.publish('lobby', 'again');
   back(always);
+  always.server.ok('join');
   assert.equal(always.server.sent('publish').length, 1);
 
   const careful = await setUpInLobby(0, { resend: 'resumed' });
@@ -247,6 +251,7 @@ test('where the session is gone, a publish is repeated or uncertain, as was chos
   const unsent = careful.client.publish('lobby', 'not yet sent');
   careful.platform.advance(1000);
   careful.server.welcome();
+  careful.server.ok('join');
   await assert.rejects(uncertain, UncertainError);
   assert.deepEqual(careful.server.sent('publish').map(({ body }) => body), ['not yet sent']);
   careful.server.ok('publish', { seq: 1 });
@@ -259,7 +264,32 @@ test('a request from within a listener of the welcome goes out once', async () =
     if (name === 'online') world.client.who('lobby');
   });
   back(world);
+  world.server.ok('join');
   assert.equal(world.server.sent('who').length, 1);
+});
+
+test('one room that cannot be joined again holds nothing up', async () => {
+  const world = await setUpInLobby();
+  const { client, server } = world;
+  await Promise.all([client.join('den'), server.ok('join')]);
+  client.publish('lobby', 'hi');
+  back(world);
+  const [lobby, den] = server.sent('join');
+  server.say({ op: 'error', ref: den.ref, code: 429, text: 'too many' });
+  assert.equal(server.sent('publish').length, 0);
+  server.say({ op: 'ok', ref: lobby.ref, epoch: 7, seq: 0 });
+  assert.equal(server.sent('publish').length, 1);
+});
+
+test('who leaves and comes again while offline is a member', async () => {
+  const { client, server, platform } = await setUpInLobby();
+  server.drop();
+  client.leave('lobby');
+  client.join('lobby');
+  platform.advance(1000);
+  server.welcome();
+  const asked = server.socket.sent.map(({ op }) => op).filter((op) => /join|leave/.test(op));
+  assert.deepEqual(asked, ['leave', 'join']);
 });
 
 test('what is too long is refused here, before it costs the connection', async () => {
