@@ -89,7 +89,7 @@ fn broadcast_counts_every_delivery_and_tells_what_the_server_needed() {
 
 #[test]
 fn every_dialect_is_spoken() {
-    for dialect in ["native-crc", "text"] {
+    for dialect in ["native-crc", "text", "ws-json", "ws-bin"] {
         let arguments = ["-c", "20", "--rooms", "2", "-r", "40", "-d", "1s", "--warm-up", "200ms"];
         let name = format!("broadcast-{dialect}");
         let results = passes(&name, &[&arguments[..], &["--dialect", dialect]].concat());
@@ -99,6 +99,70 @@ fn every_dialect_is_spoken() {
         let results = passes(&name, &[&arguments[..], &["--dialect", dialect]].concat());
         assert!(number(&latency(&results, "echo")["count"]) > 0.0);
     }
+}
+
+/// Every scenario over WebSockets, small.
+fn over_websockets(dialect: &str) {
+    let run = |scenario: &str, arguments: &[&str]| {
+        let name = format!("{scenario}-{dialect}");
+        passes(&name, &[&[scenario, "--dialect", dialect], arguments].concat())
+    };
+    let heartbeats = ["-d", "4s", "--serve", "--heartbeat 1s"];
+    let results = run("idle", &[&["-c", "20", "--rooms", "2"], &heartbeats[..]].concat());
+    assert_eq!(number(&results["traffic"]["came"]), 18.0);
+    assert!(number(&results["traffic"]["pings_answered"]) >= 40.0, "no heartbeat was left out");
+
+    let short = ["-r", "20", "-d", "1s", "--warm-up", "200ms"];
+    let churn = ["-c", "10", "--rooms", "1", "--churn-rate", "20", "--lifetime", "500ms"];
+    let results = run("churn", &[&churn[..], &short].concat());
+    assert_eq!(number(&results["churn"]["unfinished"]), 0.0);
+
+    let results = run("storm", &["-c", "50", "--rooms", "2", "--threads", "2"]);
+    assert_eq!(number(&results["traffic"]["came"]), 48.0, "all are in their rooms again");
+
+    let slow = ["-c", "20", "--rooms", "1", "-r", "200", "--size", "16KiB", "-d", "3s"];
+    let more = ["--warm-up", "200ms", "--serve", "--max-outbound 128KiB"];
+    let results = run("slow", &[&slow[..], &more].concat());
+    assert_eq!(number(&results["slow"]["dealt_with"]), 2.0);
+
+    let mixed = ["-c", "50", "--rooms", "2", "--churn-rate", "10", "--lifetime", "500ms"];
+    let results = run("mixed", &[&mixed[..], &short].concat());
+    for kind in ["delivery", "echo", "welcome"] {
+        assert!(number(&latency(&results, kind)["count"]) > 0.0, "{kind}");
+    }
+}
+
+#[test]
+fn json_over_websockets_is_spoken_in_every_scenario() {
+    over_websockets("ws-json");
+}
+
+#[test]
+fn native_frames_over_websockets_are_spoken_in_every_scenario() {
+    over_websockets("ws-bin");
+}
+
+#[test]
+fn a_server_that_opens_no_websocket_is_told_by_its_status() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let _ = stream.read(&mut [0; 4_096]);
+            let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+            let _ = stream.write_all(answer);
+            let _ = stream.read(&mut [0; 1]);
+        }
+    });
+    let output = bench(
+        &["idle", "-c", "2", "-d", "1s", "--rooms", "1"]
+            .into_iter()
+            .chain(["--dialect", "ws-json", "--target", &target])
+            .collect::<Vec<_>>(),
+    );
+    let told = text(&output.stderr);
+    assert_ne!(output.status.code(), Some(0));
+    assert!(told.contains("no WebSocket was opened: HTTP 404"), "{told}");
 }
 
 #[test]

@@ -2,6 +2,10 @@
 //! of the three compares equal things. Every test runs against each of them, as a real process.
 
 mod common;
+#[path = "versus/web.rs"]
+mod web;
+#[path = "versus/web_client.rs"]
+mod web_client;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -417,7 +421,12 @@ fn a_signal_says_goodbye_and_the_exit_code_is_0(contestant: Contestant) {
 
 /// One test of each conversation for one contestant.
 macro_rules! conversations {
-    ($module:ident, $contestant:expr, [$($conversation:ident),+ $(,)?]) => {
+    (
+        $module:ident,
+        $contestant:expr,
+        [$($conversation:ident),+ $(,)?],
+        [$($web:ident),+ $(,)?]
+    ) => {
         mod $module {
             $(
                 #[test]
@@ -425,28 +434,52 @@ macro_rules! conversations {
                     super::$conversation($contestant);
                 }
             )+
+
+            mod web {
+                $(
+                    #[test]
+                    fn $web() {
+                        crate::web::$web($contestant);
+                    }
+                )+
+            }
         }
     };
 }
 
 macro_rules! contestants {
-    ($conversations:tt) => {
-        conversations!(corebeat, crate::Contestant::Corebeat, $conversations);
-        conversations!(tokio_plain, crate::Contestant::Plain, $conversations);
-        conversations!(tokio_tuned, crate::Contestant::Tuned, $conversations);
+    ($conversations:tt, $web:tt) => {
+        conversations!(corebeat, crate::Contestant::Corebeat, $conversations, $web);
+        conversations!(tokio_plain, crate::Contestant::Plain, $conversations, $web);
+        conversations!(tokio_tuned, crate::Contestant::Tuned, $conversations, $web);
     };
 }
 
-contestants!([
-    two_members_talk,
-    members_of_all_workers_see_one_order,
-    a_joiner_misses_nothing_behind_its_seam,
-    presence_and_rosters_tell_who_is_there,
-    echo_ping_and_checksums_are_answered,
-    malformed_bytes_end_the_connection,
-    a_silent_peer_is_pinged_and_reaped_and_one_that_answers_is_not,
-    a_reader_that_does_not_read_is_closed,
-    who_asks_faster_than_it_reads_is_slowed_down,
-    text_clients_chat_with_native_ones,
-    a_signal_says_goodbye_and_the_exit_code_is_0,
-]);
+contestants!(
+    [
+        two_members_talk,
+        members_of_all_workers_see_one_order,
+        a_joiner_misses_nothing_behind_its_seam,
+        presence_and_rosters_tell_who_is_there,
+        echo_ping_and_checksums_are_answered,
+        malformed_bytes_end_the_connection,
+        a_silent_peer_is_pinged_and_reaped_and_one_that_answers_is_not,
+        a_reader_that_does_not_read_is_closed,
+        who_asks_faster_than_it_reads_is_slowed_down,
+        text_clients_chat_with_native_ones,
+        a_signal_says_goodbye_and_the_exit_code_is_0,
+    ],
+    [
+        two_members_talk,
+        members_of_all_dialects_hear_one_order,
+        a_joiner_misses_nothing_behind_its_seam,
+        presence_is_told,
+        pings_fragments_and_many_frames_are_understood,
+        mistakes_have_their_close_codes,
+        a_silent_peer_is_pinged_and_reaped_and_one_that_answers_is_not,
+        a_reader_that_does_not_read_is_closed,
+        closes_are_answered,
+        what_is_no_upgrade_is_refused,
+        a_signal_says_goodbye,
+    ]
+);

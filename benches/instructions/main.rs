@@ -11,6 +11,7 @@
 
 mod chat;
 mod hall;
+mod websocket;
 mod wheel;
 
 use std::hint::black_box;
@@ -26,6 +27,10 @@ const CASES: &[Case] = &[
     ("publish_1000", chat::publish_1000),
     ("deliver", chat::deliver),
     ("heartbeat", chat::heartbeat),
+    ("websocket_unmask_kib", websocket::unmask_kib),
+    ("websocket_read_text_kib", websocket::read_text_kib),
+    ("websocket_read_message", websocket::read_message),
+    ("websocket_write_message", websocket::write_message),
 ];
 
 fn main() -> ExitCode {

@@ -18,6 +18,7 @@ impl Shard {
             users: self.directory.len(),
             letters: (0..self.shards).map(|to| self.postbag.waiting_for(ShardId(to))).sum(),
             timers: self.wheel.len(),
+            stats_askers: self.gathering.waiting(),
         }
     }
 }
@@ -39,4 +40,6 @@ pub struct Holdings {
     pub letters: usize,
     /// Entries of the timing wheel, stale ones too.
     pub timers: usize,
+    /// Connections that wait, or waited, for the numbers of all shards.
+    pub stats_askers: usize,
 }

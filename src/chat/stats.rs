@@ -114,7 +114,7 @@ struct Stats<'a> {
     version: &'static str,
     uptime_s: f64,
     time_ms: u64,
-    workers: &'a [Box<ShardStats>],
+    workers: &'a [ShardStats],
     round_trip_bounds_ms: [u64; ROUND_TRIP_BOUNDS_MS.len()],
 }
 
@@ -123,7 +123,7 @@ struct Stats<'a> {
 pub struct Gathering {
     /// Connections that wait for the answer; `true` for those that want its head only.
     askers: Vec<(ConnId, bool)>,
-    answers: Vec<Box<ShardStats>>,
+    answers: Vec<ShardStats>,
     /// Answers that are on their way.
     missing: u16,
 }
@@ -158,7 +158,7 @@ impl Shard {
     /// A shard's numbers have come. The last ones make the answer.
     pub(super) fn take_stats(&mut self, stats: Box<ShardStats>, now: Now) {
         let gathering = &mut self.gathering;
-        gathering.answers.push(stats);
+        gathering.answers.push(*stats);
         gathering.missing -= 1;
         if gathering.missing > 0 {
             return;
@@ -220,7 +220,7 @@ impl Shard {
     }
 }
 
-fn encode(workers: &[Box<ShardStats>], now: Now) -> Vec<u8> {
+fn encode(workers: &[ShardStats], now: Now) -> Vec<u8> {
     let stats = Stats {
         version: env!("CARGO_PKG_VERSION"),
         uptime_s: now.mono.0 as f64 / 1_000.0,

@@ -155,11 +155,11 @@ impl Shard {
     }
 
     fn awaits_hello(&self, conn: ConnId) -> bool {
-        self.sessions.get(conn).is_some_and(|session| match session.state {
-            State::Sniffing | State::AwaitingHello(_) => true,
-            State::AwaitingLine | State::AwaitingRequest => true,
-            _ => false,
-        })
+        let awaits = |state: State| {
+            let speaks = matches!(state, State::AwaitingHello(_) | State::AwaitingLine);
+            speaks || matches!(state, State::Sniffing | State::AwaitingRequest)
+        };
+        self.sessions.get(conn).is_some_and(|session| awaits(session.state))
     }
 
     /// Whether a connection became a WebSocket after the instant at which its time began to count:

@@ -41,9 +41,16 @@ Scenarios:
   slow       a chatting population of which a tenth stops reading
   mixed      rooms, echo, comings and goings and slow readers together
 
+Dialects:
+  native      native frames (the default); native-crc with checksums, both ways
+  text        lines, as people type them; echo asks for pong, and a room has one publisher
+  ws-json     WebSockets, subprotocol corebeat.v1.json: an object in each text message
+  ws-bin      WebSockets, subprotocol corebeat.v1.bin: native frames in binary messages
+
 Examples:
   corebeat bench                                      20 seconds that show something
   corebeat bench idle --connections 100000 --heartbeat 25s --duration 1m
+  corebeat bench idle --dialect ws-json --connections 14000 --rooms 1
   corebeat bench broadcast --rooms 1 --in-flight 16 --spin      deliveries/s at saturation
   corebeat bench broadcast --rate 2000 --arrivals poisson --html report.html
   corebeat bench storm --connections 20000 --json storm.json

@@ -37,7 +37,7 @@ pub(super) enum Tongue {
     /// HTTP responses, which a test takes out whole.
     Http,
     /// WebSocket messages.
-    Web(Ear),
+    Web(Box<Ear>),
 }
 
 /// A client as the world keeps it.

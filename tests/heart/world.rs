@@ -167,7 +167,7 @@ impl World {
         assert_eq!(replies.len(), 1, "{replies:?}");
         assert_eq!(replies[0].status, 101, "{replies:?}");
         let peer = &mut self.peers[client.0];
-        peer.tongue = Tongue::Web(Ear::new(subprotocol));
+        peer.tongue = Tongue::Web(Box::new(Ear::new(subprotocol)));
         peer.take(&[], self.now.mono.0);
         replies.remove(0)
     }

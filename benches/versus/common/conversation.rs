@@ -40,8 +40,10 @@ pub trait Conversation {
     fn tell_urgently(&mut self, event: &Event<'_>);
     /// Tells a text client what is no event.
     fn tell_raw(&mut self, encode: impl FnOnce(&mut Vec<u8>));
-    /// Ends the connection once it was told all that it was to be told.
+    /// Ends the connection, which said goodbye, once it was told all that it was to be told.
     fn finish(&mut self);
+    /// Ends the connection because of what it said, which it is told.
+    fn fail(&mut self, code: Code, text: &str);
 
     /// Answers a PING.
     fn pong(&mut self, ping: &Heartbeat);
@@ -55,10 +57,10 @@ pub trait Conversation {
     fn who(&mut self, reference: Ref, room: &str);
 }
 
-/// A greeted native client asks for something.
+/// A greeted client that is no text client asks for something.
 pub fn request(client: &mut impl Conversation, request: &Request<'_>) {
     match *request {
-        Request::Hello(_) => fail(client, Code::Malformed, "HELLO was said before"),
+        Request::Hello(_) => client.fail(Code::Malformed, "HELLO was said before"),
         Request::Ping(ping) => client.pong(&ping),
         Request::Pong(_) | Request::Ack { .. } => {}
         Request::Bye { .. } => client.finish(),
@@ -141,12 +143,6 @@ pub fn announce_room(client: &mut impl Conversation, room: &str, total: u32) {
         _ => format!("you are in {room}, {total} members"),
     };
     client.tell_raw(|out| line::encode_notice(out, &notice));
-}
-
-/// Ends a connection whose bytes are not what its dialect allows.
-pub fn fail(client: &mut impl Conversation, code: Code, text: &str) {
-    client.tell_urgently(&Event::Error { reference: Ref::NONE, code, text });
-    client.finish();
 }
 
 /// Answers a request that is not done. The connection lives.

@@ -1,17 +1,22 @@
 //! Bytes to requests for `tokio_util`: a [`Decoder`] over `corebeat::wire`.
 //!
-//! Owns which dialect a connection speaks. Never understands a request.
+//! Owns which dialect a connection speaks, until it becomes a WebSocket. Never understands a
+//! request.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
+use corebeat::base::clock::Clock;
 use corebeat::base::limits::{FRAME_CRC, FRAME_HEADER};
 use corebeat::wire::line;
 use corebeat::wire::message::WireError;
-use corebeat::wire::native::{self, Flags, Frame};
+use corebeat::wire::native::{self, Flags};
 use corebeat::wire::sniff::{Sniffed, sniff};
 use std::io;
+use tokio_tungstenite::tungstenite;
 use tokio_util::codec::Decoder;
 
-/// What a client sent: one whole frame or line.
+use super::common::websocket::{self, Answer};
+
+/// What a client sent: one whole frame, line, request or message.
 #[derive(Debug)]
 pub enum Inbound {
     /// A native frame.
@@ -25,18 +30,10 @@ pub enum Inbound {
     },
     /// A line of text without its end; not known to be UTF-8.
     Line(Bytes),
-}
-
-impl Inbound {
-    /// The frame in the form that `corebeat::wire` reads, or the line.
-    pub fn parts(&self) -> Result<Frame<'_>, &[u8]> {
-        match self {
-            Inbound::Frame { kind, flags, payload } => {
-                Ok(Frame { kind: *kind, flags: *flags, payload })
-            }
-            Inbound::Line(line) => Err(line),
-        }
-    }
+    /// An HTTP request, as it is to be answered.
+    Request(Answer),
+    /// A WebSocket message or control frame.
+    Message(tungstenite::Message),
 }
 
 /// Why no more can be read.
@@ -46,8 +43,10 @@ pub enum Broken {
     Socket,
     /// The bytes are not what the dialect allows.
     Wire(WireError),
-    /// HTTP or TLS, which is not spoken here.
-    Unserved(Sniffed),
+    /// The frames are not what RFC 6455 allows.
+    WebSocket(tungstenite::Error),
+    /// TLS, which is not spoken here.
+    Unserved,
 }
 
 impl From<io::Error> for Broken {
@@ -61,12 +60,13 @@ impl From<io::Error> for Broken {
 pub struct Codec {
     dialect: Sniffed,
     max_frame: usize,
+    clock: Clock,
 }
 
 impl Codec {
     /// A decoder that has seen nothing.
-    pub fn new(max_frame: usize) -> Codec {
-        Codec { dialect: Sniffed::Undecided, max_frame }
+    pub fn new(max_frame: usize, clock: Clock) -> Codec {
+        Codec { dialect: Sniffed::Undecided, max_frame, clock }
     }
 
     fn frame(&self, source: &mut BytesMut) -> Result<Option<Inbound>, Broken> {
@@ -92,6 +92,12 @@ impl Codec {
         let length = line.len();
         Ok(Some(Inbound::Line(source.split_to(used).freeze().slice(..length))))
     }
+
+    fn request(&self, source: &mut BytesMut) -> Option<Inbound> {
+        let (answer, used) = websocket::answer(source, self.clock.now().wall_ms)?;
+        source.advance(used);
+        Some(Inbound::Request(answer))
+    }
 }
 
 impl Decoder for Codec {
@@ -106,7 +112,8 @@ impl Decoder for Codec {
             Sniffed::Undecided => Ok(None),
             Sniffed::Native => self.frame(source),
             Sniffed::Text => self.line(source),
-            other @ (Sniffed::Http | Sniffed::Tls) => Err(Broken::Unserved(other)),
+            Sniffed::Http => Ok(self.request(source)),
+            Sniffed::Tls => Err(Broken::Unserved),
         }
     }
 

@@ -1,9 +1,11 @@
 //! The task that reads from one connection, and all that the connection asks for.
 //!
-//! Owns the receiving half of the socket, the heartbeat's timer, and which rooms the connection is
-//! in. Never writes: what it has to say goes through its [`Peer`]'s queue, like everything else.
+//! Owns the receiving half of the socket until it becomes a WebSocket, the heartbeat's timer, and
+//! which rooms the connection is in. Never writes: what it has to say goes through its [`Peer`]'s
+//! queue, like everything else.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,26 +13,28 @@ use corebeat::base::ids::Ref;
 use corebeat::base::limits::{LINGER_MS, Limits};
 use corebeat::base::name::{self, Name};
 use corebeat::base::time::{Mono, Now};
-use corebeat::chat::batch::Dialect;
 use corebeat::chat::heartbeat::{Beat, Tempo, beat};
 use corebeat::chat::refs::RefWindow;
+use corebeat::wire::http::append_switching;
 use corebeat::wire::message::{Code, Event, Heartbeat, Hello, Names, Request};
-use corebeat::wire::sniff::Sniffed;
-use corebeat::wire::{http, native};
-use futures_util::StreamExt;
-use tokio::io::{copy, sink};
+use corebeat::wire::native::{self, Frame};
+use futures_util::{Stream, StreamExt};
+use tokio::io::{AsyncRead, copy, sink};
 use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_tungstenite::tungstenite::Message;
 use tokio_util::codec::FramedRead;
 
 use super::codec::{Broken, Codec, Inbound};
 use super::common::conversation::{self, Conversation};
+use super::common::dialect::Dialect;
+use super::common::websocket::{self, Answer, Complaint, Data};
 use super::hub::Hub;
-use super::peer::{Identity, Peer};
+use super::parcel::Parcel;
+use super::peer::{Identity, Outbound, Peer};
 use super::room::Room;
-use super::writer;
+use super::{web, writer};
 
 /// Bytes of a ROSTER payload before the names.
 const ROSTER_HEADER: usize = 4 + 4 + 2;
@@ -42,7 +46,7 @@ enum Stage {
     /// It must say hello before its time is over.
     Handshake,
     /// It is pinged when it is silent.
-    Native { tempo: Tempo, probes: u8 },
+    Probed { tempo: Tempo, probes: u8 },
     /// It must type a line now and then.
     Text,
     /// It takes part no more.
@@ -50,14 +54,20 @@ enum Stage {
 }
 
 /// A connection's own state.
-struct Connection {
+pub struct Connection {
     hub: Arc<Hub>,
     peer: Arc<Peer>,
+    /// What it is told things in, as far as that is known before its hello.
+    dialect: Dialect,
     stage: Stage,
     heard: Mono,
     pings: u32,
     /// Whether bytes were sent that told the dialect.
     greeted: bool,
+    /// What it becomes, once its request was answered.
+    upgrade: Option<Dialect>,
+    /// What the close frame says.
+    close_code: u16,
     rooms: HashMap<Name, Arc<Room>>,
     refs: Option<Box<RefWindow>>,
     current_room: Option<Name>,
@@ -67,16 +77,24 @@ struct Connection {
 pub async fn serve(stream: TcpStream, hub: Arc<Hub>) {
     let (read_half, write_half) = stream.into_split();
     let (outbound, queue) = unbounded_channel();
-    let peer = hub.admit(outbound);
-    let writer = tokio::spawn(writer::write(write_half, queue, Arc::clone(&peer)));
-    let codec = Codec::new(hub.service.limits.max_frame);
+    let peer = hub.admit(Outbound::Frames(outbound));
+    let mut writer = tokio::spawn(writer::write(write_half, queue, Arc::clone(&peer)));
+    let codec = Codec::new(hub.service.limits.max_frame, hub.service.clock);
     let mut frames = FramedRead::with_capacity(read_half, codec, READ_BUFFER);
-    let mut connection = Connection::new(Arc::clone(&hub), Arc::clone(&peer));
+    let mut connection = Connection::new(Arc::clone(&hub), Arc::clone(&peer), Dialect::Native);
     connection.converse(&mut frames).await;
-    connection.depart();
-    peer.end();
+    connection.end();
+    if let Some(dialect) = connection.upgrade
+        && let Ok(write_half) = (&mut writer).await
+    {
+        let part = frames.read_buffer().to_vec();
+        if let Ok(stream) = frames.into_inner().reunite(write_half) {
+            // A task of its own, because a task is as large as the largest thing it may do.
+            tokio::spawn(web::serve(stream, part, dialect, hub, peer));
+        }
+        return;
+    }
     let linger = Duration::from_millis(LINGER_MS);
-    let mut writer = writer;
     let farewell = async {
         let _ = (&mut writer).await;
         discard(frames.into_inner()).await;
@@ -89,27 +107,35 @@ pub async fn serve(stream: TcpStream, hub: Arc<Hub>) {
 
 /// Reads on until the client hangs up: what was left unread would turn the close into a reset, and
 /// a reset takes the last words away from the peer.
-async fn discard(mut half: OwnedReadHalf) {
+pub async fn discard(mut half: impl AsyncRead + Unpin) {
     let _ = copy(&mut half, &mut sink()).await;
 }
 
 impl Connection {
-    fn new(hub: Arc<Hub>, peer: Arc<Peer>) -> Connection {
+    /// A connection that has said nothing.
+    pub fn new(hub: Arc<Hub>, peer: Arc<Peer>, dialect: Dialect) -> Connection {
         let heard = hub.service.clock.now().mono;
         Connection {
             hub,
             peer,
+            dialect,
             stage: Stage::Handshake,
             heard,
             pings: 0,
             greeted: false,
+            upgrade: None,
+            close_code: websocket::GOODBYE,
             rooms: HashMap::new(),
             refs: None,
             current_room: None,
         }
     }
 
-    async fn converse(&mut self, frames: &mut FramedRead<OwnedReadHalf, Codec>) {
+    /// Does what `inbound` brings until it ends, or the connection is to end.
+    pub async fn converse<S>(&mut self, inbound: &mut S)
+    where
+        S: Stream<Item = Result<Inbound, Broken>> + Unpin,
+    {
         let peer = Arc::clone(&self.peer);
         let handshake = Duration::from_millis(self.hub.service.limits.handshake_timeout_ms);
         let timer = sleep(handshake);
@@ -119,12 +145,12 @@ impl Connection {
             let paused = peer.must_pause();
             tokio::select! {
                 biased;
-                inbound = frames.next(), if !paused => match inbound {
+                arrived = inbound.next(), if !paused => match arrived {
                     None => return,
-                    Some(inbound) => {
+                    Some(arrived) => {
                         let handshake = matches!(self.stage, Stage::Handshake);
-                        self.take(inbound);
-                        if handshake {
+                        self.take(arrived);
+                        if handshake && !matches!(self.stage, Stage::Handshake) {
                             timer.as_mut().reset(self.first_alarm());
                         }
                     }
@@ -132,6 +158,7 @@ impl Connection {
                 () = &mut bell => {
                     bell.set(peer.reader_bell.notified());
                     if peer.is_dismissed() {
+                        self.close_code = websocket::GOING_AWAY;
                         return;
                     }
                     // It reads: that is a sign of life of one whose PONGs lie behind its requests.
@@ -146,25 +173,70 @@ impl Connection {
         }
     }
 
+    /// Takes part no more: leaves all rooms, for a closed connection gets nothing more, and lets
+    /// the writer end.
+    pub fn end(&mut self) {
+        let now = self.now();
+        for (_, room) in self.rooms.drain() {
+            room.leave(&self.peer, now);
+        }
+        self.peer.end(self.close_code);
+    }
+
     fn now(&self) -> Now {
         self.hub.service.clock.now()
     }
 
-    fn take(&mut self, inbound: Result<Inbound, Broken>) {
-        match inbound {
-            Ok(inbound) => match inbound.parts() {
-                Ok(frame) => match native::request(&frame) {
+    fn take(&mut self, arrived: Result<Inbound, Broken>) {
+        match arrived {
+            Ok(Inbound::Frame { kind, flags, payload }) => {
+                match native::request(&Frame { kind, flags, payload: &payload }) {
                     Ok(request) => self.take_request(request.as_ref()),
-                    Err(error) => self.fail_native(error.code(), error.text()),
-                },
-                Err(line) => self.take_line(line),
-            },
-            Err(Broken::Wire(error)) => self.fail_native(error.code(), error.text()),
-            Err(Broken::Unserved(Sniffed::Http)) => {
-                self.peer.deliver_own(http::encode_not_served);
-                self.stage = Stage::Over;
+                    Err(error) => self.complain(error.into()),
+                }
             }
-            Err(Broken::Unserved(_) | Broken::Socket) => self.stage = Stage::Over,
+            Ok(Inbound::Line(line)) => self.take_line(&line),
+            Ok(Inbound::Request(answer)) => self.take_answer(&answer),
+            Ok(Inbound::Message(message)) => self.take_message(&message),
+            Err(Broken::Wire(error)) => self.complain(error.into()),
+            Err(Broken::WebSocket(error)) => match Complaint::of(&error) {
+                Some(complaint) => self.complain(complaint),
+                None => self.stage = Stage::Over,
+            },
+            Err(Broken::Unserved | Broken::Socket) => self.stage = Stage::Over,
+        }
+    }
+
+    fn take_answer(&mut self, answer: &Answer) {
+        match answer {
+            Answer::Switch(upgrade, dialect) => {
+                self.peer.deliver_raw(|out| append_switching(out, upgrade));
+                self.upgrade = Some(*dialect);
+            }
+            Answer::Refuse(response) => {
+                self.peer.deliver_raw(|out| out.extend_from_slice(response));
+            }
+        }
+        self.stage = Stage::Over;
+    }
+
+    fn take_message(&mut self, message: &Message) {
+        let data = match message {
+            Message::Text(text) => Data::Text(text.as_str()),
+            Message::Binary(bytes) => Data::Binary(bytes),
+            // tungstenite answers pings and closes by itself, when it is next asked for a message.
+            _ => return self.hear(self.now()),
+        };
+        let (dialect, max_frame) = (self.dialect, self.hub.service.limits.max_frame);
+        let taken = websocket::requests(dialect, data, max_frame, |request| {
+            self.take_request(request);
+            match self.stage {
+                Stage::Over => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        });
+        if let Err(complaint) = taken {
+            self.complain(complaint);
         }
     }
 
@@ -176,7 +248,7 @@ impl Connection {
                 self.hear(now);
                 conversation::request(self, request);
             }
-            Some(_) => self.fail_native(Code::Malformed, "the first frame must be HELLO"),
+            Some(_) => self.fail(Code::Malformed, "the first frame must be HELLO"),
             None => self.hear(now),
         }
     }
@@ -195,35 +267,35 @@ impl Connection {
                 conversation::refuse(self, Ref::NONE, Code::Malformed, "the line is not UTF-8");
             }
             Err(_) => {
-                let text = "the line is not UTF-8";
-                let error = Event::Error { reference: Ref::NONE, code: Code::Malformed, text };
-                self.peer.deliver_own(|out| Dialect::Text.encode(out, &error));
-                self.stage = Stage::Over;
+                self.dialect = Dialect::Text;
+                self.fail(Code::Malformed, "the line is not UTF-8");
             }
         }
     }
 
     fn hear(&mut self, now: Now) {
         self.heard = now.mono;
-        if let Stage::Native { probes, .. } = &mut self.stage {
+        if let Stage::Probed { probes, .. } = &mut self.stage {
             *probes = 0;
         }
     }
 
     fn hello(&mut self, hello: &Hello<'_>, now: Now) {
-        let dialect = if hello.crc { Dialect::NativeCrc } else { Dialect::Native };
+        if hello.crc {
+            self.dialect = self.dialect.with_crc();
+        }
         let user = match hello.user {
             "" => self.hub.name_guest(),
             user => match name::check(user) {
                 Ok(()) => Name::new(user),
                 Err(error) => {
                     let text = format!("the user name {}", error.text());
-                    return self.fail_native(conversation::code_of(error), &text);
+                    return self.fail(conversation::code_of(error), &text);
                 }
             },
         };
         let tempo = self.hub.service.policy.grant(hello.heartbeat_s);
-        self.admit(user.clone(), dialect, Stage::Native { tempo, probes: 0 }, now);
+        self.admit(user.clone(), Stage::Probed { tempo, probes: 0 }, now);
         let welcome = self.hub.service.welcome(&user, self.peer.id, tempo, now);
         self.tell(&welcome);
         if hello.session != 0 {
@@ -234,7 +306,8 @@ impl Connection {
     fn greet(&mut self, first_line: &str, now: Now) {
         let nick = conversation::nick(first_line);
         let user = nick.clone().ok().flatten().unwrap_or_else(|| self.hub.name_guest());
-        self.admit(user.clone(), Dialect::Text, Stage::Text, now);
+        self.dialect = Dialect::Text;
+        self.admit(user.clone(), Stage::Text, now);
         if let Err(error) = nick {
             conversation::refuse_name(self, error);
         }
@@ -243,18 +316,18 @@ impl Connection {
         conversation::first_line(self, first_line);
     }
 
-    fn admit(&mut self, user: Name, dialect: Dialect, stage: Stage, now: Now) {
-        let known = self.peer.identity.set(Identity { user, dialect });
+    fn admit(&mut self, user: Name, stage: Stage, now: Now) {
+        let known = self.peer.identity.set(Identity { user, dialect: self.dialect });
         assert!(known.is_ok(), "a connection is greeted once");
         self.greeted = true;
         self.stage = stage;
         self.hear(now);
     }
 
-    fn fail_native(&mut self, code: Code, text: &str) {
-        let dialect = self.peer.identity.get().map_or(Dialect::Native, |known| known.dialect);
-        let error = Event::Error { reference: Ref::NONE, code, text };
-        self.peer.deliver_own(|out| dialect.encode(out, &error));
+    fn complain(&mut self, complaint: Complaint) {
+        let Complaint { code, text, close } = complaint;
+        self.tell(&Event::Error { reference: Ref::NONE, code, text: &text });
+        self.close_code = close;
         self.stage = Stage::Over;
     }
 
@@ -262,7 +335,7 @@ impl Connection {
     fn first_alarm(&self) -> Instant {
         let limits = &self.hub.service.limits;
         let wait_ms = match &self.stage {
-            Stage::Native { tempo, .. } => {
+            Stage::Probed { tempo, .. } => {
                 fastrand::u64(tempo.earliest_ping_ms()..=tempo.interval_ms())
             }
             Stage::Text => limits.text_idle_timeout_ms,
@@ -285,7 +358,7 @@ impl Connection {
                     None => return self.time_out("nothing was typed for too long"),
                 }
             }
-            Stage::Native { tempo, probes } => match beat(*tempo, silent_ms, *probes) {
+            Stage::Probed { tempo, probes } => match beat(*tempo, silent_ms, *probes) {
                 Beat::Wait { from_ms, to_ms } => fastrand::u64(from_ms..=to_ms) - silent_ms,
                 Beat::Hold { again_in_ms } => again_in_ms,
                 Beat::Ping { again_in_ms } => {
@@ -306,16 +379,8 @@ impl Connection {
     }
 
     fn time_out(&mut self, text: &str) -> Option<Instant> {
-        self.fail_native(Code::Timeout, text);
+        self.fail(Code::Timeout, text);
         None
-    }
-
-    /// Leaves all rooms: a closed connection gets nothing more.
-    fn depart(&mut self) {
-        let now = self.now();
-        for (_, room) in self.rooms.drain() {
-            room.leave(&self.peer, now);
-        }
     }
 }
 
@@ -349,8 +414,9 @@ impl Conversation for Connection {
     }
 
     fn tell(&mut self, event: &Event<'_>) {
-        let dialect = self.identity().dialect;
-        self.peer.deliver_own(|out| dialect.encode(out, event));
+        if let Some(parcel) = Parcel::of(self.dialect, event) {
+            self.peer.deliver(parcel);
+        }
     }
 
     fn tell_urgently(&mut self, event: &Event<'_>) {
@@ -358,11 +424,16 @@ impl Conversation for Connection {
     }
 
     fn tell_raw(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
-        self.peer.deliver_own(encode);
+        self.peer.deliver_raw(encode);
     }
 
     fn finish(&mut self) {
         self.stage = Stage::Over;
+    }
+
+    fn fail(&mut self, code: Code, text: &str) {
+        let text = text.to_owned().into();
+        self.complain(Complaint { code, text, close: websocket::close_code(code) });
     }
 
     fn pong(&mut self, ping: &Heartbeat) {
@@ -378,7 +449,7 @@ impl Conversation for Connection {
         };
         let peer = Arc::clone(&self.peer);
         found.join(&peer, notify, now, |head, total| {
-            if self.identity().dialect == Dialect::Text {
+            if self.dialect == Dialect::Text {
                 conversation::announce_room(self, room, total);
             } else {
                 conversation::joined(self, reference, head.epoch, head.seq);

@@ -8,16 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use corebeat::base::limits::RECONNECT_AFTER_MS;
 use corebeat::base::name::Name;
 use corebeat::wire::message::Event;
 use tokio::sync::Notify;
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
 
 use super::common::service::Service;
-use super::peer::{Peer, PeerId};
+use super::parcel::Parcel;
+use super::peer::{Outbound, Peer, PeerId};
 use super::room::Rooms;
 
 /// What all connections share.
@@ -54,7 +53,7 @@ impl Hub {
     }
 
     /// Lists a new connection whose writer reads from the other end of `outbound`.
-    pub fn admit(&self, outbound: UnboundedSender<Option<Bytes>>) -> Arc<Peer> {
+    pub fn admit(&self, outbound: Outbound) -> Arc<Peer> {
         let id = self.last_peer.fetch_add(1, Ordering::Relaxed) + 1;
         let peer = Arc::new(Peer::new(id, outbound, &self.service.limits));
         self.peers().insert(id, Arc::clone(&peer));
@@ -85,7 +84,9 @@ impl Hub {
                 let reconnect_after_ms = fastrand::u32(earliest..=latest);
                 let reason = "the server is stopping";
                 let event = Event::GoAway { reconnect_after_ms, reason, address: "" };
-                peer.deliver_own(|out| identity.dialect.encode(out, &event));
+                if let Some(parcel) = Parcel::of(identity.dialect, &event) {
+                    peer.deliver(parcel);
+                }
             }
             peer.dismiss();
         }

@@ -34,8 +34,10 @@ mod codec;
 mod common;
 mod connection;
 mod hub;
+mod parcel;
 mod peer;
 mod room;
+mod web;
 mod writer;
 
 use std::io;

@@ -10,10 +10,13 @@ use bytes::Bytes;
 use corebeat::base::ids::Ref;
 use corebeat::base::limits::Limits;
 use corebeat::base::name::Name;
-use corebeat::chat::batch::Dialect;
 use corebeat::wire::message::{Code, Event};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::common::dialect::Dialect;
+use super::parcel::{Parcel, close};
 
 /// A connection's number among all of this process.
 pub type PeerId = u64;
@@ -27,6 +30,16 @@ pub struct Identity {
     pub dialect: Dialect,
 }
 
+/// The way into a connection's outbound queue; `None` is the end. Unbounded in messages, bounded in
+/// bytes by [`Peer::deliver`].
+#[derive(Debug)]
+pub enum Outbound {
+    /// Of one that speaks TCP.
+    Frames(UnboundedSender<Option<Bytes>>),
+    /// Of a WebSocket.
+    Messages(UnboundedSender<Option<Message>>),
+}
+
 /// A connection as others see it.
 #[derive(Debug)]
 pub struct Peer {
@@ -34,9 +47,7 @@ pub struct Peer {
     pub id: PeerId,
     /// Who it is, once it has said hello.
     pub identity: OnceLock<Identity>,
-    /// Frames for the writer; `None` is the end. Unbounded in messages, bounded in bytes by
-    /// [`Peer::deliver`].
-    outbound: UnboundedSender<Option<Bytes>>,
+    outbound: Outbound,
     waiting: AtomicUsize,
     max_waiting: usize,
     overflowed: AtomicBool,
@@ -50,7 +61,7 @@ pub struct Peer {
 
 impl Peer {
     /// A connection that has not said hello.
-    pub fn new(id: PeerId, outbound: UnboundedSender<Option<Bytes>>, limits: &Limits) -> Peer {
+    pub fn new(id: PeerId, outbound: Outbound, limits: &Limits) -> Peer {
         Peer {
             id,
             identity: OnceLock::new(),
@@ -65,29 +76,43 @@ impl Peer {
         }
     }
 
-    /// Queues whole frames. Where that is more than may wait, the connection ends.
-    pub fn deliver(&self, frames: Bytes) {
-        let length = frames.len();
+    /// Queues something whole. Where that is more than may wait, the connection ends.
+    pub fn deliver(&self, parcel: Parcel) {
+        let length = parcel.len();
         let waiting = self.waiting.fetch_add(length, Ordering::Relaxed) + length;
         if waiting > self.max_waiting {
             return self.overflow();
         }
         // The writer is gone only when the connection is.
-        let _ = self.outbound.send(Some(frames));
-    }
-
-    /// Queues what `encode` writes.
-    pub fn deliver_own(&self, encode: impl FnOnce(&mut Vec<u8>)) {
-        let mut frame = Vec::with_capacity(64);
-        encode(&mut frame);
-        if !frame.is_empty() {
-            self.deliver(Bytes::from(frame));
+        match (&self.outbound, parcel) {
+            (Outbound::Frames(queue), Parcel::Frames(frames)) => {
+                let _ = queue.send(Some(frames));
+            }
+            (Outbound::Messages(queue), Parcel::Message(message)) => {
+                let _ = queue.send(Some(message));
+            }
+            _ => unreachable!("a parcel is made for the peer's dialect"),
         }
     }
 
-    /// Lets the writer end when all that is queued is written.
-    pub fn end(&self) {
-        let _ = self.outbound.send(None);
+    /// Queues what `encode` writes, for one that is no WebSocket.
+    pub fn deliver_raw(&self, encode: impl FnOnce(&mut Vec<u8>)) {
+        let mut frame = Vec::with_capacity(64);
+        encode(&mut frame);
+        self.deliver(Parcel::Frames(Bytes::from(frame)));
+    }
+
+    /// Lets the writer end when all that is queued is written; a WebSocket is told why.
+    pub fn end(&self, close_code: u16) {
+        match &self.outbound {
+            Outbound::Frames(queue) => {
+                let _ = queue.send(None);
+            }
+            Outbound::Messages(queue) => {
+                let _ = queue.send(Some(close(close_code)));
+                let _ = queue.send(None);
+            }
+        }
     }
 
     /// Ends the connection as one that reads too slowly.
@@ -142,12 +167,9 @@ impl Peer {
     }
 
     /// The last word to a connection that reads too slowly.
-    pub fn last_word(&self) -> Bytes {
+    pub fn last_word(&self) -> Option<Parcel> {
         let text = "the outbound queue is full: read faster";
         let event = Event::Error { reference: Ref::NONE, code: Code::SlowReader, text };
-        let dialect = self.identity.get().map_or(Dialect::Native, |identity| identity.dialect);
-        let mut frame = Vec::new();
-        dialect.encode(&mut frame, &event);
-        Bytes::from(frame)
+        Parcel::of(self.identity.get()?.dialect, &event)
     }
 }

@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use corebeat::base::ids::{Epoch, Seq};
 use corebeat::base::limits::{Limits, PRESENCE_PERIOD_MS, ROOM_IDLE_MS, ROSTER_MAX};
 use corebeat::base::name::Name;
 use corebeat::base::time::{Mono, Now};
-use corebeat::chat::batch::DIALECTS;
 use corebeat::wire::message::{Event, Names, PresenceKind};
 
+use super::common::dialect::DIALECTS;
+use super::parcel::Parcel;
 use super::peer::{Identity, Peer, PeerId};
 
 /// A room's head, as OK tells it.
@@ -55,23 +55,21 @@ struct Member {
 /// What is told, rendered when the first member of a dialect is reached.
 struct Rendering<'a> {
     event: Event<'a>,
-    frames: [Option<Bytes>; DIALECTS],
+    /// By dialect; the inner `None` is of one that has no words for it.
+    parcels: [Option<Option<Parcel>>; DIALECTS],
 }
 
 impl<'a> Rendering<'a> {
     fn new(event: Event<'a>) -> Rendering<'a> {
-        Rendering { event, frames: Default::default() }
+        Rendering { event, parcels: Default::default() }
     }
 
     fn deliver(&mut self, peer: &Peer, identity: &Identity) {
         let event = &self.event;
-        let frames = self.frames[identity.dialect as usize].get_or_insert_with(|| {
-            let mut frames = Vec::new();
-            identity.dialect.encode(&mut frames, event);
-            Bytes::from(frames)
-        });
-        if !frames.is_empty() {
-            peer.deliver(frames.clone());
+        let parcel = self.parcels[identity.dialect as usize]
+            .get_or_insert_with(|| Parcel::of(identity.dialect, event));
+        if let Some(parcel) = parcel {
+            peer.deliver(parcel.clone());
         }
     }
 }

@@ -9,21 +9,29 @@ use std::task::Waker;
 use corebeat::base::ids::ConnId;
 use corebeat::base::name::Name;
 use corebeat::base::time::{Mono, Tick};
-use corebeat::chat::batch::Dialect;
 use corebeat::chat::heartbeat::Tempo;
 use corebeat::chat::refs::RefWindow;
 use tokio::net::TcpStream;
 
+use super::common::dialect::Dialect;
 use super::mail::Stay;
 use super::outbox::Outbox;
+use super::web::Assembler;
 
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Its first bytes have not told the dialect.
     Sniffing,
-    /// It has not said HELLO.
+    /// Its HTTP request has not come to its end.
+    AwaitingRequest,
+    /// It has not said HELLO in native frames over TCP.
     AwaitingHello,
+    /// It has not said hello in JSON. States of their own, and no dialect in the one above: a
+    /// second field would make the connection larger.
+    AwaitingJsonHello,
+    /// It has not said HELLO in native frames over a WebSocket.
+    AwaitingBinHello,
     /// It has not completed its first line.
     AwaitingLine,
     /// It takes part.
@@ -77,6 +85,8 @@ pub struct Extra {
     pub questions: u32,
     /// The room to which a text client's lines go.
     pub current_room: Option<Name>,
+    /// Has the fragments of a WebSocket message whose last one has not come.
+    pub assembler: Option<Assembler>,
 }
 
 /// One connection.
@@ -142,10 +152,12 @@ impl Connection {
     /// What it can be told things in, as soon as that is known.
     pub fn dialect(&self) -> Option<Dialect> {
         match self.state {
-            State::AwaitingHello => Some(Dialect::Native),
             State::AwaitingLine => Some(Dialect::Text),
+            State::AwaitingHello => Some(Dialect::Native),
+            State::AwaitingJsonHello => Some(Dialect::Json),
+            State::AwaitingBinHello => Some(Dialect::Bin),
             State::Live(dialect) => Some(dialect),
-            State::Sniffing | State::Closing => None,
+            State::Sniffing | State::AwaitingRequest | State::Closing => None,
         }
     }
 
@@ -264,3 +276,6 @@ impl Connections {
         Some((ConnId::new(slot, connection.generation), connection))
     }
 }
+
+// Two cache lines, with whether the slot is taken.
+const _: () = assert!(size_of::<Option<Connection>>() <= 128);

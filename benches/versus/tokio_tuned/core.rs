@@ -25,10 +25,12 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::bell::{ReadyList, bell};
 use super::common::service::Service;
+use super::common::websocket::GOING_AWAY;
 use super::connection::{Connection, Connections, State};
 use super::mail::{Mail, Mailbox, Post};
 use super::outbox::Outbox;
 use super::room::{HomeKey, Homes, Rooms};
+use super::web::Assembler;
 
 /// While another core's mailbox is full, requests rest for so long.
 const REST_MS: u64 = 1;
@@ -68,6 +70,8 @@ pub struct Core {
     pub(super) ready: Arc<ReadyList>,
     serving: Vec<ConnId>,
     scratch: Vec<u8>,
+    /// Takes the messages of all WebSockets, but for those that come in fragments.
+    pub(super) assembler: Option<Assembler>,
     pub(super) dirty: Vec<ConnId>,
     pub(super) doomed: Vec<ConnId>,
     // Boxed, because a connection holds its outbox by one word.
@@ -125,6 +129,7 @@ impl Core {
             ready: Arc::default(),
             serving: Vec::new(),
             scratch: vec![0; READ_CHUNK],
+            assembler: None,
             dirty: Vec::new(),
             doomed: Vec::new(),
             outboxes: Vec::new(),
@@ -329,7 +334,7 @@ impl Core {
         for slot in 0..self.connections.slots() {
             if let Some((conn, _)) = self.connections.in_slot(slot) {
                 self.say_goodbye(conn);
-                self.close(conn);
+                self.close_with(conn, GOING_AWAY);
             }
         }
     }

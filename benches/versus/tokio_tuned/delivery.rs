@@ -13,13 +13,15 @@ use corebeat::base::ids::{Address, ConnId, Ref};
 use corebeat::base::limits::{LINGER_MS, OUTBOXES_KEPT, WRITE_SLICES};
 use corebeat::base::name::Name;
 use corebeat::base::time::Mono;
-use corebeat::chat::batch::DIALECTS;
 use corebeat::wire::message::{Code, Event, PresenceKind};
 use tokio::io::AsyncWrite;
 
+use super::common::dialect::DIALECTS;
+use super::common::websocket::close_code;
 use super::connection::{Connection, State};
 use super::core::Core;
 use super::outbox::{Batch, Run};
+use super::web;
 
 /// Segments that an outbox kept for reuse may have room for.
 const SEGMENTS_KEPT: usize = 16;
@@ -126,7 +128,7 @@ impl Core {
         let Some(dialect) = self.connections.get(conn).and_then(Connection::dialect) else {
             return;
         };
-        self.tell_raw(conn, urgent, |out| dialect.encode(out, event));
+        self.tell_raw(conn, urgent, |out| web::append_event(out, dialect, event));
     }
 
     /// Queues what `encode` writes.
@@ -277,6 +279,15 @@ impl Core {
         self.mark_dirty(conn);
     }
 
+    /// Ends a connection when all that is queued is sent, and tells a WebSocket why.
+    pub(super) fn close_with(&mut self, conn: ConnId, code: u16) {
+        let dialect = self.connections.get(conn).and_then(Connection::dialect);
+        if dialect.is_some_and(|dialect| dialect.opcode().is_some()) {
+            self.tell_raw(conn, false, |out| web::append_close(out, code));
+        }
+        self.close(conn);
+    }
+
     /// Ends a connection whose outbox is full.
     pub(super) fn close_slow_reader(&mut self, conn: ConnId) {
         let Some(connection) = self.connections.get_mut(conn) else {
@@ -288,7 +299,7 @@ impl Core {
         let text = "the outbound queue is full: read faster";
         let event = Event::Error { reference: Ref::NONE, code: Code::SlowReader, text };
         self.tell(conn, &event, true);
-        self.close(conn);
+        self.close_with(conn, close_code(Code::SlowReader));
     }
 
     pub(super) fn fail(&mut self, conn: ConnId) {

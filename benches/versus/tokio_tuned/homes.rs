@@ -9,11 +9,11 @@ use std::sync::Arc;
 use corebeat::base::ids::{Address, ConnId, Epoch, Ref, Seq, ShardId};
 use corebeat::base::limits::{PRESENCE_PERIOD_MS, ROOM_IDLE_MS};
 use corebeat::base::name::Name;
-use corebeat::chat::batch::Dialect;
 use corebeat::wire::message::{Code, Event, Names, PresenceKind};
 use corebeat::wire::native;
 
 use super::common::conversation;
+use super::common::dialect::Dialect;
 use super::connection::{Connection, PENDING};
 use super::core::Core;
 use super::intake::Client;

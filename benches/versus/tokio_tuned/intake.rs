@@ -1,24 +1,29 @@
 //! Received bytes to requests, and what a request does.
 //!
-//! Owns the walk from bytes to frames and lines, the greeting, and the side of each request that
+//! Owns the walk from bytes to frames, lines and messages, the greeting, and the side of each request that
 //! concerns its own connection. What concerns a room goes to the room's home.
+
+use std::ops::ControlFlow;
 
 use corebeat::base::ids::{Address, ConnId, Ref};
 use corebeat::base::limits::{Limits, RECONNECT_AFTER_MS};
 use corebeat::base::name::{self, Name};
-use corebeat::chat::batch::Dialect;
 use corebeat::chat::heartbeat::Tempo;
 use corebeat::chat::refs::RefWindow;
 use corebeat::wire::message::{Code, Event, Heartbeat, Hello, Request};
 use corebeat::wire::sniff::{Sniffed, sniff};
 use corebeat::wire::{http, line, native};
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::common::conversation::{self, Conversation};
+use super::common::dialect::Dialect;
+use super::common::websocket::{self, Answer, Complaint, Data};
 use super::connection::{Membership, PENDING, State};
 use super::core::Core;
 use super::homes::Said;
 use super::mail::{Joiner, Mail, Stay};
 use super::room::{Member, Room};
+use super::web::{self, Assembler};
 
 /// What one look at a connection's input led to.
 enum Step {
@@ -110,6 +115,13 @@ impl Core {
         match connection.state {
             State::Sniffing => self.step_sniff(conn, bytes),
             State::AwaitingLine | State::Live(Dialect::Text) => self.step_line(conn, bytes),
+            State::AwaitingRequest => self.step_http(conn, bytes),
+            State::AwaitingJsonHello | State::Live(Dialect::Json) => {
+                self.step_message(conn, Dialect::Json, bytes)
+            }
+            State::AwaitingBinHello | State::Live(Dialect::Bin | Dialect::BinCrc) => {
+                self.step_message(conn, Dialect::Bin, bytes)
+            }
             _ => self.step_frame(conn, bytes),
         }
     }
@@ -119,10 +131,8 @@ impl Core {
             Sniffed::Undecided => return Step::Wait,
             Sniffed::Native => State::AwaitingHello,
             Sniffed::Text => State::AwaitingLine,
-            other => {
-                if other == Sniffed::Http {
-                    self.tell_raw(conn, false, http::encode_not_served);
-                }
+            Sniffed::Http => State::AwaitingRequest,
+            Sniffed::Tls => {
                 self.close(conn);
                 return Step::Over;
             }
@@ -147,23 +157,116 @@ impl Core {
                 return Step::Over;
             }
         };
+        self.take_request(conn, request.as_ref());
+        Step::Used(used)
+    }
+
+    fn take_request(&mut self, conn: ConnId, request: Option<&Request<'_>>) {
         let now = self.now.mono;
         let Some(connection) = self.connections.get_mut(conn) else {
-            return Step::Over;
+            return;
         };
-        let greeted = connection.state != State::AwaitingHello;
+        let greeted = matches!(connection.state, State::Live(_));
         if greeted {
             connection.hear(now);
         }
         match request {
             None => {}
-            Some(Request::Hello(hello)) if !greeted => self.hello(conn, &hello),
+            Some(Request::Hello(hello)) if !greeted => self.hello(conn, hello),
             Some(request) if greeted => {
-                conversation::request(&mut Client { core: self, conn }, &request);
+                conversation::request(&mut Client { core: self, conn }, request);
             }
             Some(_) => self.fail_with(conn, Code::Malformed, "the first frame must be HELLO"),
         }
-        Step::Used(used)
+    }
+
+    fn step_http(&mut self, conn: ConnId, bytes: &[u8]) -> Step {
+        match websocket::answer(bytes, self.now.wall_ms) {
+            None => Step::Wait,
+            Some((Answer::Switch(upgrade, dialect), used)) => {
+                self.tell_raw(conn, false, |out| http::append_switching(out, &upgrade));
+                if let Some(connection) = self.connections.get_mut(conn) {
+                    connection.state = match dialect {
+                        Dialect::Json => State::AwaitingJsonHello,
+                        _ => State::AwaitingBinHello,
+                    };
+                }
+                Step::Used(used)
+            }
+            Some((Answer::Refuse(response), _)) => {
+                self.tell_raw(conn, false, |out| out.extend_from_slice(&response));
+                self.close(conn);
+                Step::Over
+            }
+        }
+    }
+
+    fn step_message(&mut self, conn: ConnId, dialect: Dialect, bytes: &[u8]) -> Step {
+        let length = match web::whole_frame(bytes, &self.service.limits) {
+            Ok(None) => return Step::Wait,
+            Ok(Some(length)) => length,
+            Err(error) => return self.fail_web(conn, &error),
+        };
+        let extra = self.connections.get_mut(conn).and_then(|c| c.extra.as_mut());
+        let own = extra.and_then(|extra| extra.assembler.take());
+        let mut assembler = own
+            .or_else(|| self.assembler.take())
+            .unwrap_or_else(|| Assembler::new(&self.service.limits));
+        let mut answers = Vec::new();
+        let step = assembler.take(&bytes[..length], &mut answers);
+        if !answers.is_empty() {
+            self.tell_raw(conn, true, |out| out.extend_from_slice(&answers));
+        }
+        match step {
+            Ok(web::Step::Message(message)) => {
+                self.assembler = Some(assembler);
+                self.take_message(conn, dialect, &message);
+            }
+            Ok(web::Step::Fragment) => {
+                if let Some(connection) = self.connections.get_mut(conn) {
+                    connection.hear(self.now.mono);
+                    connection.extra.get_or_insert_default().assembler = Some(assembler);
+                }
+            }
+            Ok(web::Step::Closed) => {
+                self.close(conn);
+                return Step::Over;
+            }
+            Err(error) => return self.fail_web(conn, &error),
+        }
+        Step::Used(length)
+    }
+
+    fn take_message(&mut self, conn: ConnId, dialect: Dialect, message: &Message) {
+        let data = match message {
+            Message::Text(text) => Data::Text(text.as_str()),
+            Message::Binary(bytes) => Data::Binary(bytes),
+            _ => {
+                if let Some(connection) = self.connections.get_mut(conn) {
+                    connection.hear(self.now.mono);
+                }
+                return;
+            }
+        };
+        let max_frame = self.service.limits.max_frame;
+        let taken = websocket::requests(dialect, data, max_frame, |request| {
+            self.take_request(conn, request);
+            match self.connections.get(conn).map(|connection| connection.state) {
+                None | Some(State::Closing) => ControlFlow::Break(()),
+                Some(_) => ControlFlow::Continue(()),
+            }
+        });
+        if let Err(complaint) = taken {
+            self.complain(conn, &complaint);
+        }
+    }
+
+    fn fail_web(&mut self, conn: ConnId, error: &Error) -> Step {
+        match Complaint::of(error) {
+            Some(complaint) => self.complain(conn, &complaint),
+            None => self.close(conn),
+        }
+        Step::Over
     }
 
     fn step_line(&mut self, conn: ConnId, bytes: &[u8]) -> Step {
@@ -195,10 +298,12 @@ impl Core {
     }
 
     fn hello(&mut self, conn: ConnId, hello: &Hello<'_>) {
-        let dialect = if hello.crc { Dialect::NativeCrc } else { Dialect::Native };
-        if let Some(connection) = self.connections.get_mut(conn) {
-            connection.state = State::Live(dialect);
-        }
+        let Some(connection) = self.connections.get_mut(conn) else {
+            return;
+        };
+        let dialect = connection.dialect().expect("who says HELLO has a dialect");
+        let dialect = if hello.crc { dialect.with_crc() } else { dialect };
+        connection.state = State::Live(dialect);
         let user = match hello.user {
             "" => self.name_guest(),
             user => match name::check(user) {
@@ -254,10 +359,16 @@ impl Core {
         Name::new(&format!("guest-{number}"))
     }
 
-    /// Ends a connection whose bytes are not what its dialect allows.
+    /// Ends a connection because of what it said, or did not say.
     pub(super) fn fail_with(&mut self, conn: ConnId, code: Code, text: &str) {
         self.tell(conn, &Event::Error { reference: Ref::NONE, code, text }, true);
-        self.close(conn);
+        self.close_with(conn, websocket::close_code(code));
+    }
+
+    fn complain(&mut self, conn: ConnId, complaint: &Complaint) {
+        let Complaint { code, text, close } = complaint;
+        self.tell(conn, &Event::Error { reference: Ref::NONE, code: *code, text }, true);
+        self.close_with(conn, *close);
     }
 
     /// Tells a connection that the server stops.
@@ -340,7 +451,11 @@ impl Conversation for Client<'_> {
     }
 
     fn finish(&mut self) {
-        self.core.close(self.conn);
+        self.core.close_with(self.conn, websocket::GOODBYE);
+    }
+
+    fn fail(&mut self, code: Code, text: &str) {
+        self.core.fail_with(self.conn, code, text);
     }
 
     fn pong(&mut self, ping: &Heartbeat) {

@@ -50,6 +50,7 @@ mod mail;
 mod outbox;
 mod room;
 mod timers;
+mod web;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

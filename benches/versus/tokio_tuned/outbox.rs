@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 use corebeat::base::ids::Address;
 use corebeat::base::name::Name;
-use corebeat::chat::batch::Dialect;
 use corebeat::wire::message::Event;
-use corebeat::wire::native;
+
+use super::common::dialect::Dialect;
+use super::web;
 
 /// Encoded messages one after the other, and where each ends.
 #[derive(Debug, Default)]
@@ -81,14 +82,11 @@ impl Run {
         for index in 0..batch.frames.count() {
             let (start, end) = batch.frames.range(index);
             let plain = &batch.frames.bytes[start as usize..end as usize];
-            frames.push(|out| match dialect {
-                Dialect::Text => {
-                    let whole = native::frame(plain, usize::MAX).ok().flatten();
-                    let (frame, _) = whole.expect("a batch holds whole frames");
-                    let event = native::event(&frame).ok().flatten();
-                    dialect.encode(out, &event.expect("a batch holds messages"));
+            frames.push(|out| match dialect.opcode() {
+                None => dialect.encode_frame(out, plain),
+                Some(opcode) => {
+                    web::append_message(out, opcode, |out| dialect.encode_frame(out, plain));
                 }
-                _ => native::append_with_crc(out, plain),
             });
         }
         Rc::new(Run::Rendered(frames))
@@ -97,7 +95,7 @@ impl Run {
     /// `event` in `dialect`.
     pub fn of_event(event: &Event<'_>, dialect: Dialect) -> Rc<Run> {
         let mut frames = Frames::default();
-        frames.push(|out| dialect.encode(out, event));
+        frames.push(|out| web::append_event(out, dialect, event));
         Rc::new(Run::Rendered(frames))
     }
 }

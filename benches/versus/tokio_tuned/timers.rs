@@ -5,10 +5,10 @@
 
 use corebeat::base::ids::ConnId;
 use corebeat::base::time::Mono;
-use corebeat::chat::batch::Dialect;
 use corebeat::chat::heartbeat::{Beat, Tempo, beat};
 use corebeat::wire::message::Code;
 
+use super::common::dialect::Dialect;
 use super::connection::State;
 use super::core::Core;
 
@@ -31,7 +31,7 @@ impl Core {
         }
     }
 
-    /// Looks at a native connection somewhere within its first interval: a herd that came at once
+    /// Looks at a connection somewhere within its first interval: a herd that came at once
     /// is spread.
     pub(super) fn arm_first_look(&mut self, conn: ConnId) {
         let now = self.now.mono;
@@ -59,14 +59,12 @@ impl Core {
         match connection.state {
             State::Closing => self.doom(conn),
             _ if connection.marks.ended => self.close(conn),
-            State::Live(Dialect::Native | Dialect::NativeCrc) => {
-                self.heartbeat(conn, silent_ms, tempo);
-            }
             State::Live(Dialect::Text) => {
                 let (most, text) = (limits.text_idle_timeout_ms, "nothing was typed for too long");
                 self.wait_or_close(conn, silent_ms, most, text);
             }
-            State::Sniffing | State::AwaitingHello | State::AwaitingLine => {
+            State::Live(_) => self.heartbeat(conn, silent_ms, tempo),
+            _ => {
                 let (most, text) = (limits.handshake_timeout_ms, "the hello came too late");
                 self.wait_or_close(conn, silent_ms, most, text);
             }

@@ -221,8 +221,10 @@ impl Draft<'_> {
         if !hello.token.is_empty() {
             self.text("token", hello.token);
         }
-        if hello.session != 0 {
-            self.identity("session", hello.session).identity("resume_key", hello.resume_key);
+        for (name, identity) in [("session", hello.session), ("resume_key", hello.resume_key)] {
+            if identity != 0 {
+                self.identity(name, identity);
+            }
         }
         self.unless_zero("heartbeat_s", hello.heartbeat_s.into())
     }
