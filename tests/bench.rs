@@ -123,7 +123,7 @@ fn over_websockets(dialect: &str) {
     let results = run("storm", &["-c", "50", "--rooms", "2", "--threads", "2"]);
     assert_eq!(number(&results["traffic"]["came"]), 48.0, "all are in their rooms again");
 
-    let slow = ["-c", "20", "--rooms", "1", "-r", "200", "--size", "16KiB", "-d", "3s"];
+    let slow = ["-c", "20", "--rooms", "1", "-r", "100", "--size", "16KiB", "-d", "3s"];
     let more = ["--warm-up", "200ms", "--serve", "--max-outbound 128KiB"];
     let results = run("slow", &[&slow[..], &more].concat());
     assert_eq!(number(&results["slow"]["dealt_with"]), 2.0);
