@@ -13,7 +13,8 @@ use crate::base::name::Name;
 use crate::wire::message::Event;
 use crate::wire::{line, native};
 
-pub use super::dialect::{DIALECTS, Dialect};
+pub use super::dialect::Dialect;
+use super::dialect::{PLAIN_DIALECTS, WEB_DIALECTS};
 use super::press::Press;
 
 /// Encoded messages, one after the other, and where each ends.
@@ -137,6 +138,39 @@ impl Chunk {
     }
 }
 
+/// The renderings of one news item, made when the first member of a dialect is reached.
+#[derive(Debug, Default)]
+pub struct Renderings {
+    plain: [Option<Rc<Chunk>>; PLAIN_DIALECTS],
+    /// Boxed, because a room without WebSockets has none, and news is moved about.
+    web: Option<Box<WebRenderings>>,
+}
+
+/// The renderings for WebSockets.
+pub type WebRenderings = [Option<Rc<Chunk>>; WEB_DIALECTS];
+
+impl Renderings {
+    /// The place of the rendering for `dialect`.
+    pub fn of(&mut self, dialect: Dialect, pool: &mut ChunkPool) -> &mut Option<Rc<Chunk>> {
+        let index = dialect as usize;
+        if index < PLAIN_DIALECTS {
+            return &mut self.plain[index];
+        }
+        let web = self.web.get_or_insert_with(|| pool.web.pop().unwrap_or_default());
+        &mut web[index - PLAIN_DIALECTS]
+    }
+
+    /// Gives all of them back.
+    pub fn release(self, pool: &mut ChunkPool) {
+        for chunk in self.plain.into_iter().flatten() {
+            pool.release(chunk);
+        }
+        if let Some(web) = self.web {
+            pool.release_web(web);
+        }
+    }
+}
+
 /// Chunks and batches that nobody uses, kept for the next ones.
 ///
 /// Bounded in number and in the size of what each keeps, so that a burst does not leave its memory
@@ -146,6 +180,9 @@ pub struct ChunkPool {
     chunks: Vec<Rc<Chunk>>,
     batches: Vec<Arc<Batch>>,
     places: Vec<Vec<usize>>,
+    /// Empty ones.
+    #[expect(clippy::vec_box)]
+    web: Vec<Box<WebRenderings>>,
     kept_max: usize,
     bytes_max: usize,
     press: Press,
@@ -158,6 +195,7 @@ impl ChunkPool {
             chunks: Vec::new(),
             batches: Vec::new(),
             places: Vec::new(),
+            web: Vec::new(),
             kept_max,
             bytes_max,
             press: Press::default(),
@@ -231,6 +269,16 @@ impl ChunkPool {
             if self.chunks.len() < self.kept_max && unshared.frames.capacity() <= self.bytes_max {
                 self.chunks.push(chunk);
             }
+        }
+    }
+
+    #[inline(never)]
+    fn release_web(&mut self, mut web: Box<WebRenderings>) {
+        for chunk in web.iter_mut().filter_map(Option::take) {
+            self.release(chunk);
+        }
+        if self.web.len() < self.kept_max {
+            self.web.push(web);
         }
     }
 

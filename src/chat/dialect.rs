@@ -32,8 +32,11 @@ pub enum Dialect {
     BinCrcDeflate,
 }
 
-/// How many dialects there are: the length of a table of renderings.
-pub const DIALECTS: usize = 9;
+/// How many dialects are not spoken on a WebSocket. They come first.
+pub const PLAIN_DIALECTS: usize = 3;
+/// How many are.
+pub const WEB_DIALECTS: usize = 6;
+const _: () = assert!(Dialect::BinCrcDeflate as usize == PLAIN_DIALECTS + WEB_DIALECTS - 1);
 
 impl Dialect {
     /// Appends `event` as this dialect says it to one connection, which may be nothing.

@@ -8,7 +8,7 @@ use crate::base::counters::CloseReason;
 use crate::base::ids::{ConnId, Ref};
 use crate::base::limits::LINGER_MS;
 use crate::base::time::Now;
-use crate::wire::message::{Code, Event, Heartbeat};
+use crate::wire::message::{Code, Event};
 use crate::wire::{native, websocket};
 
 use super::outbox::Outbox;
@@ -59,18 +59,6 @@ impl Shard {
         self.bound_outbox(conn, now);
     }
 
-    /// Asks a connection for a sign of life.
-    pub(super) fn send_ping(&mut self, conn: ConnId, ping: &Heartbeat, now: Now) {
-        let is_echo = |session: &Session| matches!(session.state, State::Echo(_));
-        if self.sessions.get(conn).is_some_and(is_echo) {
-            let payload = native::heartbeat_bytes(ping);
-            let encode = |out: &mut Vec<u8>| websocket::append_ping(out, &payload);
-            self.tell_raw_urgently(conn, encode, now);
-        } else {
-            self.tell_urgently(conn, &Event::Ping(*ping), now);
-        }
-    }
-
     fn queue_raw(&mut self, conn: ConnId, encode: impl FnOnce(&mut Vec<u8>), haste: Haste) {
         if let Some(session) = self.sessions.get_mut(conn)
             && !matches!(session.state, State::Closing(_))
@@ -89,7 +77,7 @@ impl Shard {
             return;
         };
         let Some(dialect) = session.state.dialect() else {
-            return;
+            return self.queue_to_echo(conn, event);
         };
         let encode = |out: &mut Vec<u8>| dialect.encode(out, event);
         let outbox: &mut Outbox = session.outbox(&mut self.outboxes);
@@ -98,6 +86,18 @@ impl Shard {
             Haste::Urgent => outbox.push_urgent(&mut self.outboxes, encode),
         }
         self.queued(conn);
+    }
+
+    /// Queues what is said to a connection without a dialect: pings, to an echo.
+    #[cold]
+    fn queue_to_echo(&mut self, conn: ConnId, event: &Event<'_>) {
+        let is_echo = |session: &Session| matches!(session.state, State::Echo(_));
+        if let Event::Ping(ping) = event
+            && self.sessions.get(conn).is_some_and(is_echo)
+        {
+            let payload = native::heartbeat_bytes(ping);
+            self.queue_raw(conn, |out| websocket::append_ping(out, &payload), Haste::Urgent);
+        }
     }
 
     fn queued(&mut self, conn: ConnId) {

@@ -20,7 +20,7 @@ use crate::base::ids::{Address, Epoch, Seq, ShardId};
 use crate::base::name::Name;
 use crate::wire::message::{Event, PresenceKind};
 
-use super::batch::{Batch, Chunk, ChunkPool, DIALECTS, Dialect};
+use super::batch::{Batch, Chunk, ChunkPool, Dialect, Renderings};
 use super::hash::NameHasher;
 use super::session::{Place, RoomKey};
 
@@ -67,8 +67,7 @@ impl Presence {
 pub struct Delivery {
     /// What is told.
     pub news: News,
-    /// Its renderings, made when the first member of a dialect is reached.
-    chunks: [Option<Rc<Chunk>>; DIALECTS],
+    renderings: Renderings,
     /// The next place to serve.
     pub next: usize,
     /// One beyond the last place to serve.
@@ -80,13 +79,13 @@ pub struct Delivery {
 impl Delivery {
     /// Delivery of `news` to the places below `end`.
     pub fn new(news: News, end: usize, authors: Vec<usize>) -> Delivery {
-        Delivery { news, chunks: Default::default(), next: 0, end, authors }
+        Delivery { news, renderings: Renderings::default(), next: 0, end, authors }
     }
 
     /// The rendering for `dialect`.
     pub fn chunk(&mut self, room: &Name, dialect: Dialect, pool: &mut ChunkPool) -> &Rc<Chunk> {
         let news = &self.news;
-        self.chunks[dialect as usize].get_or_insert_with(|| match news {
+        self.renderings.of(dialect, pool).get_or_insert_with(|| match news {
             News::Messages(batch) => pool.render_batch(batch, dialect),
             News::Presence(Presence { kind, total, user, .. }) => {
                 let user = user.as_deref().unwrap_or_default();
@@ -114,18 +113,14 @@ impl Delivery {
             News::Gap { epoch, to, .. } if untouched && *epoch == gap_epoch => *to = gap_to,
             _ => return false,
         }
-        for chunk in std::mem::take(&mut self.chunks).into_iter().flatten() {
-            pool.release(chunk);
-        }
+        std::mem::take(&mut self.renderings).release(pool);
         true
     }
 
     /// Gives back what it holds.
     pub fn release(self, pool: &mut ChunkPool) {
         pool.release_places(self.authors);
-        for chunk in self.chunks.into_iter().flatten() {
-            pool.release(chunk);
-        }
+        self.renderings.release(pool);
         if let News::Messages(batch) = self.news {
             pool.release_batch(batch);
         }

@@ -33,8 +33,9 @@ pub struct RoundTrips([u64; BUCKETS]);
 impl RoundTrips {
     /// Counts one.
     pub fn record(&mut self, round_trip_ms: u64) {
-        let bucket = ROUND_TRIP_BOUNDS_MS.partition_point(|bound| *bound < round_trip_ms);
-        self.0[bucket] += 1;
+        // The bounds are the powers of two from 1 on.
+        let bucket = u64::BITS - round_trip_ms.saturating_sub(1).leading_zeros();
+        self.0[(bucket as usize).min(BUCKETS - 1)] += 1;
     }
 }
 

@@ -284,7 +284,7 @@ impl Shard {
         self.pings = self.pings.wrapping_add(1);
         let (node, status) = (self.node, self.status());
         let ping = Heartbeat { node, time_ms: now.wall_ms, status, seq: self.pings };
-        self.send_ping(conn, &ping, now);
+        self.tell_urgently(conn, &Event::Ping(ping), now);
     }
 
     /// Goes on with the drain: GOAWAY to everybody first, and when what was accepted has been

@@ -12,7 +12,7 @@ use crate::base::counters::CloseReason;
 use crate::base::ids::{ConnId, Ref};
 use crate::base::limits::{ECHO_MESSAGE_MAX, FRAME_CRC, FRAME_HEADER, WEBSOCKET_CONTROL_MAX};
 use crate::base::time::Now;
-use crate::wire::message::{Code, Event, WireError};
+use crate::wire::message::{Code, Event, Request, WireError};
 use crate::wire::websocket::deflate::Inflater;
 use crate::wire::websocket::{self, Control, Item, Kind, Role, Rules, WebError, close};
 use crate::wire::{json, native};
@@ -206,9 +206,14 @@ impl Shard {
         let object = json::object(message);
         let request = object.as_ref().map_err(|error| *error).and_then(|object| object.request());
         match request {
-            Ok(request) => self.take_request(conn, request.as_ref(), now),
+            Ok(request) => self.take_web_request(conn, request.as_ref(), now),
             Err(error) => self.fail_wire(conn, error, now),
         }
+    }
+
+    #[inline(never)]
+    fn take_web_request(&mut self, conn: ConnId, request: Option<&Request<'_>>, now: Now) {
+        self.take_request(conn, request, now);
     }
 
     /// Takes the native frames of a binary message, until the connection is to be paused or closed.
@@ -222,7 +227,7 @@ impl Shard {
             match decoded {
                 Ok((request, used)) => {
                     at += used;
-                    self.take_request(conn, request.as_ref(), now);
+                    self.take_web_request(conn, request.as_ref(), now);
                 }
                 Err(error) => {
                     self.fail_wire(conn, error, now);

@@ -43,13 +43,15 @@ pub(crate) fn judge_silence(world: &World) {
         }
         let limits = &world.plan.limits;
         let timeout_ms = match () {
-            // One of its requests may wait for other shards.
             () if visit.foreign => 3 * limits.handshake_timeout_ms,
             () if !visit.welcomed => continue,
             () if visit.is_text() => limits.text_idle_timeout_ms,
             () => visit.timeout_ms,
         };
-        let since = link.heard_at.max(worker.disturbed_at).max(world.jumped_at);
+        // One of its requests may wait for another shard that is held up.
+        let held_up = world.workers.iter().map(|worker| worker.starved_until).max();
+        let waited = held_up.filter(|_| visit.foreign).unwrap_or_default();
+        let since = link.heard_at.max(worker.disturbed_at).max(world.jumped_at).max(waited);
         let silent_ms = world.now.mono.since_ms(since);
         let budget_ms = if limits.timer_budget < 10 { 2_000 } else { 0 };
         assert!(
