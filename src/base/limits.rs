@@ -172,8 +172,8 @@ impl Limits {
         self.max_outbound / 4
     }
 
-    /// How often a room's history is looked at for messages that are too old to be kept. They are not
-    /// told anyhow; this is for their memory.
+    /// How often a room's history is looked at for messages that are too old to be kept. They are
+    /// not told anyhow; this is for their memory.
     pub fn history_period_ms(&self) -> u64 {
         (self.history_age_ms / 4).max(1_000)
     }

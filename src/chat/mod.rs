@@ -21,8 +21,8 @@
 //! | [`fan_out`] | news to the members of this shard |
 //! | [`timers`] | heartbeats, time-outs, the drain |
 //!
-//! and the nouns they work on: [`session`], [`room`], [`home`], [`history`], [`roster`], [`directory`],
-//! [`batch`], [`outbox`], [`refs`], [`mail`], [`agenda`], [`heartbeat`], [`hash`],
+//! and the nouns they work on: [`session`], [`room`], [`home`], [`history`], [`roster`],
+//! [`directory`], [`batch`], [`outbox`], [`refs`], [`mail`], [`agenda`], [`heartbeat`], [`hash`],
 //! [`holdings`], [`config`].
 
 pub mod agenda;
