@@ -54,16 +54,17 @@ impl Visit {
         assert!(told && !message.refused, "message {id} came in {head}");
         ledger.check_sender(id, from);
         let own = message.visit == self.id && !message.echo;
-        let stay = self.rooms[room].current();
-        let twice = stay.items.iter().any(|item| matches!(item, Item::Line(other) if *other == id));
-        if own || twice {
+        let is_out = self.rooms[room].stay.is_none();
+        let mut seen = self.rooms[room].stay.iter().flat_map(|stay| &stay.items);
+        let twice = seen.any(|item| matches!(item, Item::Line(other) if *other == id));
+        if own || twice || is_out && self.recalled > 0 {
             // It says nowhere which lines answer `/history`, but how many there may be.
             self.recalled = self.recalled.checked_sub(1).unwrap_or_else(|| {
                 panic!("message {id} came again, or is its own: {own}");
             });
             return;
         }
-        stay.items.push(Item::Line(id));
+        self.rooms[room].current().items.push(Item::Line(id));
     }
 
     fn read_notice(&mut self, notice: &str, ledger: &mut Ledger, round: u64) {

@@ -139,10 +139,12 @@ impl Wisher<'_> {
     pub(crate) fn join(&mut self, room: usize, reference: bool) {
         // Two requests without a ref, one after the other, would leave too much unknown.
         let reference = reference || self.visit.rooms[room].moves.iter().any(|m| m.reference == 0);
+        let since = self.draw_since(room);
+        // Where a replay begins, and where another join ends it, only the answers tell.
+        let reference = reference || since.is_some() || self.visit.rooms[room].is_recalled();
         let notify = self.dice.chance(600);
         let number = self.visit.rooms[room].moves.len();
         let reference = self.visit.note(Wish::Join(room, number), reference);
-        let since = self.draw_since(room);
         self.visit.rooms[room].request(true, notify, reference);
         self.visit.rooms[room].moves[number].since = since;
         let since = since.unwrap_or(Since { epoch: 0, seq: 0 });
