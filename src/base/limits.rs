@@ -72,6 +72,8 @@ pub const STARVED_MS: u64 = 1_000;
 pub const ROOM_IDLE_MS: u64 = 60_000;
 /// Messages that one HISTORY is answered with at most.
 pub const HISTORY_ANSWER_MAX: usize = 1_000;
+/// Listings of what was said that one connection may have under way: their pages fit its outbox.
+pub const LISTINGS_MAX: u32 = 8;
 /// Messages that `/history` shows where it is not told how many.
 pub const TEXT_HISTORY: u16 = 20;
 /// Earlier epochs of which a room's history remembers where they ended.

@@ -314,7 +314,7 @@ impl Shard {
         replay: Replay,
         now: Now,
     ) {
-        self.question_answered(conn);
+        self.listing_answered(conn);
         let key = self.rooms.find(room, self.hasher.hash(room));
         let membership = key.and_then(|key| self.sessions.get(conn)?.membership(key).copied());
         if let Some(membership) = membership
@@ -339,6 +339,13 @@ impl Shard {
             let flags = OkFlags { gap: replay.gap, ..OkFlags::default() };
             let (epoch, seq) = (head.epoch, head.seq);
             self.tell(conn, &Event::Ok { reference, flags, epoch, seq }, now);
+        }
+    }
+
+    pub(super) fn listing_answered(&mut self, conn: ConnId) {
+        self.question_answered(conn);
+        if let Some(extra) = self.sessions.get_mut(conn).and_then(|s| s.extra.as_mut()) {
+            extra.listings = extra.listings.saturating_sub(1);
         }
     }
 

@@ -172,7 +172,7 @@ impl Visit {
                 }
             }
             Wish::List(..) => {
-                let expected = [Code::NotFound, Code::Unavailable];
+                let expected = [Code::NotFound, Code::TooMany, Code::Unavailable];
                 assert!(expected.contains(&code), "{code:?} {text}");
             }
             Wish::Who(_) => {
