@@ -37,6 +37,7 @@ impl Shard {
     }
 
     /// Tells one connection something ahead of the data that waits for it.
+    #[inline]
     pub(super) fn tell_urgently(&mut self, conn: ConnId, event: &Event<'_>, now: Now) {
         self.queue(conn, event, Haste::Urgent);
         self.bound_outbox(conn, now);
@@ -211,6 +212,17 @@ impl Shard {
         }
         let Farewell { code, reason } = *farewell;
         self.queue_raw(conn, |out| websocket::append_close(out, code, reason), Haste::InOrder);
+    }
+
+    /// All that waited for a connection that is closing, or that fetches pages, is with the kernel.
+    #[cold]
+    pub(super) fn emptied(&mut self, conn: ConnId, now: Now) {
+        let is_closing = |session: &Session| matches!(session.state, State::Closing(_));
+        if self.sessions.get(conn).is_some_and(is_closing) {
+            self.all_sent(conn);
+        } else {
+            self.all_fetched(conn, now);
+        }
     }
 
     /// All that waited for a connection is with the kernel.

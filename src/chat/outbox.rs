@@ -26,6 +26,7 @@ enum Piece {
 }
 
 impl Piece {
+    #[inline(always)]
     fn bytes(&self) -> &[u8] {
         match self {
             Piece::Shared { chunk, start, end } => {
@@ -159,6 +160,7 @@ impl Outbox {
     }
 }
 
+#[inline(always)]
 fn release(piece: Piece, pool: &mut OutboxPool, chunks: &mut ChunkPool) {
     match piece {
         Piece::Shared { chunk, .. } => chunks.release(chunk),

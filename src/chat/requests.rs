@@ -108,6 +108,7 @@ impl Shard {
     }
 
     /// A greeted client that is no text client asks for something.
+    #[inline(always)]
     pub(super) fn request(&mut self, conn: ConnId, request: &Request<'_>, now: Now) {
         match *request {
             Request::Hello(_) => unreachable!("the intake handles HELLO"),

@@ -308,12 +308,10 @@ impl Shard {
         }
         if let Some(emptied) = session.outbox.take() {
             let closing = matches!(session.state, State::Closing(_));
-            let fetching = session.marks.has(Marks::FETCHING);
+            let ends = closing || session.marks.has(Marks::FETCHING);
             self.outboxes.release_outbox(emptied, &mut self.chunks);
-            if closing {
-                self.all_sent(conn);
-            } else if fetching {
-                self.all_fetched(conn, now);
+            if ends {
+                self.emptied(conn, now);
             }
         }
     }
