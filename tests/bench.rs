@@ -110,7 +110,10 @@ fn over_websockets(dialect: &str) {
     let heartbeats = ["-d", "4s", "--serve", "--heartbeat 1s"];
     let results = run("idle", &[&["-c", "20", "--rooms", "2"], &heartbeats[..]].concat());
     assert_eq!(number(&results["traffic"]["came"]), 18.0);
-    assert!(number(&results["traffic"]["pings_answered"]) >= 40.0, "no heartbeat was left out");
+    assert!(
+        number(&results["traffic"]["pings_answered"]) >= 20.0,
+        "everybody was asked for a sign of life"
+    );
 
     let short = ["-r", "20", "-d", "1s", "--warm-up", "200ms"];
     let churn = ["-c", "10", "--rooms", "1", "--churn-rate", "20", "--lifetime", "500ms"];
@@ -120,7 +123,7 @@ fn over_websockets(dialect: &str) {
     let results = run("storm", &["-c", "50", "--rooms", "2", "--threads", "2"]);
     assert_eq!(number(&results["traffic"]["came"]), 48.0, "all are in their rooms again");
 
-    let slow = ["-c", "20", "--rooms", "1", "-r", "200", "--size", "16KiB", "-d", "3s"];
+    let slow = ["-c", "20", "--rooms", "1", "-r", "100", "--size", "16KiB", "-d", "3s"];
     let more = ["--warm-up", "200ms", "--serve", "--max-outbound 128KiB"];
     let results = run("slow", &[&slow[..], &more].concat());
     assert_eq!(number(&results["slow"]["dealt_with"]), 2.0);

@@ -19,8 +19,8 @@ pub(crate) fn unmask_kib() -> usize {
     ROUNDS * 64
 }
 
-/// 1 KiB of a text message of 64 KiB read: copied, unmasked and checked. A quarter of its characters
-/// are not ASCII.
+/// 1 KiB of a text message of 64 KiB read: copied, unmasked and checked. A third of its characters
+/// is not ASCII.
 pub(crate) fn read_text_kib() -> usize {
     let text = "heü".repeat(16 << 10);
     assert_eq!(text.len(), 64 << 10);

@@ -47,8 +47,9 @@ pub const FAN_OUT_SLICE: usize = 1_024;
 /// Connections for which a worker reserves its tables at start. The memory is touched as they come;
 /// with more, the tables grow.
 pub const CONNECTIONS_RESERVED: usize = 1 << 20;
-/// Connections accepted in one turn.
-pub const ACCEPT_BUDGET: usize = 256;
+/// Connections accepted in one turn. Few: whoever is connected waits for the end of the turn, and a
+/// new connection's first bytes are read before its state has left the cache.
+pub const ACCEPT_BUDGET: usize = 32;
 /// Kernel events taken in one turn.
 pub const EVENTS_PER_TURN: usize = 1_024;
 

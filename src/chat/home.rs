@@ -88,6 +88,9 @@ impl HomeRoom {
     }
 }
 
+/// What is sealed to get the number from which a process counts its epochs.
+const EPOCH_SEED: u64 = 0x6570_6f63_6873;
+
 /// The rooms whose home one shard is.
 #[derive(Debug)]
 pub struct HomeTable {
@@ -106,7 +109,7 @@ impl HomeTable {
             hasher,
             rooms: Slab::new(),
             index: HashTable::new(),
-            last_epoch: 0,
+            last_epoch: hasher.seal(EPOCH_SEED) as u32,
             refused: BTreeSet::new(),
         }
     }
@@ -139,10 +142,12 @@ impl HomeTable {
 
     /// Makes the room called `name`, of which there is none.
     ///
-    /// Its epoch is the wall clock's second, or the one after this home's last epoch if that is
-    /// later: a room made again, here or after a restart, never repeats an epoch.
-    pub fn add(&mut self, name: Name, hash: u64, now: Mono, wall_ms: u64) -> HomeKey {
-        self.last_epoch = self.last_epoch.saturating_add(1).max((wall_ms / 1_000) as u32);
+    /// Epochs count from a number that the process's secret gives. So a room made again has another
+    /// one, and after a restart, however quick, the chance of the same one is one in 2^32. A clock
+    /// would repeat itself within its own step, and be overtaken where rooms are made fast.
+    pub fn add(&mut self, name: Name, hash: u64, now: Mono) -> HomeKey {
+        // 0 stands for no room.
+        self.last_epoch = self.last_epoch.wrapping_add(1).max(1);
         let room = HomeRoom {
             name,
             epoch: Epoch(self.last_epoch),
@@ -218,12 +223,22 @@ mod tests {
         let hasher = NameHasher::new([1, 2]);
         let mut homes = HomeTable::new(hasher);
         let hash = hasher.hash("tea");
-        let first = homes.add(Name::new("tea"), hash, Mono(0), 1_790_000_000_000);
+        let first = homes.add(Name::new("tea"), hash, Mono(0));
         let epoch = homes.get(first).epoch;
-        assert_eq!(epoch, Epoch(1_790_000_000));
         homes.remove(first);
         assert_eq!(homes.find("tea", hash), None);
-        let again = homes.add(Name::new("tea"), hash, Mono(0), 1_790_000_000_000);
-        assert_eq!(homes.get(again).epoch, Epoch(1_790_000_001));
+        let again = homes.add(Name::new("tea"), hash, Mono(0));
+        assert_ne!(homes.get(again).epoch, epoch);
+    }
+
+    #[test]
+    fn a_restart_at_the_same_instant_begins_other_epochs() {
+        let epoch = |secret| {
+            let hasher = NameHasher::new(secret);
+            let mut homes = HomeTable::new(hasher);
+            let key = homes.add(Name::new("tea"), hasher.hash("tea"), Mono(0));
+            homes.get(key).epoch
+        };
+        assert_ne!(epoch([1, 2]), epoch([3, 4]));
     }
 }

@@ -58,7 +58,7 @@ impl Shard {
     /// Makes the room `*`, which every shard always hears.
     pub(super) fn add_everyone(&mut self, now: Now) {
         let hash = self.hasher.hash(EVERYONE);
-        let key = self.homes.add(Name::new(EVERYONE), hash, now.mono, now.wall_ms);
+        let key = self.homes.add(Name::new(EVERYONE), hash, now.mono);
         for shard in 0..self.shards {
             self.homes.get_mut(key).link(ShardId(shard)).members = 1;
         }
@@ -72,7 +72,7 @@ impl Shard {
         if self.homes.len() >= self.limits.max_rooms {
             return None;
         }
-        Some(self.homes.add(Name::new(room), hash, now.mono, now.wall_ms))
+        Some(self.homes.add(Name::new(room), hash, now.mono))
     }
 
     /// Gives a message its place and puts it into the room's batch.

@@ -101,8 +101,8 @@ pub struct ServeOptions {
     #[arg(env = "COREBEAT_DASHBOARD", hide_env = true, help_heading = WEB)]
     pub dashboard: Switch,
 
-    /// Let pages of this origin open WebSockets too, as in https://example.org; `*` is any. Can be
-    /// given several times, or with commas [default: only the server's own]
+    /// Let pages of this origin open WebSockets too, as in `https://example.org`; `*` is any. Can
+    /// be given several times, or with commas [default: only the server's own]
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
     #[arg(env = "COREBEAT_ALLOW_ORIGIN", hide_env = true, help_heading = WEB)]
     pub allow_origin: Vec<String>,

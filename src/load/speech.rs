@@ -232,7 +232,7 @@ fn hear_frame(
 }
 
 fn hear_object(message: &[u8], each: &mut impl FnMut(Heard<'_>) -> bool) -> Result<(), Fault> {
-    let text = simdutf8::basic::from_utf8(message).map_err(|_| WireError::Utf8)?;
+    let text = std::str::from_utf8(message).map_err(|_| WireError::Utf8)?;
     if let Some((seq, body)) = scan::message(text) {
         each(Heard::Message { seq: Some(seq as u32), body });
     } else {

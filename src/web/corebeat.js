@@ -205,7 +205,8 @@ export class Corebeat {
     const answer = this.#request({ op: 'join', room }, { join: entry });
     this.#rooms.set(room, entry);
     return answer.catch((error) => {
-      if (before === undefined && this.#rooms.get(room) === entry) this.#rooms.delete(room);
+      const never = before === undefined || error instanceof RefusedError;
+      if (never && this.#rooms.get(room) === entry) this.#rooms.delete(room);
       throw error;
     });
   }

@@ -26,40 +26,24 @@ pub const ASSETS: &[Asset] = &[
     Asset { path: "/", content_type: HTML, bytes: PAGE },
     Asset { path: "/dashboard", content_type: HTML, bytes: PAGE },
     Asset { path: "/page.css", content_type: CSS, bytes: include_bytes!("page.css") },
-    Asset { path: "/page.js", content_type: SCRIPT, bytes: include_bytes!("page.js") },
-    Asset {
-        path: "/page/charts.js",
-        content_type: SCRIPT,
-        bytes: include_bytes!("page/charts.js"),
-    },
-    Asset { path: "/page/chat.js", content_type: SCRIPT, bytes: include_bytes!("page/chat.js") },
-    Asset {
-        path: "/page/conversation.js",
-        content_type: SCRIPT,
-        bytes: include_bytes!("page/conversation.js"),
-    },
-    Asset {
-        path: "/page/dashboard.js",
-        content_type: SCRIPT,
-        bytes: include_bytes!("page/dashboard.js"),
-    },
-    Asset { path: "/page/dom.js", content_type: SCRIPT, bytes: include_bytes!("page/dom.js") },
-    Asset { path: "/page/frame.js", content_type: SCRIPT, bytes: include_bytes!("page/frame.js") },
-    Asset {
-        path: "/page/messages.js",
-        content_type: SCRIPT,
-        bytes: include_bytes!("page/messages.js"),
-    },
-    Asset {
-        path: "/page/numbers.js",
-        content_type: SCRIPT,
-        bytes: include_bytes!("page/numbers.js"),
-    },
-    Asset { path: "/page/text.js", content_type: SCRIPT, bytes: include_bytes!("page/text.js") },
-    Asset { path: "/corebeat.js", content_type: SCRIPT, bytes: include_bytes!("corebeat.js") },
+    script("/page.js", include_bytes!("page.js")),
+    script("/page/charts.js", include_bytes!("page/charts.js")),
+    script("/page/chat.js", include_bytes!("page/chat.js")),
+    script("/page/conversation.js", include_bytes!("page/conversation.js")),
+    script("/page/dashboard.js", include_bytes!("page/dashboard.js")),
+    script("/page/dom.js", include_bytes!("page/dom.js")),
+    script("/page/frame.js", include_bytes!("page/frame.js")),
+    script("/page/messages.js", include_bytes!("page/messages.js")),
+    script("/page/numbers.js", include_bytes!("page/numbers.js")),
+    script("/page/text.js", include_bytes!("page/text.js")),
+    script("/corebeat.js", include_bytes!("corebeat.js")),
     Asset { path: "/corebeat.d.ts", content_type: PLAIN, bytes: include_bytes!("corebeat.d.ts") },
     Asset { path: "/favicon.svg", content_type: SVG, bytes: include_bytes!("favicon.svg") },
 ];
+
+const fn script(path: &'static str, bytes: &'static [u8]) -> Asset {
+    Asset { path, content_type: SCRIPT, bytes }
+}
 
 #[cfg(test)]
 mod tests {

@@ -20,13 +20,3 @@ pub use self::response::{
 pub use self::upgrade::{
     Endpoint, Refusal, Subprotocol, Upgrade, accept_key, append_switching, upgrade,
 };
-
-/// Why, in one line, for whoever pointed a browser here.
-const BODY: &str = "This corebeat serves native frames and text lines, not HTTP.\n";
-
-/// Appends a whole `501 Not Implemented` response (RFC 9110 section 15.6.2) that announces the end
-/// of the connection.
-pub fn encode_not_served(out: &mut Vec<u8>) {
-    let exchange = Exchange { head_only: false, keep_alive: false, now_ms: 0 };
-    append_text(out, Status::NotImplemented, BODY, exchange);
-}

@@ -21,7 +21,7 @@ pub use self::outbound::{
     append_close, append_compressed, append_fragment, append_header, append_masked, append_message,
     append_ping, append_pong,
 };
-pub use self::utf8::Utf8Stream;
+pub use self::utf8::{NotUtf8, Utf8Stream};
 use crate::base::limits::WEBSOCKET_CONTROL_MAX;
 
 /// What a message is made of (RFC 6455 section 5.6).

@@ -1,7 +1,7 @@
 //! A WebSocket client for tests, written from RFC 6455 and RFC 7692 alone.
 //!
 //! Owns the opening handshake, frames in any shape that a test wants to send, and a reader that
-//! holds the server to the rules: no mask, shortest lengths, fragments in order, text that is UTF-8.
+//! holds the server to the rules: no mask, shortest lengths, fragments in order, text in UTF-8.
 //! Never uses the server's own codec.
 
 use std::io::{ErrorKind, Read, Write};

@@ -85,9 +85,8 @@ const PAYLOADS: &[(u8, bool, &[&str])] = &[
     (
         15,
         false,
-        &[
-            "C0 E0 80 F0 80 80 F8 80 80 80 FC 80 80 80 80 DF EF BF F7 BF BF FB BF BF BF FD BF BF BF BF",
-        ],
+        &["C0 E0 80 F0 80 80 F8 80 80 80 FC 80 80 80 80 DF EF BF \
+          F7 BF BF FB BF BF BF FD BF BF BF BF"],
     ),
     // Bytes that stand nowhere.
     (16, false, &["FE", "FF", "FE FE FF FF"]),

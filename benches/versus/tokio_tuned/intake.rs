@@ -1,7 +1,7 @@
 //! Received bytes to requests, and what a request does.
 //!
-//! Owns the walk from bytes to frames, lines and messages, the greeting, and the side of each request that
-//! concerns its own connection. What concerns a room goes to the room's home.
+//! Owns the walk from bytes to frames, lines and messages, the greeting, and the side of each
+//! request that concerns its own connection. What concerns a room goes to the room's home.
 
 use std::ops::ControlFlow;
 

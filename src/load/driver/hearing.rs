@@ -132,8 +132,8 @@ impl Driver {
         Some(used)
     }
 
-    /// Takes the answer to the request for a WebSocket, once it is whole, and says hello. Gives back
-    /// how many bytes it had, or nothing where the connection is gone.
+    /// Takes the answer to the request for a WebSocket, once it is whole, and says hello. Gives
+    /// back how many bytes it had, or nothing where the connection is gone.
     fn understand_handshake(&mut self, local: u32, bytes: &[u8]) -> Option<usize> {
         let config = self.shared.plan.config();
         let key = websocket::Key::of(config.run, self.index(local));

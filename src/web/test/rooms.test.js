@@ -332,6 +332,14 @@ test('rooms are joined, left and lost', async () => {
   assert.deepEqual(client.rooms, []);
 });
 
+test('a room that refuses a member who asks again is left', async () => {
+  const { client, server } = await setUpInLobby();
+  const refused = client.join('lobby');
+  server.say({ op: 'error', ref: server.sent('join').at(-1).ref, code: 403, text: 'no' });
+  await assert.rejects(refused, { code: 403 });
+  assert.deepEqual(client.rooms, []);
+});
+
 test('a join that was not answered is asked once more, not twice', async () => {
   const world = await setUpInLobby();
   const joined = world.client.join('den');
