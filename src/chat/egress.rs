@@ -214,14 +214,30 @@ impl Shard {
         self.queue_raw(conn, |out| websocket::append_close(out, code, reason), Haste::InOrder);
     }
 
-    /// All that waited for a connection that is closing, or that fetches pages, is with the kernel.
+    /// The kernel took bytes for a connection whose reading counts as life, and `waiting` are left.
+    ///
+    /// The PONGs of one that is paused lie unread behind its requests; one that fetches pages has
+    /// none to send.
     #[cold]
-    pub(super) fn emptied(&mut self, conn: ConnId, now: Now) {
-        let is_closing = |session: &Session| matches!(session.state, State::Closing(_));
-        if self.sessions.get(conn).is_some_and(is_closing) {
-            self.all_sent(conn);
-        } else {
-            self.all_fetched(conn, now);
+    pub(super) fn was_read(&mut self, conn: ConnId, waiting: usize, now: Now) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        session.heard(now.mono);
+        if session.marks.has(Marks::PAUSED) && waiting < self.limits.pause_reading_above() / 2 {
+            session.marks.clear(Marks::PAUSED);
+            session.marks.set(Marks::RESUMING);
+            self.resuming.push(conn);
+        }
+        if waiting > 0 {
+            return self.mark_dirty(conn);
+        }
+        let (state, fetching) = (session.state, session.marks.has(Marks::FETCHING));
+        self.recycle_outbox(conn);
+        match state {
+            State::Closing(_) => self.all_sent(conn),
+            _ if fetching => self.all_fetched(conn, now),
+            _ => {}
         }
     }
 

@@ -294,24 +294,16 @@ impl Shard {
         outbox.sent(bytes, &mut self.outboxes, &mut self.chunks);
         let waiting = outbox.waiting();
         if session.marks.has(Marks::PAUSED_OR_FETCHING) {
-            // Its PONGs lie unread behind its requests, or it speaks HTTP, which has none: that it
-            // reads is its sign of life.
-            session.heard(now.mono);
-            if session.marks.has(Marks::PAUSED) && waiting < self.limits.pause_reading_above() / 2 {
-                session.marks.clear(Marks::PAUSED);
-                session.marks.set(Marks::RESUMING);
-                self.resuming.push(conn);
-            }
+            return self.was_read(conn, waiting, now);
         }
         if waiting > 0 {
             return self.mark_dirty(conn);
         }
         if let Some(emptied) = session.outbox.take() {
             let closing = matches!(session.state, State::Closing(_));
-            let ends = closing || session.marks.has(Marks::FETCHING);
             self.outboxes.release_outbox(emptied, &mut self.chunks);
-            if ends {
-                self.emptied(conn, now);
+            if closing {
+                self.all_sent(conn);
             }
         }
     }
