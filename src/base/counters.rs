@@ -151,7 +151,7 @@ counters! {
     pongs,
     /// Times that a connection's heartbeat interval became longer, because its link was stable.
     heartbeats_stretched,
-    /// Times that a connection's heartbeat interval became shorter, because PINGs were lost or late.
+    /// Times that a connection's heartbeat interval became shorter: PINGs were lost or late.
     heartbeats_shortened,
     /// PINGs of clients answered.
     pings_answered,

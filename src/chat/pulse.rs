@@ -7,11 +7,11 @@
 //!
 //! A middlebox forgets a connection that was silent in both directions for longer than its cut-off,
 //! which nobody announces. So an interval grows by steps of a half, each taken only after the last
-//! one was seen to be survived, up to a multiple of what was granted. What once failed on a network
-//! is tried by no connection of that network again. A lost PING closes nothing: two probes follow
-//! it, and a client that misses the PING which it was promised (TEMPO) asks by its own. The
-//! averaging of round trips is that of Jacobson's "Congestion Avoidance and Control" (1988), with
-//! the weight 0.8 for what was known.
+//! one was seen to be survived, up to a multiple of what was granted. Once a silence failed on a
+//! network, no connection of that network is left silent for longer than what was survived. A lost
+//! PING closes nothing: two probes follow it, and a client that misses the PING which it was
+//! promised (TEMPO) asks by its own. The averaging of round trips is that of Jacobson's "Congestion
+//! Avoidance and Control" (1988), with the weight 0.8 for what was known.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -60,9 +60,10 @@ impl Seen {
         }
     }
 
-    /// The longest interval up to `wanted_s` that is not known to fail.
+    /// The longest interval up to `wanted_s` that may be tried: where a longer silence failed, none
+    /// beyond what was survived.
     fn allow(&self, wanted_s: u16) -> u16 {
-        if self.failed_s != 0 && wanted_s >= self.failed_s { self.survived_s } else { wanted_s }
+        if self.failed_s == 0 { wanted_s } else { wanted_s.min(self.survived_s) }
     }
 }
 

@@ -213,7 +213,7 @@ fn a_second_connection_of_the_network_does_not_fail_again() {
     nat.connect();
     nat.pass_s(3_600);
     assert!(!nat.is_closed);
-    assert_eq!(nat.shard.counters().heartbeats_shortened, shortened);
+    assert_eq!(nat.shard.counters().heartbeats_shortened, shortened, "{:?} {settled_s}", nat.told);
     assert!(nat.heartbeat_s <= settled_s, "{:?}", nat.told);
 }
 
