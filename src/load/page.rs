@@ -29,7 +29,8 @@ p { margin: 0 0 8px; } .soft { color: var(--soft); }
 figure { margin: 0; background: var(--card); border: 1px solid var(--grid); border-radius: 10px;
   padding: 6px; overflow-x: auto; }
 figure svg { display: block; width: 100%; min-width: 640px; height: auto; }
-figcaption { display: flex; flex-wrap: wrap; gap: 0 20px; position: sticky; left: 0; padding: 8px 14px 0; color: var(--soft); font-size: 14px; }
+figcaption { display: flex; flex-wrap: wrap; gap: 0 20px; position: sticky;
+  left: 0; padding: 8px 14px 0; color: var(--soft); font-size: 14px; }
 figcaption i { display: inline-block; width: 18px; height: 3px; margin-right: 7px;
   vertical-align: middle; } td:nth-child(2) { white-space: nowrap; }
 .scroll { margin: 12px 0; overflow-x: auto; }
@@ -169,7 +170,8 @@ fn course(results: &Results) -> Result<String, String> {
 }
 
 fn figures(report: &Report, results: &Results) -> String {
-    let mut out = String::from("<h2>Figures</h2>\n<div class=\"scroll\"><table class=\"figures\">\n");
+    let mut out =
+        String::from("<h2>Figures</h2>\n<div class=\"scroll\"><table class=\"figures\">\n");
     let mut last = "";
     for figure in table::figures(report, results) {
         let group = if figure.group == last { "" } else { figure.group };

@@ -115,7 +115,8 @@ export class MessageView {
     paintAvatar(avatar, row.from);
     const own = row.own === true;
     const open = own ? {} : { title: `Write to ${row.from}` };
-    const name = element(own ? 'span' : 'button', { class: 'name', dir: 'auto', ...open }, row.from);
+    const looks = { class: 'name', dir: 'auto', ...open };
+    const name = element(own ? 'span' : 'button', looks, row.from);
     if (!own) {
       name.type = 'button';
       name.addEventListener('click', () => this.#hooks.openDirect(row.from));
