@@ -40,8 +40,8 @@ the environment as well: --max-frame is COREBEAT_MAX_FRAME. RUST_LOG sets how mu
 once; SIGUSR1 logs the counters.";
 
 const ABOUT: &str = "\
-Keeps very many connections alive, and carries messages between them. One port serves native binary
-frames and text lines; the first bytes of a connection tell which.";
+Keeps very many connections alive, and carries messages between them. One port serves browsers and
+WebSockets, native binary frames and text lines; the first bytes of a connection tell which.";
 
 /// The whole command line.
 #[derive(Parser, Debug)]
@@ -108,6 +108,7 @@ fn one_line(rendered: &str) -> String {
         .filter(|line| !line.is_empty())
         .collect();
     let told = told.join(" ").replace(" tip: ", "; ");
+    let told = told.replace("invalid digit found in string", "write a whole number");
     format!("{}; see corebeat --help", told.strip_prefix("error: ").unwrap_or(&told))
 }
 
@@ -146,6 +147,7 @@ mod tests {
         for (argument, words) in [
             ("--liste=1", "unexpected argument '--liste' found"),
             ("--workers=0", "invalid value '0' for '--workers <COUNT>'"),
+            ("--workers=two", "for '--workers <COUNT>': write a whole number"),
             ("--max-frame=big", "`big` is no size; write it like"),
             ("--heartbeat-profile=x", "[possible values: realtime, standard, mobile, weak]"),
             ("--listen=here", "`here` is no address; write it like 0.0.0.0:8080"),

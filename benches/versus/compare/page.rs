@@ -23,6 +23,7 @@ figure { padding: 10px 14px; } figcaption { padding: 2px 4px 8px; flex-wrap: wra
 .spread { display: block; color: var(--soft); font-size: 12.5px; white-space: normal; }
 table.measures { font-size: 14.5px; } figure + figure { margin-top: 12px; }
 .measures th { vertical-align: bottom; white-space: normal; }
+.measures td:first-child { min-width: 9em; }
 .measures .number { padding-right: 14px; }
 td.met { color: var(--good); font-weight: 600; white-space: nowrap; }
 td.missed { color: var(--bad); font-weight: 600; white-space: nowrap; }
