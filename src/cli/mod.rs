@@ -109,7 +109,19 @@ fn one_line(rendered: &str) -> String {
         .collect();
     let told = told.join(" ").replace(" tip: ", "; ");
     let told = told.replace("invalid digit found in string", "write a whole number");
-    format!("{}; see corebeat --help", told.strip_prefix("error: ").unwrap_or(&told))
+    let told = told.strip_prefix("error: ").unwrap_or(&told);
+    format!("{told}; see {} --help", command_of(rendered))
+}
+
+/// The command whose usage an error of the parser shows.
+fn command_of(rendered: &str) -> &'static str {
+    let usage = rendered.lines().find_map(|line| line.trim().strip_prefix("Usage: corebeat "));
+    match usage.and_then(|usage| usage.split(' ').next()) {
+        Some("bench") => "corebeat bench",
+        Some("chat") => "corebeat chat",
+        Some("serve") => "corebeat serve",
+        _ => "corebeat",
+    }
 }
 
 /// One line on standard error, and the code that goes with it.
@@ -159,6 +171,18 @@ mod tests {
             assert!(line.contains(words), "{line}");
             assert_eq!(line.lines().count(), 1, "{line}");
             assert!(!line.starts_with("error"), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_help_of_its_command() {
+        for (command, help) in [("serve", "see corebeat serve --help"), ("", "see corebeat --help")]
+        {
+            let arguments =
+                ["corebeat", command, "--nonsense"].into_iter().filter(|a| !a.is_empty());
+            let error = CommandLine::try_parse_from(arguments).unwrap_err();
+            let line = one_line(&error.render().to_string());
+            assert!(line.ends_with(help), "{line}");
         }
     }
 
