@@ -42,6 +42,8 @@ server | bench | twin)
     subject=$1
     shift
     ;;
+'' | -*) ;;
+*) fail "$1 cannot be profiled; choose server, bench or twin" ;;
 esac
 command_line="scripts/profile.sh $subject $*"
 while (($# > 0)); do
