@@ -17,7 +17,7 @@ Compares corebeat with its two tokio twins and the kernel's floor.
 Options:
   --quick            three short rounds; the idle, storm and 90 % trials in the first only
   --rounds COUNT     rounds
-  --dialect DIALECT  native, ws-json or ws-bin, both without the floor [default: native]
+  --dialect DIALECT  native; or ws-json or ws-bin, which the floor does not speak [default: native]
   --trials TRIALS    these only, separated by commas: one_in_flight, sixteen_in_flight, half_load,
                      nine_tenths_load, half_load_two_workers, storm, idle [default: all]
   --html FILE        the page with charts [default: target/versus/compare.html]
