@@ -22,8 +22,8 @@
 //! | [`timers`] | heartbeats, time-outs, the drain |
 //!
 //! and the nouns they work on: [`session`], [`room`], [`home`], [`history`], [`roster`],
-//! [`directory`], [`batch`], [`outbox`], [`refs`], [`mail`], [`agenda`], [`heartbeat`], [`hash`],
-//! [`holdings`], [`config`].
+//! [`directory`], [`batch`], [`pulse`], [`outbox`], [`refs`], [`mail`], [`agenda`],
+//! [`heartbeat`], [`hash`], [`holdings`], [`config`].
 
 pub mod agenda;
 pub mod batch;
@@ -46,6 +46,7 @@ pub mod letters;
 pub mod mail;
 pub mod outbox;
 pub mod press;
+pub mod pulse;
 pub mod recovery;
 pub mod refs;
 pub mod requests;
