@@ -38,6 +38,7 @@ pub mod homes;
 pub mod http;
 pub mod input;
 pub mod intake;
+pub mod kept;
 pub mod letters;
 pub mod mail;
 pub mod outbox;
