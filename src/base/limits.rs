@@ -68,10 +68,34 @@ pub const LINGER_MS: u64 = 2_000;
 /// A timer late by more than this shows that the server itself was suspended or starved; silence
 /// measured across such a gap is not held against anybody.
 pub const STARVED_MS: u64 = 1_000;
+/// Users of whom a shard may be about to tell its members that they went or came back; of more it
+/// is not told.
+pub const WHEREABOUTS_MAX: usize = 4_096;
+/// How many times longer than its compressed form a message can be at most (RFC 1951: a match of
+/// 258 bytes for two bits).
+pub const DEFLATE_RATIO_MAX: usize = 1_032;
+/// Bytes of the shortest MESSAGE, as a plain native frame: header, epoch, seq, time, two names of
+/// one byte.
+pub const MESSAGE_FRAME_MIN: usize = FRAME_HEADER + 20 + 2 + 2;
+/// Gaps of a room that are fewer messages apart count as one where a member may have lost what
+/// surrounds them.
+pub const GAPS_APART: u64 = 1 << 18;
 /// Bytes that are taken for lost with a connection whose kernel does not say how many are.
 pub const UNACKNOWLEDGED_BYTES_GUESS: usize = 64 << 10;
 /// Rooms without members are forgotten after this long without a message.
 pub const ROOM_IDLE_MS: u64 = 60_000;
+/// Messages that one HISTORY is answered with at most.
+pub const HISTORY_ANSWER_MAX: usize = 1_000;
+/// Messages that `/history` shows where it is not told how many.
+pub const TEXT_HISTORY: u16 = 20;
+/// Earlier epochs of which a room's history remembers where they ended.
+pub const PAST_EPOCHS_MAX: usize = 4;
+/// Rooms looked at for one whose history gives way where all histories together are too much.
+pub const HISTORY_LOOKS: usize = 64;
+/// Rooms looked at for one without members that gives way where there are too many rooms.
+pub const IDLE_ROOM_LOOKS: usize = 16;
+/// Members that one turn looks at for whether their replay can go on.
+pub const CATCH_UP_BUDGET: usize = 256;
 /// How often a crowded room tells its new total at most (wire contract).
 pub const PRESENCE_PERIOD_MS: u64 = 1_000;
 
@@ -142,6 +166,15 @@ pub struct Limits {
     /// How long a session may be away before its rooms are told that it left
     /// (`--presence-grace`).
     pub presence_grace_ms: u64,
+    /// Messages that a room's history keeps (`--history-count`); 0 keeps none.
+    pub history_count: usize,
+    /// Bytes of messages that a room's history keeps (`--history-bytes`).
+    pub history_bytes: usize,
+    /// How long a message is kept (`--history-age`).
+    pub history_age_ms: u64,
+    /// Memory that the histories of one worker's rooms may take together (`--history-memory`,
+    /// divided by the workers).
+    pub history_memory: usize,
 }
 
 impl Limits {
@@ -149,6 +182,18 @@ impl Limits {
     /// client that asks faster than it reads is slowed down before it is closed.
     pub fn pause_reading_above(&self) -> usize {
         self.max_outbound / 2
+    }
+
+    /// A replay goes on while fewer bytes than this wait for a connection, which leaves room for
+    /// answers and for what other rooms say.
+    pub fn replay_below(&self) -> usize {
+        self.max_outbound / 4
+    }
+
+    /// Bytes of one page of a replay, as native frames; a longer message is a page of its own. As
+    /// JSON a page may take six times as much, and must fit even so.
+    pub fn replay_page_bytes(&self) -> usize {
+        BATCH_BYTES.min(self.max_outbound / 16)
     }
 }
 
@@ -172,6 +217,10 @@ impl Default for Limits {
             resume_window_ms: 120_000,
             max_kept_sessions: 1 << 20,
             presence_grace_ms: 3_000,
+            history_count: 1_000,
+            history_bytes: 256 << 10,
+            history_age_ms: 24 * 3_600_000,
+            history_memory: 256 << 20,
         }
     }
 }

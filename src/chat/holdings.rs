@@ -19,6 +19,10 @@ impl Shard {
             letters: (0..self.shards).map(|to| self.postbag.waiting_for(ShardId(to))).sum(),
             timers: self.wheel.len(),
             stats_askers: self.gathering.waiting(),
+            kept_sessions: self.keeping.table.len(),
+            away_sessions: self.keeping.table.away() + self.keeping.table.claims(),
+            unsettled_sessions: self.keeping.unsettled.len(),
+            tellings: self.tellings.len(),
         }
     }
 }
@@ -42,4 +46,12 @@ pub struct Holdings {
     pub timers: usize,
     /// Connections that wait, or waited, for the numbers of all shards.
     pub stats_askers: usize,
+    /// Sessions without connections.
+    pub kept_sessions: usize,
+    /// Sessions that were born here and live elsewhere, and claims that wait for some of them.
+    pub away_sessions: usize,
+    /// Sessions that lost their connections here and wait for answers.
+    pub unsettled_sessions: usize,
+    /// Users whose coming and going is being told.
+    pub tellings: usize,
 }

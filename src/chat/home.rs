@@ -60,6 +60,11 @@ pub struct HomeRoom {
 }
 
 impl HomeRoom {
+    /// Whether it has no member, nor one that was cut off and is expected back.
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty() && self.roster.total() == 0
+    }
+
     /// The link to `shard`, made if there is none.
     pub fn link(&mut self, shard: ShardId) -> &mut Link {
         let index = self.link_index(shard).unwrap_or_else(|| {

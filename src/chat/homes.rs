@@ -18,7 +18,7 @@ use crate::wire::native;
 
 use super::batch::{Author, Batch};
 use super::home::HomeKey;
-use super::mail::{Asked, Mail};
+use super::mail::{Asked, Mail, Since};
 use super::room::Presence;
 use super::session::Stay;
 use super::shard::Shard;
@@ -52,6 +52,10 @@ pub(super) struct Joiner {
     pub stay: Stay,
     /// It is a member already; nothing begins.
     pub again: bool,
+    /// It was a member before, and its user is in the roster still.
+    pub returns: bool,
+    /// What it is to get of the past.
+    pub since: Since,
 }
 
 impl Shard {
@@ -208,7 +212,7 @@ impl Shard {
 
     /// Lets a member in: it gets what follows the room's present head.
     pub(super) fn home_join(&mut self, room: Name, joiner: Joiner, now: Now) {
-        let Joiner { user, member, reference, stay, again } = joiner;
+        let Joiner { user, member, reference, stay, again, returns, since: _ } = joiner;
         let hash = self.hasher.hash(&room);
         let key = if again {
             // Where the shard has no member, the join before this one was refused.
@@ -233,11 +237,11 @@ impl Shard {
         let mut newcomer = false;
         if !again {
             home.link(member.shard()).members += 1;
-            newcomer = home.roster.enter(user.clone());
+            newcomer = !returns && home.roster.enter(user.clone());
         }
         let (epoch, seq, total) = (home.epoch, home.seq, home.roster.total());
         let conn = member.conn();
-        let mail = Mail::Joined { room, conn, reference, stay, epoch, seq, total };
+        let mail = Mail::Joined { room, conn, reference, stay, epoch, seq, total, replay: None };
         self.send(member.shard(), mail, now);
         if newcomer {
             self.tell_presence(key, PresenceKind::Joined, user, Some(member), now);
@@ -267,6 +271,31 @@ impl Shard {
         // the leaver's shard may still have other members to give it to.
         self.close_batch(key);
         self.homes.get_mut(key).unlink(from);
+        self.list_if_idle(key, now);
+    }
+
+    /// A member of `from` was cut off, unless it was never let in: its shard gets nothing more on
+    /// its account, and its user stays in the roster.
+    pub(super) fn home_suspend(&mut self, from: ShardId, room: &Name, stay: Stay, now: Now) {
+        if self.homes.forget_refused(from, stay) {
+            return;
+        }
+        let key = self.homes.find(room, self.hasher.hash(room)).expect("a member keeps its room");
+        self.close_batch(key);
+        let home = self.homes.get_mut(key);
+        home.last_active = now.mono;
+        home.unlink(from);
+        self.list_if_idle(key, now);
+    }
+
+    /// A member that was cut off has been away for too long: its user leaves the roster.
+    pub(super) fn home_absent(&mut self, room: &Name, user: Name, now: Now) {
+        let key = self.homes.find(room, self.hasher.hash(room)).expect("a member keeps its room");
+        let home = self.homes.get_mut(key);
+        home.last_active = now.mono;
+        if home.roster.leave(&user) {
+            self.tell_presence(key, PresenceKind::Left, user, None, now);
+        }
         self.list_if_idle(key, now);
     }
 
@@ -362,7 +391,7 @@ impl Shard {
     /// Puts a room without members on the list of those that may be forgotten.
     fn list_if_idle(&mut self, key: HomeKey, now: Now) {
         let home = self.homes.get_mut(key);
-        if home.links.is_empty() && !home.idle_listed {
+        if home.is_empty() && !home.idle_listed {
             home.idle_listed = true;
             self.agenda.note_idle_room(key, now.mono + ROOM_IDLE_MS);
         }
@@ -372,7 +401,7 @@ impl Shard {
     pub(super) fn sweep_idle_room(&mut self, key: HomeKey, now: Now) {
         let home = self.homes.get_mut(key);
         home.idle_listed = false;
-        if !home.links.is_empty() {
+        if !home.is_empty() {
             return;
         }
         // A batch that was closed early leaves its room on the list of this turn's batches.

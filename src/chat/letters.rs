@@ -11,6 +11,7 @@ use crate::wire::message::{Code, Event, Names, OkFlags};
 
 use super::batch::Dialect;
 use super::homes::{Joiner, Said};
+use super::kept::Claim;
 use super::mail::{Asked, Mail};
 use super::room::News;
 use super::session::{Place, RoomKey, State, Stay};
@@ -26,11 +27,13 @@ impl Shard {
     /// Does what a letter says, whether it came from another shard or is this one's own.
     pub(super) fn take_letter(&mut self, from: ShardId, mail: Mail, now: Now) {
         match mail {
-            Mail::Join { room, user, member, reference, stay, again } => {
-                let joiner = Joiner { user, member, reference, stay, again };
+            Mail::Join { room, user, member, reference, stay, again, returns, since } => {
+                let joiner = Joiner { user, member, reference, stay, again, returns, since };
                 self.home_join(room, joiner, now);
             }
             Mail::Leave { room, user, stay } => self.home_leave(from, &room, user, stay, now),
+            Mail::Suspend { room, stay } => self.home_suspend(from, &room, stay, now),
+            Mail::Absent { room, user } => self.home_absent(&room, user, now),
             Mail::Rename { room, from, to, member, stay } => {
                 self.home_rename(&room, (from, to), (member, stay), now);
             }
@@ -41,6 +44,19 @@ impl Shard {
             Mail::Who { room, origin, reference } => self.home_who(room, origin, reference, now),
             Mail::Online { user, session, .. } => self.directory.online(user, session),
             Mail::Offline { user, session, .. } => self.directory.offline(user, session),
+            Mail::Expired { .. } => {}
+            Mail::Away { user, session, rooms } => self.home_away(user, session, rooms, now),
+            Mail::Back { user, session, rooms } => self.home_back(user, session, rooms, now),
+            Mail::Whereabouts(whereabouts) => self.hear_whereabouts(whereabouts),
+            Mail::Deposit(kept) => self.take_deposit(kept, now),
+            Mail::Ended { session } => self.take_ended(session, now),
+            Mail::Claim { session, claimer, user } => {
+                self.take_claim(session, Claim { claimer, user }, now);
+            }
+            Mail::Evict { session, conn, user } => self.evict(session, conn, user, now),
+            Mail::Stays { session } => self.take_stays(session, now),
+            Mail::Granted { conn, kept } => self.granted(conn, kept, now),
+            Mail::Denied { conn } => self.denied(conn, now),
             Mail::Direct { user, from, origin, body } => {
                 self.home_direct(&user, &from, origin, &body, now);
             }
@@ -57,7 +73,7 @@ impl Shard {
 
     fn take_answer(&mut self, mail: Mail, now: Now) {
         let conn = match mail {
-            Mail::Joined { room, conn, reference, stay, epoch, seq, total } => {
+            Mail::Joined { room, conn, reference, stay, epoch, seq, total, replay: _ } => {
                 self.joined(conn, &room, stay, (reference, epoch, seq), total, now);
                 conn
             }
@@ -87,6 +103,7 @@ impl Shard {
             request => unreachable!("{request:?} is no answer"),
         };
         self.close_if_answered(conn, now);
+        self.deposit_if_settled(conn, now);
     }
 
     /// The home let a member in. Its stay begins: it gets what follows `seq`.
@@ -99,11 +116,17 @@ impl Shard {
         total: u32,
         now: Now,
     ) {
+        if self.settle_join(conn, stay, false) {
+            return;
+        }
         let key = self.rooms.find(room, self.hasher.hash(room));
         let membership = key.and_then(|key| self.sessions.get(conn)?.membership(key).copied());
         let membership = membership.filter(|membership| membership.stay() == stay);
+        if let Some(key) = key.filter(|_| membership.is_some()) {
+            self.rooms.get_mut(key).total = total;
+        }
         match membership.map(|membership| (membership, membership.place.index())) {
-            Some((membership, None)) => self.begin_stay(conn, membership.room, total),
+            Some((membership, None)) => self.begin_stay(conn, membership.room, (epoch, seq), total),
             // Asked again: what precedes the head that is told must have been delivered before.
             Some((membership, Some(place))) => {
                 self.question_answered(conn);
@@ -117,17 +140,19 @@ impl Shard {
             let flags = OkFlags::default();
             self.tell(conn, &Event::Ok { reference, flags, epoch, seq }, now);
         }
+        self.end_rejoining(conn, stay, total, now);
         if membership.is_some() {
             self.tell_text_joined(conn, room, total, now);
         }
     }
 
-    fn begin_stay(&mut self, conn: ConnId, key: RoomKey, total: u32) {
+    fn begin_stay(&mut self, conn: ConnId, key: RoomKey, (epoch, seq): (Epoch, Seq), total: u32) {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
         let membership = session.membership_mut(key).expect("the caller found it");
         let room = self.rooms.get_mut(key);
+        room.note_heard(epoch, seq);
         membership.place = room.enter(conn.slot(), membership.notify());
         room.joining -= 1;
         if let Some(untold) = &mut room.untold_total {
@@ -150,10 +175,10 @@ impl Shard {
 
     /// The home gave a message its place.
     fn published(&mut self, conn: ConnId, reference: Ref, epoch: Epoch, seq: Seq, now: Now) {
-        let Some(session) = self.sessions.get_mut(conn) else {
+        let Some(refs) = self.refs_of(conn) else {
             return;
         };
-        let repetitions = session.extra().refs.complete(reference, epoch, seq);
+        let repetitions = refs.complete(reference, epoch, seq);
         for repetition in 0..=repetitions {
             let flags = OkFlags { duplicate: repetition > 0, ..OkFlags::default() };
             self.tell(conn, &Event::Ok { reference, flags, epoch, seq }, now);
@@ -169,10 +194,21 @@ impl Shard {
         (code, text): (Code, &str),
         now: Now,
     ) {
+        let mut repetitions = 0;
+        if matches!(request, Asked::Publish)
+            && reference.wants_answer()
+            && let Some(refs) = self.refs_of(conn)
+        {
+            repetitions = refs.forget(reference);
+        }
+        if let Asked::Join { stay } = request
+            && self.settle_join(conn, stay, true)
+        {
+            return;
+        }
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
-        let mut repetitions = 0;
         match request {
             Asked::Join { stay } => {
                 let pending = session.memberships().find(|m| m.stay() == stay).copied();
@@ -185,10 +221,7 @@ impl Shard {
                     self.question_answered(conn);
                 }
             }
-            Asked::Publish if reference.wants_answer() => {
-                repetitions = session.extra().refs.forget(reference);
-            }
-            Asked::Who | Asked::Direct => self.question_answered(conn),
+            Asked::Who | Asked::History | Asked::Direct => self.question_answered(conn),
             Asked::Publish => {}
         }
         for _ in 0..=repetitions {

@@ -79,6 +79,8 @@ pub struct ShardStats {
     rooms: usize,
     /// Sessions of users whose home it is.
     users: usize,
+    /// Sessions without a connection that may still be resumed.
+    kept_sessions: usize,
     messages_in: u64,
     published: u64,
     delivered: u64,
@@ -187,6 +189,7 @@ impl Shard {
             websocket: self.speakers.websocket,
             rooms: self.homes.len() - usize::from(self.everyone_home() == self.id),
             users: self.directory.len(),
+            kept_sessions: self.keeping.table.len(),
             messages_in: counters.messages_in,
             published: counters.published,
             delivered: counters.delivered,

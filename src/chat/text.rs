@@ -12,7 +12,6 @@ use crate::wire::message::{Code, Event, Heartbeat, Welcome};
 use crate::wire::native;
 
 use super::batch::Dialect;
-use super::heartbeat::Tempo;
 use super::mail::{Ending, Mail};
 use super::requests::code_of;
 use super::session::{RoomKey, Stay};
@@ -34,7 +33,7 @@ impl Shard {
         };
         let was_named = user.is_some();
         let user = user.unwrap_or_else(|| self.name_guest());
-        self.admit(conn, user.clone(), Dialect::Text, Tempo::default(), now);
+        self.admit(conn, user.clone(), Dialect::Text, now);
         self.verdicts.push_back(Verdict::ProbeHost(conn));
         let welcome = Event::Welcome(Welcome {
             version: native::VERSION,
