@@ -24,14 +24,15 @@ use crate::base::ids::{Address, ConnId, Position, Ref, Seq, SessionId};
 use crate::base::limits::{DEFLATE_RATIO_MAX, MESSAGE_FRAME_MIN};
 use crate::base::name::Name;
 use crate::base::time::{Mono, Now};
-use crate::wire::message::{Event, Hello, PresenceKind};
+use crate::wire::message::Hello;
 
 use super::batch::Dialect;
+use super::catch_up::Feed;
 use super::kept::{Abode, Claim, Kept, KeptRoom, KeptTable};
 use super::mail::{Ending, Mail, Since};
 use super::refs::RefWindow;
 use super::room::{Audience, Room};
-use super::session::{Compression, Marks, Membership, RoomKey, Session, State, Stay};
+use super::session::{Compression, Marks, Membership, Session, State, Stay};
 use super::shard::{Shard, Verdict};
 
 /// A session that lost its connection, of which something is still under way.
@@ -318,27 +319,20 @@ impl Shard {
         self.send(home, mail, now);
     }
 
-    /// The home let a member in, at the stay that is meant. A resumed one, if it wants presence,
-    /// is told how many there are now: it has not heard who came and went.
-    pub(super) fn end_rejoining(&mut self, conn: ConnId, stay: Stay, total: u32, now: Now) {
-        let Some(session) = self.sessions.get_mut(conn) else {
-            return;
+    /// A home answered a join. Returns whether a resumed session made it, to go on in the room.
+    pub(super) fn end_rejoining(&mut self, conn: ConnId, stay: Stay) -> bool {
+        let extra = self.sessions.get_mut(conn).and_then(|session| session.extra.as_mut());
+        let Some(rejoining) = extra.map(|extra| &mut extra.rejoining) else {
+            return false;
         };
-        let Some(extra) = session.extra.as_mut().filter(|extra| !extra.rejoining.is_empty()) else {
-            return;
+        let Some(index) = rejoining.iter().position(|rejoining| rejoining.stay == stay) else {
+            return false;
         };
-        let before = extra.rejoining.len();
-        extra.rejoining.retain(|rejoining| rejoining.stay != stay);
-        if extra.rejoining.len() == before {
-            return;
+        rejoining.swap_remove(index);
+        if rejoining.is_empty() {
+            rejoining.shrink_to_fit();
         }
-        extra.rejoining.shrink_to_fit();
-        let membership = session.memberships().find(|it| it.stay() == stay && it.notify());
-        if let Some(key) = membership.map(|membership| membership.room) {
-            let room = self.rooms.get(key).name.clone();
-            let kind = PresenceKind::Many;
-            self.tell(conn, &Event::Presence { kind, total, room: &room, user: "" }, now);
-        }
+        true
     }
 }
 
@@ -431,7 +425,7 @@ impl Shard {
             match last {
                 Some(last) => {
                     let notify = membership.notify();
-                    let room = self.suspend(&membership, now);
+                    let room = self.suspend(conn, &membership, now);
                     kept.rooms.push(KeptRoom { room, last, notify });
                 }
                 // The client does not know that it is a member, and asks again.
@@ -462,14 +456,15 @@ impl Shard {
 
     /// How far a member has come in a room; `None` if its home has not let it in.
     fn position_of(&self, conn: ConnId, membership: &Membership) -> Option<Position> {
-        let place = membership.place.index()?;
-        let _ = conn;
-        Some(self.rooms.get(membership.room).position(place))
+        let in_replay = self.catch_ups.position(conn, Feed::Room(membership.room));
+        let place = membership.place.index();
+        in_replay.or_else(|| place.map(|place| self.rooms.get(membership.room).position(place)))
     }
 
     /// Takes a member out of a room whose roster it stays in.
-    fn suspend(&mut self, membership: &Membership, now: Now) -> Name {
+    fn suspend(&mut self, conn: ConnId, membership: &Membership, now: Now) -> Name {
         let key = membership.room;
+        self.end_replay(conn, Feed::Room(key));
         match membership.place.index() {
             None => self.rooms.get_mut(key).joining -= 1,
             Some(place) => self.vacate(key, place),
