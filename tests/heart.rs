@@ -20,6 +20,7 @@ mod heart {
     mod sessions;
     mod speech;
     mod stats;
+    mod tempo;
     mod text;
     mod web;
     mod world;

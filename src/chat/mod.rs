@@ -23,9 +23,9 @@
 //! | [`whereabouts`] | who is there at all: online and offline |
 //! | [`timers`] | heartbeats, time-outs, the drain |
 //!
-//! and the nouns they work on: [`session`], [`room`], [`home`], [`history`], [`roster`], [`directory`],
-//! [`batch`], [`outbox`], [`refs`], [`mail`], [`agenda`], [`heartbeat`], [`hash`],
-//! [`holdings`], [`kept`], [`config`].
+//! and the nouns they work on: [`session`], [`room`], [`home`], [`history`], [`roster`],
+//! [`directory`], [`batch`], [`pulse`], [`outbox`], [`refs`], [`mail`], [`agenda`],
+//! [`heartbeat`], [`hash`], [`holdings`], [`kept`], [`config`].
 
 pub mod agenda;
 pub mod batch;
@@ -49,6 +49,7 @@ pub mod letters;
 pub mod mail;
 pub mod outbox;
 pub mod press;
+pub mod pulse;
 pub mod recovery;
 pub mod refs;
 pub mod requests;

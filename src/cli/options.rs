@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 
+use super::history::HistoryOptions;
 use super::units;
 use crate::base::ids::{NodeId, SHARDS_MAX};
 use crate::base::limits::{Limits, MAX_FRAME_RANGE};
@@ -138,6 +139,18 @@ pub struct ServeOptions {
     #[arg(env = "COREBEAT_HEARTBEAT_LONGEST", hide_env = true, help_heading = HEARTBEAT)]
     pub heartbeat_longest: Duration,
 
+    /// Whether the heartbeat of each connection adapts to its network: longer while silence is
+    /// survived, shorter while PINGs are lost. Off, every interval is what was granted
+    #[arg(long, value_name = "on|off", default_value = "off", hide_possible_values = true)]
+    #[arg(env = "COREBEAT_HEARTBEAT_ADAPTIVE", hide_env = true, help_heading = HEARTBEAT)]
+    pub heartbeat_adaptive: Switch,
+
+    /// How many times the granted heartbeat an adaptive one may become, up to --heartbeat-longest
+    #[arg(long, value_name = "TIMES", default_value_t = 4)]
+    #[arg(value_parser = clap::value_parser!(u16).range(2..=120))]
+    #[arg(env = "COREBEAT_HEARTBEAT_STRETCH", hide_env = true, help_heading = HEARTBEAT)]
+    pub heartbeat_stretch: u16,
+
     /// Close a connection that has not said hello after so long
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "10s")]
     #[arg(env = "COREBEAT_HANDSHAKE_TIMEOUT", hide_env = true, help_heading = HEARTBEAT)]
@@ -192,6 +205,10 @@ pub struct ServeOptions {
     #[arg(default_value_t = limits().max_mail_staged)]
     #[arg(env = "COREBEAT_MAX_MAIL_STAGED", hide_env = true, help_heading = LIMITS)]
     pub max_mail_staged: usize,
+
+    /// How much of what is said is kept.
+    #[command(flatten)]
+    pub history: HistoryOptions,
 
     /// Sockets that are read
     #[arg(long, value_name = "COUNT", value_parser = count)]
@@ -288,7 +305,9 @@ impl ServeOptions {
         }
         // The server's own interval is always allowed to be wished for.
         let (shortest_s, longest_s) = (shortest_s.min(interval_s), longest_s.max(interval_s));
-        Ok(HeartbeatPolicy { interval_s, timeout_s, shortest_s, longest_s })
+        let stretch =
+            if self.heartbeat_adaptive == Switch::On { self.heartbeat_stretch } else { 1 };
+        Ok(HeartbeatPolicy { interval_s, timeout_s, shortest_s, longest_s, stretch })
     }
 
     fn limits(&self) -> Result<Limits, String> {
@@ -309,7 +328,7 @@ impl ServeOptions {
                 units::show_size(self.max_frame.saturating_mul(16))
             ));
         }
-        Ok(Limits {
+        let mut limits = Limits {
             max_frame: self.max_frame,
             max_outbound: self.max_outbound,
             max_rooms_per_connection: self.max_rooms_per_connection,
@@ -324,7 +343,9 @@ impl ServeOptions {
             max_mail_staged: self.max_mail_staged,
             max_room_queue: self.max_room_queue,
             ..Limits::default()
-        })
+        };
+        self.history.apply(&mut limits)?;
+        Ok(limits)
     }
 }
 
@@ -422,6 +443,9 @@ mod tests {
             (&["--max-frame", "1MiB"], "try --max-outbound 16MiB"),
             (&["--max-frame", "17MiB"], "must lie between 1KiB and 16MiB"),
             (&["--heartbeat-shortest", "20m"], "--heartbeat-longest 600s is shorter"),
+            (&["--history-age", "60d"], "--history-age 60d must lie between 1s and 30d"),
+            (&["--history-age", "0"], "try --history-count 0"),
+            (&["--history-bytes", "4GiB"], "--history-bytes 4GiB must be less than"),
             (&["--handshake-timeout", "0"], "--handshake-timeout 0s must lie between"),
             (&["--allow-origin", "example.org/chat"], "write it like https://example.org"),
         ] {
