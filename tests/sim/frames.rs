@@ -46,6 +46,7 @@ impl Visit {
         match *event {
             Event::Welcome(welcome) => {
                 self.timeout_ms = u64::from(welcome.timeout_s) * 1_000;
+                self.greeted((welcome.session, welcome.resume_key), welcome.resumed);
                 self.welcome(welcome.user, round, ledger);
             }
             Event::Ok { reference, flags, epoch, seq } => {
@@ -65,6 +66,17 @@ impl Visit {
             }
             Event::Gap { epoch, from, to, room } => {
                 self.rooms[room_index(room)].gap(epoch.0, from.0, to.0);
+            }
+            Event::Presence {
+                kind: PresenceKind::Online | PresenceKind::Offline,
+                total,
+                room,
+                user,
+            } => {
+                assert_eq!((total, room), (0, ""), "{user} is told of in no room");
+                assert_ne!(user, self.user, "it was told of itself");
+                let asked = self.rooms.iter().any(|view| view.moves.iter().any(|m| m.notify));
+                assert!(asked, "presence, and nobody asked for it");
             }
             Event::Presence { kind, total, room, user } => {
                 self.hear_presence(kind, total, room_index(room), user);
@@ -146,7 +158,8 @@ impl Visit {
                 let spot = *asked.spot.get_or_insert((epoch.0, seq.0));
                 assert_eq!(spot, (epoch.0, seq.0), "ref {reference} was told two places");
                 asked.firsts += u32::from(!flags.duplicate);
-                assert_eq!(asked.firsts, 1, "one OK, the first, is no duplicate");
+                let is_known = asked.firsts == 1 || asked.again && asked.firsts == 0;
+                assert!(is_known, "one OK, the first, is no duplicate");
                 let room = ledger.messages[ids[0]].room.expect("native clients name the room");
                 ledger.acknowledge((room, epoch.0, seq.0), self.id, reference);
             }
@@ -194,7 +207,7 @@ impl Visit {
                 self.presence(room, user, kind == PresenceKind::Joined);
             }
             PresenceKind::Many => self.crowd(room),
-            PresenceKind::Online | PresenceKind::Offline => panic!("nobody asked for {kind:?}"),
+            PresenceKind::Online | PresenceKind::Offline => unreachable!("they are of no room"),
         }
         self.rooms[room].total = Some(total);
     }

@@ -144,6 +144,10 @@ fn judge_stay(world: &World, visit: &Visit, room: usize, stay: &Stay, present: b
         explain(last, first);
         last = Some(next);
     }
+    // Where the room's history began anew meanwhile, the client learns it by the next message.
+    let later = (room, epoch, u64::MAX)..(room + 1, 0, 0);
+    let is_anew = stay.resumed.is_some() && world.ledger.seen.range(later).next().is_some();
+    let present = present && !is_anew;
     let end = stay.end.or_else(|| present.then(|| world.ledger.last_seq(room, epoch)));
     if let Some(end) = end {
         explain(last, end + 1);
