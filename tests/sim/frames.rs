@@ -180,7 +180,9 @@ impl Visit {
             Wish::Publish(ids) => {
                 let expected = [Code::TooLarge, Code::Unavailable, Code::Forbidden];
                 assert!(expected.contains(&code), "{code:?} {text}");
-                if let [id] = ids[..] {
+                let again = self.asked.get(&reference).is_some_and(|asked| asked.again);
+                if let ([id], false) = (&ids[..], again) {
+                    let id = *id;
                     ledger.messages[id].refused = true;
                     assert_eq!(ledger.messages[id].spot, None, "message {id} was refused too late");
                 }

@@ -53,7 +53,7 @@ pub(crate) fn judge_silence(world: &World) {
         let waited = held_up.filter(|_| visit.foreign).unwrap_or_default();
         let since = link.heard_at.max(worker.disturbed_at).max(world.jumped_at).max(waited);
         let silent_ms = world.now.mono.since_ms(since);
-        let budget_ms = if limits.timer_budget < 10 { 2_000 } else { 0 };
+        let budget_ms = if limits.timer_budget < 10 { 3_000 } else { 0 };
         assert!(
             silent_ms <= timeout_ms + REAPING_MS + budget_ms,
             "visit {} was silent for {silent_ms} ms and is not closed",
@@ -405,7 +405,8 @@ fn judge_farewell(visit: &Visit, link: &Link) {
     }
     let reason = link.fate;
     let asked_to = visit.hostile || visit.finished || visit.over;
-    if reason == Some(CloseReason::PeerClosed) && visit.finished && !visit.hostile && !visit.mute {
+    let by_end = reason == Some(CloseReason::PeerClosed) && !visit.said_close();
+    if by_end && visit.finished && !visit.hostile && !visit.mute {
         judge_last_answers(visit, link);
     }
     let tidy = matches!(reason, Some(CloseReason::Bye | CloseReason::PeerClosed)) && !asked_to;
