@@ -19,7 +19,8 @@
 //! | [`catch_up`] | replays on their way to the members of this shard |
 //! | [`letters`] | mail from other shards |
 //! | [`fan_out`] | news to the members of this shard |
-//! | [`resume`] | sessions that lose their connections and are claimed by others |
+//! | [`detach`] | sessions that lose their connections |
+//! | [`resume`] | and are claimed by others, or given up |
 //! | [`whereabouts`] | who is there at all: online and offline |
 //! | [`timers`] | heartbeats, time-outs, the drain |
 //!
@@ -31,6 +32,7 @@ pub mod agenda;
 pub mod batch;
 pub mod catch_up;
 pub mod config;
+pub mod detach;
 pub mod dialect;
 pub mod directory;
 pub mod egress;

@@ -54,32 +54,13 @@ impl Visit {
             }
             Event::Error { reference, code, text } => self.error(reference.0, code, text, ledger),
             Event::Message { epoch, seq, time_ms, room, from, body, replay } => {
-                self.received += 1;
-                let id = number_of(body, b'm').expect("bodies begin with their number");
-                let room = room_index(room);
-                ledger.witness(id, (room, epoch.0, seq.0), from, time_ms);
-                let message = &ledger.messages[id];
-                assert!(message.body == body, "message {id} was changed on its way");
-                let own = message.visit == self.id && !message.echo;
-                assert!(!own || replay, "its own message {id} came back");
-                self.rooms[room].message(epoch.0, seq.0, replay);
+                self.hear_message((epoch.0, seq.0, time_ms), room, (from, body, replay), ledger);
             }
             Event::Gap { epoch, from, to, room } => {
                 self.rooms[room_index(room)].gap(epoch.0, from.0, to.0);
             }
-            Event::Presence {
-                kind: PresenceKind::Online | PresenceKind::Offline,
-                total,
-                room,
-                user,
-            } => {
-                assert_eq!((total, room), (0, ""), "{user} is told of in no room");
-                assert_ne!(user, self.user, "it was told of itself");
-                let asked = self.rooms.iter().any(|view| view.moves.iter().any(|m| m.notify));
-                assert!(asked, "presence, and nobody asked for it");
-            }
             Event::Presence { kind, total, room, user } => {
-                self.hear_presence(kind, total, room_index(room), user);
+                self.hear_presence(kind, total, room, user);
             }
             Event::Roster { reference, total, users, .. } => {
                 let users: Vec<String> = users.iter().map(str::to_owned).collect();
@@ -110,6 +91,24 @@ impl Visit {
                 panic!("{event:?} is not said by this server");
             }
         }
+    }
+
+    fn hear_message(
+        &mut self,
+        (epoch, seq, time_ms): (u32, u64, u64),
+        room: &str,
+        (from, body, replay): (&str, &[u8], bool),
+        ledger: &mut Ledger,
+    ) {
+        self.received += 1;
+        let id = number_of(body, b'm').expect("bodies begin with their number");
+        let room = room_index(room);
+        ledger.witness(id, (room, epoch, seq), from, time_ms);
+        let message = &ledger.messages[id];
+        assert!(message.body == body, "message {id} was changed on its way");
+        let own = message.visit == self.id && !message.echo;
+        assert!(!own || replay, "its own message {id} came back");
+        self.rooms[room].message(epoch, seq, replay);
     }
 
     /// Counts an answer to `reference`; returns what was asked.
@@ -200,7 +199,14 @@ impl Visit {
         }
     }
 
-    fn hear_presence(&mut self, kind: PresenceKind, total: u32, room: usize, user: &str) {
+    fn hear_presence(&mut self, kind: PresenceKind, total: u32, room: &str, user: &str) {
+        if matches!(kind, PresenceKind::Online | PresenceKind::Offline) {
+            assert_eq!((total, room), (0, ""), "{user} is told of in no room");
+            assert_ne!(user, self.user, "it was told of itself");
+            let asked = self.rooms.iter().any(|view| view.moves.iter().any(|m| m.notify));
+            return assert!(asked, "presence, and nobody asked for it");
+        }
+        let room = room_index(room);
         let asked = self.rooms[room].moves.iter().any(|m| m.join && m.notify);
         assert!(asked, "presence of a room in which nobody asked for it");
         match kind {
