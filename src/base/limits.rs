@@ -71,6 +71,20 @@ pub const LINGER_MS: u64 = 2_000;
 /// A timer late by more than this shows that the server itself was suspended or starved; silence
 /// measured across such a gap is not held against anybody.
 pub const STARVED_MS: u64 = 1_000;
+/// Users of whom a shard may be about to tell its members that they went or came back; of more it
+/// is not told.
+pub const WHEREABOUTS_MAX: usize = 4_096;
+/// How many times longer than its compressed form a message can be at most (RFC 1951: a match of
+/// 258 bytes for two bits).
+pub const DEFLATE_RATIO_MAX: usize = 1_032;
+/// Bytes of the shortest MESSAGE, as a plain native frame: header, epoch, seq, time, two names of
+/// one byte.
+pub const MESSAGE_FRAME_MIN: usize = FRAME_HEADER + 20 + 2 + 2;
+/// Gaps of a room that are fewer messages apart count as one where a member may have lost what
+/// surrounds them.
+pub const GAPS_APART: u64 = 1 << 18;
+/// Bytes that are taken for lost with a connection whose kernel does not say how many are.
+pub const UNACKNOWLEDGED_BYTES_GUESS: usize = 64 << 10;
 /// Rooms without members are forgotten after this long without a message.
 pub const ROOM_IDLE_MS: u64 = 60_000;
 /// Messages that one HISTORY is answered with at most.
@@ -153,6 +167,15 @@ pub struct Limits {
     /// Batches that may wait for fan-out in one room of one worker before further ones are shed
     /// (`--max-room-queue`).
     pub max_room_queue: usize,
+    /// How long a session is kept that has lost its connection; 0: not at all
+    /// (`--resume-window`).
+    pub resume_window_ms: u64,
+    /// Sessions without a connection that one worker keeps (`--max-kept-sessions`, divided by the
+    /// workers); the oldest give way.
+    pub max_kept_sessions: usize,
+    /// How long a session may be away before its rooms are told that it left
+    /// (`--presence-grace`).
+    pub presence_grace_ms: u64,
     /// Messages that a room's history keeps (`--history-count`); 0 keeps none.
     pub history_count: usize,
     /// Bytes of messages that a room's history keeps (`--history-bytes`).
@@ -207,6 +230,9 @@ impl Default for Limits {
             timer_budget: 8_192,
             max_mail_staged: 8_192,
             max_room_queue: 256,
+            resume_window_ms: 120_000,
+            max_kept_sessions: 1_000_000,
+            presence_grace_ms: 3_000,
             history_count: 1_000,
             history_bytes: 256 << 10,
             history_age_ms: 24 * 3_600_000,

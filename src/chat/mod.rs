@@ -19,16 +19,20 @@
 //! | [`catch_up`] | replays on their way to the members of this shard |
 //! | [`letters`] | mail from other shards |
 //! | [`fan_out`] | news to the members of this shard |
+//! | [`detach`] | sessions that lose their connections |
+//! | [`resume`] | and are claimed by others, or given up |
+//! | [`whereabouts`] | who is there at all: online and offline |
 //! | [`timers`] | heartbeats, time-outs, the drain |
 //!
 //! and the nouns they work on: [`session`], [`room`], [`home`], [`history`], [`roster`],
 //! [`directory`], [`batch`], [`pulse`], [`outbox`], [`refs`], [`mail`], [`agenda`],
-//! [`heartbeat`], [`hash`], [`holdings`], [`config`].
+//! [`heartbeat`], [`hash`], [`holdings`], [`kept`], [`config`].
 
 pub mod agenda;
 pub mod batch;
 pub mod catch_up;
 pub mod config;
+pub mod detach;
 pub mod dialect;
 pub mod directory;
 pub mod egress;
@@ -42,6 +46,7 @@ pub mod homes;
 pub mod http;
 pub mod input;
 pub mod intake;
+pub mod kept;
 pub mod letters;
 pub mod mail;
 pub mod outbox;
@@ -50,6 +55,7 @@ pub mod pulse;
 pub mod recovery;
 pub mod refs;
 pub mod requests;
+pub mod resume;
 pub mod room;
 pub mod roster;
 pub mod session;
@@ -58,3 +64,4 @@ pub mod stats;
 pub mod text;
 pub mod timers;
 pub mod web;
+pub mod whereabouts;

@@ -5,7 +5,7 @@
 //! at a time and then takes out what came of it:
 //!
 //! ```text
-//!  in   open · receive · end_of_input · closed · mail · expire · fan_out · drain
+//!  in   open · receive · end_of_input · closed · measured · mail · expire · fan_out · drain
 //!  out  poll_mail · poll_dirty → gather → sent / blocked … writable · poll_verdict
 //! ```
 //!
@@ -27,20 +27,23 @@ use super::agenda::Agenda;
 use super::batch::ChunkPool;
 use super::catch_up::CatchUps;
 use super::config::{ShardConfig, WebConfig};
+use super::detach::Loss;
 use super::directory::Directory;
 use super::hash::{self, NameHasher};
 use super::heartbeat::HeartbeatPolicy;
 pub use super::holdings::Holdings;
 use super::home::{HomeKey, HomeTable};
-use super::mail::{Mail, Postbag};
+use super::mail::{Ending, Mail, Postbag};
 use super::outbox::OutboxPool;
 use super::pulse::{Network, Pulses};
 use super::recovery::Archive;
+use super::resume::Keeping;
 use super::room::{Audience, RoomTable};
 use super::session::{Marks, RoomKey, SessionTable, State, Stay};
 use super::stats::{Gathering, RoundTrips, Speakers};
 use super::timers::Drain;
 use super::web::WebDesk;
+use super::whereabouts::Telling;
 
 /// Whether a budgeted phase has work left for the next turn, which then must not sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +67,9 @@ pub enum Verdict {
     ProbeHost(ConnId),
     /// Read from it again: [`Shard::wants_input`] had become false, and is true again.
     Resume(ConnId),
+    /// Tell by [`Shard::measured`] how many bytes the peer's kernel has not acknowledged: its
+    /// session is kept, and may have to be sent them again.
+    Measure(ConnId),
 }
 
 impl Verdict {
@@ -73,7 +79,8 @@ impl Verdict {
             Verdict::Shutdown(conn)
             | Verdict::Close(conn, _)
             | Verdict::ProbeHost(conn)
-            | Verdict::Resume(conn) => conn,
+            | Verdict::Resume(conn)
+            | Verdict::Measure(conn) => conn,
         }
     }
 }
@@ -116,6 +123,10 @@ pub struct Shard {
     pub(super) lossy_homes: Vec<HomeKey>,
     pub(super) agenda: Agenda,
     pub(super) drain: Option<Drain>,
+    /// Sessions without connections.
+    pub(super) keeping: Keeping,
+    /// Users whose coming and going is being told.
+    pub(super) tellings: VecDeque<Telling>,
 
     /// When the pools were last trimmed.
     pub(super) trimmed_at: Mono,
@@ -174,6 +185,8 @@ impl Shard {
             lossy_homes: Vec::new(),
             agenda: Agenda::default(),
             drain: None,
+            keeping: Keeping::default(),
+            tellings: VecDeque::new(),
             trimmed_at: now.mono,
             amnesty_at: Mono(0),
             last_stay: Stay::default(),
@@ -247,16 +260,27 @@ impl Shard {
         }
     }
 
-    /// The socket failed. The shell drops it by itself.
-    pub fn closed(&mut self, conn: ConnId, reason: CloseReason, now: Now) {
+    /// The socket failed, with so many bytes that the peer's kernel had not acknowledged. The shell
+    /// drops it by itself.
+    pub fn closed(&mut self, conn: ConnId, reason: CloseReason, unacknowledged: usize, now: Now) {
         let Some(session) = self.sessions.get(conn) else {
             return;
         };
         if !matches!(session.state, State::Closing(_)) {
-            self.depart(conn, now);
             self.counters.count_close(reason);
+            if self.is_to_be_kept(conn, reason) {
+                self.detach(conn, Loss::Failed { unacknowledged }, now);
+            } else {
+                self.depart(conn, Ending::of(reason), now);
+            }
         }
         self.remove(conn);
+    }
+
+    /// The answer to [`Verdict::Measure`]: so many bytes the peer's kernel has not acknowledged.
+    /// There may be mail to post and bytes to send after it.
+    pub fn measured(&mut self, conn: ConnId, unacknowledged: usize, now: Now) {
+        self.take_measure(conn, unacknowledged, now);
     }
 
     /// The next letter to post. Call until `None`.
@@ -371,7 +395,8 @@ impl Shard {
         }
         let timers = self.wheel.next_due().map(Tick::starts_at);
         let drain = self.drain.as_ref().and_then(Drain::next_step);
-        [timers, self.agenda.next(), drain].into_iter().flatten().min()
+        let kept = self.next_kept_due();
+        [timers, self.agenda.next(), drain, kept].into_iter().flatten().min()
     }
 
     /// How many connections the heart knows.

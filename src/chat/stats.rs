@@ -79,6 +79,8 @@ pub struct ShardStats {
     rooms: usize,
     /// Sessions of users whose home it is.
     users: usize,
+    /// Sessions without a connection that may still be resumed.
+    kept_sessions: usize,
     /// Bytes of memory that the histories of those rooms take.
     history_bytes: usize,
     /// Replays that wait for their readers.
@@ -192,6 +194,7 @@ impl Shard {
             websocket: self.speakers.websocket,
             rooms: self.homes.len() - usize::from(self.everyone_home() == self.id),
             users: self.directory.len(),
+            kept_sessions: self.keeping.table.len(),
             history_bytes: self.archive.memory(),
             replays: self.catch_ups.len(),
             messages_in: counters.messages_in,

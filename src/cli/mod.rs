@@ -9,6 +9,7 @@ pub mod history;
 pub mod logging;
 pub mod options;
 pub mod serve;
+pub mod sessions;
 pub mod units;
 
 use std::ffi::OsString;

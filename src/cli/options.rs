@@ -10,6 +10,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 
 use super::history::HistoryOptions;
+use super::sessions::SessionOptions;
 use super::units;
 use crate::base::ids::{NodeId, SHARDS_MAX};
 use crate::base::limits::{Limits, MAX_FRAME_RANGE};
@@ -210,6 +211,10 @@ pub struct ServeOptions {
     #[command(flatten)]
     pub history: HistoryOptions,
 
+    /// What becomes of sessions that lose their connections.
+    #[command(flatten)]
+    pub sessions: SessionOptions,
+
     /// Sockets that are read
     #[arg(long, value_name = "COUNT", value_parser = count)]
     #[arg(default_value_t = limits().read_budget)]
@@ -345,6 +350,7 @@ impl ServeOptions {
             ..Limits::default()
         };
         self.history.apply(&mut limits)?;
+        self.sessions.apply(&mut limits)?;
         Ok(limits)
     }
 }
@@ -444,6 +450,8 @@ mod tests {
             (&["--max-frame", "17MiB"], "must lie between 1KiB and 16MiB"),
             (&["--heartbeat-shortest", "20m"], "--heartbeat-longest 600s is shorter"),
             (&["--history-age", "60d"], "--history-age 60d must lie between 1s and 30d"),
+            (&["--resume-window", "2d"], "--resume-window 2d must be at most 1d"),
+            (&["--presence-grace", "3m"], "must not be longer than --resume-window 2m"),
             (&["--history-age", "0"], "try --history-count 0"),
             (&["--history-bytes", "4GiB"], "--history-bytes 4GiB must be less than"),
             (&["--handshake-timeout", "0"], "--handshake-timeout 0s must lie between"),

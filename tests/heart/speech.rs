@@ -79,6 +79,7 @@ pub(crate) fn frame(kind: u8, flags: u16, payload: &[u8]) -> Vec<u8> {
 pub(crate) fn words(event: &Event<'_>) -> String {
     let text = String::from_utf8_lossy;
     match *event {
+        Event::Welcome(welcome) if welcome.resumed => format!("resumed {}", welcome.user),
         Event::Welcome(welcome) => format!("welcome {}", welcome.user),
         Event::Ping(_) => "ping".to_owned(),
         Event::Pong(pong) => format!("pong {} of {}", pong.seq, pong.time_ms),

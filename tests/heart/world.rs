@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use corebeat::base::counters::{CloseReason, Counters};
-use corebeat::base::ids::{ConnId, NodeId, ShardId};
+use corebeat::base::ids::{Address, ConnId, NodeId, SessionId, ShardId};
 use corebeat::base::limits::{Limits, READ_CHUNK, WRITE_SLICES};
 use corebeat::base::time::{Mono, Now};
 use corebeat::chat::config::{ShardConfig, WebConfig};
@@ -46,6 +46,7 @@ pub(crate) struct World {
     ready: VecDeque<Client>,
     /// A shard that gets no turn, so that its mailbox fills.
     stalled: Option<usize>,
+    secret: [u64; 2],
     now: Now,
 }
 
@@ -85,6 +86,7 @@ impl World {
             slots: vec_of(SHARDS),
             ready: VecDeque::new(),
             stalled: None,
+            secret,
             now,
         }
     }
@@ -117,6 +119,19 @@ impl World {
         self.peers[client.0].crc = hello.crc;
         self.say(client, Request::Hello(hello));
         client
+    }
+
+    /// The session that began on a client's connection, and the key to it.
+    pub(crate) fn session(&self, client: Client) -> (u64, u64) {
+        let peer = &self.peers[client.0];
+        let id = SessionId::born_at(Address::new(ShardId(peer.shard as u16), peer.conn)).to_bits();
+        (id, NameHasher::new(self.secret).seal(id))
+    }
+
+    /// A native client that asks for the session that began with `first`, and has not yet listened.
+    pub(crate) fn comes_back(&mut self, shard: usize, first: Client) -> Client {
+        let (session, resume_key) = self.session(first);
+        self.greet(shard, Hello { session, resume_key, ..hello("") })
     }
 
     /// A text client in the lobby that has read its greeting.
@@ -294,6 +309,11 @@ impl World {
         self.peers[client.0].window = 0;
     }
 
+    /// The last bytes that went to the client will not arrive.
+    pub(crate) fn loses_last(&mut self, client: Client, bytes: usize) {
+        self.peers[client.0].unacknowledged = bytes;
+    }
+
     /// The client reads so many bytes more, and no others.
     pub(crate) fn reads(&mut self, client: Client, bytes: usize) {
         let peer = &mut self.peers[client.0];
@@ -320,7 +340,8 @@ impl World {
     /// The connection breaks.
     pub(crate) fn vanishes(&mut self, client: Client) {
         let (shard, conn) = (self.peers[client.0].shard, self.peers[client.0].conn);
-        self.shards[shard].closed(conn, CloseReason::SocketError, self.now);
+        let unacknowledged = self.peers[client.0].unacknowledged;
+        self.shards[shard].closed(conn, CloseReason::SocketError, unacknowledged, self.now);
         self.slots[shard][conn.slot()] = None;
         self.peers[client.0].fate = Fate::Closed(CloseReason::SocketError);
         self.settle();
@@ -518,6 +539,10 @@ impl World {
                 self.slots[shard][conn.slot()] = None;
             }
             Verdict::ProbeHost(_) => peer.probed = true,
+            Verdict::Measure(_) => {
+                let unacknowledged = peer.unacknowledged;
+                self.shards[shard].measured(conn, unacknowledged, self.now);
+            }
             Verdict::Resume(_) => {
                 peer.paused = false;
                 self.ready.push_back(client);
