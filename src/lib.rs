@@ -24,6 +24,7 @@
 //! - [`chat`] — the heart: sessions, rooms, heartbeats, queues, behind one seam, [`Shard`]
 //! - [`net`] — mio begins here: listener, sockets, mailboxes, file tables
 //! - [`engine`] — threads: the worker's loop, the steward, the server
+//! - [`client`] — the client library
 //! - `load` — the load generator, with the feature `bench`
 //! - [`cli`] — options, help, exit codes
 //!
@@ -47,6 +48,7 @@
 pub mod base;
 pub mod chat;
 pub mod cli;
+pub mod client;
 pub mod engine;
 #[cfg(feature = "bench")]
 pub mod load;
