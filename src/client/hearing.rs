@@ -236,6 +236,12 @@ impl Core {
         if is_asked && member.place().is_none_or(|place| place.epoch != message.place.epoch) {
             return;
         }
+        // An epoch begins with the answer to JOIN, which tells how much of it there is. The message
+        // comes again behind it.
+        let joins = || self.requests.iter().any(|pending| pending.ask.joins(&room));
+        if !member.knows(message.place.epoch) && joins() {
+            return;
+        }
         match member.hear(message.place, message.replay) {
             Hearing::News => self.tell_unless_own(message),
             Hearing::Again => {}

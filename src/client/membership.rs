@@ -80,6 +80,11 @@ impl Membership {
         self.places.iter().find(|place| place.epoch == current).copied()
     }
 
+    /// Whether anything was heard in `epoch`.
+    pub fn knows(&self, epoch: Epoch) -> bool {
+        self.places.iter().any(|place| place.epoch == epoch)
+    }
+
     /// What the next JOIN asks for.
     pub fn since(&self) -> Since {
         let Some(place) = self.place() else {
