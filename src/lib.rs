@@ -26,6 +26,7 @@
 //! - [`engine`] — threads: the worker's loop, the steward, the server
 //! - [`client`] — the client library
 //! - `load` — the load generator, with the feature `bench`
+//! - `terminal` — the chat in a terminal, with the feature `terminal`
 //! - [`cli`] — options, help, exit codes
 //!
 //! The first three (but for `base::clock`) are pure: they know no socket, thread, channel, clock,
@@ -53,5 +54,7 @@ pub mod engine;
 #[cfg(feature = "bench")]
 pub mod load;
 pub mod net;
+#[cfg(feature = "terminal")]
+pub mod terminal;
 pub mod web;
 pub mod wire;
