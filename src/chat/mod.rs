@@ -20,7 +20,7 @@
 //! | [`timers`] | heartbeats, time-outs, the drain |
 //!
 //! and the nouns they work on: [`session`], [`room`], [`home`], [`roster`], [`directory`],
-//! [`batch`], [`outbox`], [`refs`], [`mail`], [`agenda`], [`heartbeat`], [`hash`],
+//! [`batch`], [`pulse`], [`outbox`], [`refs`], [`mail`], [`agenda`], [`heartbeat`], [`hash`],
 //! [`holdings`], [`config`].
 
 pub mod agenda;
@@ -42,6 +42,7 @@ pub mod letters;
 pub mod mail;
 pub mod outbox;
 pub mod press;
+pub mod pulse;
 pub mod refs;
 pub mod requests;
 pub mod room;
