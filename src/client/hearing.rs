@@ -17,7 +17,7 @@ use super::requests::{Ask, Pending, Sent};
 use crate::base::ids::{NodeId, Ref, Seq};
 use crate::base::limits::MAX_FRAME_RANGE;
 use crate::base::name::EVERYONE;
-use crate::wire::message::{self as wire, Code, Heartbeat, OkFlags, PresenceKind, Request};
+use crate::wire::message::{self as wire, Code, Heartbeat, Names, OkFlags, PresenceKind, Request};
 use crate::wire::native;
 
 /// The longest frame that any server can be configured to send.
@@ -83,25 +83,15 @@ impl Core {
                 self.hear_message(Message { room, place, time_ms, from, body, replay }, now);
             }
             wire::Event::Direct { id, time_ms, from, body, replay } => {
-                if self.directs.note(id, time_ms) {
-                    let (from, body) = (from.to_owned(), body.to_vec());
-                    self.tell(Event::Direct(Direct { id, time_ms, from, body, replay }));
-                } else {
-                    self.hear_again(id);
-                }
+                let (from, body) = (from.to_owned(), body.to_vec());
+                self.hear_direct(Direct { id, time_ms, from, body, replay });
             }
             wire::Event::Presence { kind, total, room, user } => {
                 let room = self.room(room);
                 self.hear_presence(kind, total, room, user);
             }
             wire::Event::Roster { reference, total, users, .. } => {
-                if let Some(pending) = self.requests.take(reference)
-                    && let Ask::Who { room } = &pending.ask
-                {
-                    let (room, users) = (Arc::clone(room), users.iter().map(str::to_owned));
-                    let roster = Roster { room, total, users: users.collect() };
-                    self.settle(pending, Ok(Answer::Roster(roster)));
-                }
+                self.hear_roster(reference, total, users);
             }
             wire::Event::GoAway { reconnect_after_ms, reason, address } => {
                 self.hear_go_away(reconnect_after_ms, reason, address, now);
@@ -115,6 +105,24 @@ impl Core {
             }
             // A reason for what follows, or an answer to what is never asked.
             wire::Event::Bye { .. } | wire::Event::Echo(_) => {}
+        }
+    }
+
+    fn hear_direct(&mut self, direct: Direct) {
+        if self.directs.note(direct.id, direct.time_ms) {
+            self.tell(Event::Direct(direct));
+        } else {
+            self.hear_again(direct.id);
+        }
+    }
+
+    fn hear_roster(&mut self, reference: Ref, total: u32, users: Names<'_>) {
+        if let Some(pending) = self.requests.take(reference)
+            && let Ask::Who { room } = &pending.ask
+        {
+            let (room, users) = (Arc::clone(room), users.iter().map(str::to_owned));
+            let roster = Roster { room, total, users: users.collect() };
+            self.settle(pending, Ok(Answer::Roster(roster)));
         }
     }
 

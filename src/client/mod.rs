@@ -19,7 +19,7 @@
 //! use corebeat::client::{Config, Event, blocking::Client};
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let mut config = Config::new("corebeat://10.0.0.1:8080, corebeat://10.0.0.2:8080", "robot")?;
+//!     let mut config = Config::new("10.0.0.1:8080, 10.0.0.2:8080", "robot")?;
 //!     config.ping_every = Duration::from_secs(30);
 //!     let mut client = Client::connect(config)?;
 //!     client.join("lobby")?;

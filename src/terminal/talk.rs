@@ -6,7 +6,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::command::{self, COMMANDS};
+use super::command;
+use super::completion::{Completion, complete};
 use super::conversation::{Conversation, Fate, Kind, Line, With};
 use super::editor::Editor;
 use super::keys::Key;
@@ -229,46 +230,19 @@ impl Talk {
         }
     }
 
-    /// Completes a command, or the name of somebody or something that is known here.
+    /// Completes a command, or the name of somebody that is known here.
     fn complete(&mut self) {
-        let before = self.editor.before_cursor();
-        let start = before.rfind(char::is_whitespace).map_or(0, |at| at + 1);
-        let word = before[start..].to_owned();
-        if word.is_empty() {
-            return self.show_unread();
-        }
-        let is_first = start == 0;
-        let mut choices: Vec<String> = Vec::new();
-        if is_first && word.starts_with('/') {
-            let names = COMMANDS.iter().filter_map(|(usage, _)| usage.split(' ').next());
-            choices.extend(names.map(|name| format!("{name} ")));
-        } else {
-            let shown = self.shown();
-            let members = shown.iter().flat_map(|conversation| &conversation.members);
-            let end = if is_first { ": " } else { " " };
-            choices.extend(members.map(|member| format!("{member}{end}")));
-            for conversation in &self.conversations {
-                if let With::User(user) = &conversation.with {
-                    choices.push(format!("{user}{end}"));
-                }
-            }
-        }
-        let lower = word.to_lowercase();
-        choices.retain(|choice| choice.to_lowercase().starts_with(&lower));
-        choices.sort();
-        choices.dedup();
-        match choices.as_slice() {
-            [] => {}
-            [only] => self.editor.complete(word.len(), only),
-            several => {
-                let common = common_head(several);
-                if common.len() > word.len() {
-                    self.editor.complete(word.len(), &common);
-                } else {
-                    let all: Vec<&str> = several.iter().map(|choice| choice.trim()).collect();
-                    self.note(&all.join("  "));
-                }
-            }
+        let users = self.conversations.iter().filter_map(|conversation| match &conversation.with {
+            With::User(user) => Some(user),
+            With::Room(_) => None,
+        });
+        let members = self.shown().into_iter().flat_map(|shown| &shown.members);
+        let names = members.chain(users).map(String::as_str);
+        match complete(self.editor.before_cursor(), names) {
+            Completion::Nothing => self.show_unread(),
+            Completion::None => {}
+            Completion::Text(length, text) => self.editor.complete(length, &text),
+            Completion::Several(choices) => self.note(&choices.join("  ")),
         }
     }
 
@@ -564,12 +538,4 @@ fn mentions(body: &[u8], user: &str) -> bool {
         && text
             .split(|c: char| !c.is_alphanumeric() && c != '-' && c != '_')
             .any(|word| word == user)
-}
-
-fn common_head(choices: &[String]) -> String {
-    let first = &choices[0];
-    let fits = |end: usize| choices.iter().all(|choice| choice.starts_with(&first[..end]));
-    let ends = first.char_indices().map(|(at, c)| at + c.len_utf8());
-    let end = ends.take_while(|&end| fits(end)).last().unwrap_or(0);
-    first[..end].to_owned()
 }
