@@ -1,8 +1,8 @@
 //! The chat in a terminal, `corebeat chat`.
 //!
 //! Owns what a person sees and types, on a whole screen or line by line. Never speaks to a server:
-//! the [`client`](crate::client) does. `command`, `completion`, `conversation`, `drawing`, `editor`,
-//! `keys`, `paint` and `talk` are pure: they know no terminal, clock or socket.
+//! the [`client`](crate::client) does. `command`, `completion`, `conversation`, `drawing`,
+//! `editor`, `keys`, `paint` and `talk` are pure: they know no terminal, clock or socket.
 
 pub mod command;
 pub mod completion;
