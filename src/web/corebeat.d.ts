@@ -131,10 +131,10 @@ export interface Presence {
 }
 
 /**
- * Messages of a room that were not received, although a hole is asked for before it is told. All from `from` to `to` are missing, with two
- * exceptions: of a `history` gap some were replayed, and after a `new-epoch` messages of the old
- * epoch may be missing as well, and there may be none (`to` is 0). Of what is missing, some may be
- * our own.
+ * Messages of a room that were not received; a hole is asked for before it is told. All from `from`
+ * to `to` are missing, with two exceptions: of a `history` gap some were replayed, and after a
+ * `new-epoch` messages of the old epoch may be missing as well, and there may be none (`to` is 0).
+ * Of what is missing, some may be our own.
  */
 export interface Gap {
   readonly room: string;

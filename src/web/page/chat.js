@@ -203,7 +203,9 @@ export class Chat {
 
   #onGap({ room, from, to, epoch, reason }) {
     const missing = plural(to - from + 1, 'message', 'messages');
-    if (reason === 'directs') this.#hooks.announce(`${missing} to you were dropped: too many waited.`);
+    if (reason === 'directs') {
+      this.#hooks.announce(`${missing} to you alone were dropped: too many waited.`);
+    }
     const conversation = this.conversations.get('room', room);
     if (conversation === undefined) return;
     conversation.epoch = epoch;
