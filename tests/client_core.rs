@@ -3,6 +3,8 @@
 //!
 //! `CB_SEED=123 cargo test --test client_core one_seed` repeats one run.
 
+#[path = "client/script.rs"]
+mod script;
 #[path = "client/server.rs"]
 mod server;
 #[path = "client/world.rs"]
@@ -10,10 +12,13 @@ mod world;
 
 use std::collections::BTreeSet;
 
-use corebeat::client::{RequestError, Resend};
+use corebeat::base::ids::{NodeId, Ref};
+use corebeat::client::{Code, Event, GapReason, RequestError, Resend, State};
+use corebeat::wire::message::{self as wire, Heartbeat};
+use script::{Said, Script};
 use world::World;
 
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 100;
 
 /// Each message of the room was told once and in its order, unless it is the client's own, or was
 /// told to be missing.
@@ -148,4 +153,182 @@ fn one_seed() {
     if let Some(seed) = std::env::var("CB_SEED").ok().and_then(|seed| seed.parse().ok()) {
         cuts(seed);
     }
+}
+
+#[test]
+fn ten_tries_a_quiet_period_and_each_address_in_its_turn() {
+    let mut script = Script::new("one,two");
+    for round in 0..2 {
+        for attempt in 0..10 {
+            let expected = if (round + attempt) % 2 == 0 { "one:8080" } else { "two:8080" };
+            assert_eq!(script.dialed().as_deref(), Some(expected), "try {attempt}");
+            script.lose();
+            let (us, quiet) = script.waits().unwrap();
+            assert!(us <= 32_000_000 && us <= 1_000_000 << attempt && !quiet);
+            script.pass_ms(us.div_ceil(1_000));
+        }
+        assert!(script.dialed().is_some(), "the tenth wait is over");
+        script.lose();
+        assert_eq!(script.waits(), Some((300_000_000, true)));
+        script.pass_ms(300_000);
+    }
+    // A success resets all of that, and is where the session is.
+    script.welcome(false);
+    script.lose();
+    let (us, quiet) = script.waits().unwrap();
+    assert!(us <= 1_000_000 && !quiet);
+    script.pass_ms(1_000);
+    assert!(script.dialed().is_some());
+}
+
+#[test]
+fn a_connection_without_a_welcome_is_given_up() {
+    let mut script = Script::new("one");
+    script.dialed();
+    script.core.connected(script.now);
+    script.pass_ms(9_999);
+    assert!(script.waits().is_none());
+    script.pass_ms(1);
+    assert!(script.hung_up() && script.waits().is_some());
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_left_and_any_word_is_an_answer() {
+    let mut script = Script::in_lobby(40);
+    let pong = |seq| wire::Event::Pong(Heartbeat { seq, ..Heartbeat::default() });
+    script.now.us += 80_000;
+    script.say(&pong(1));
+    assert_eq!(script.core.round_trip_us(), Some(80_000));
+    script.pass_ms(10_000);
+    assert_eq!(script.said(), [Said::Ping(2)]);
+    script.message(41, false);
+    script.pass_ms(10_000);
+    assert_eq!(script.said(), [Said::Ping(3)], "a message is life");
+    script.pass_ms(10_000);
+    assert!(script.hung_up() && script.waits().is_some());
+}
+
+#[test]
+fn pings_of_the_server_are_answered() {
+    let mut script = Script::in_lobby(0);
+    script.said();
+    let ping = Heartbeat { node: NodeId(3), time_ms: 77, status: 2, seq: 9 };
+    script.say(&wire::Event::Ping(ping));
+    let answer = Heartbeat { node: NodeId(0), status: 0, ..ping };
+    assert_eq!(script.said(), [Said::Pong(answer)]);
+}
+
+#[test]
+fn a_goaway_is_honoured_silence_then_its_time_then_its_address() {
+    let mut script = Script::in_lobby(0);
+    script.said();
+    let (reason, address) = ("upgrade", "three:9");
+    script.say(&wire::Event::GoAway { reconnect_after_ms: 500, reason, address });
+    script.core.publish("lobby", b"later", false, script.now).unwrap();
+    assert_eq!(script.said(), [], "nothing more is asked of it");
+    script.lose();
+    assert_eq!(script.waits(), Some((500_000, false)));
+    script.pass_ms(500);
+    assert_eq!(script.dialed().as_deref(), Some("three:9"));
+    script.lose();
+    script.pass_ms(1_000);
+    assert_ne!(
+        script.dialed().as_deref(),
+        Some("three:9"),
+        "it failed, and was no address of ours"
+    );
+}
+
+#[test]
+fn what_will_never_do_ends_the_client() {
+    for (code, ends) in [(Code::Unauthorized, true), (Code::Conflict, true), (Code::Timeout, false)]
+    {
+        let mut script = Script::new("one");
+        script.core.publish("lobby", b"x", false, script.now).unwrap();
+        script.dialed();
+        script.core.connected(script.now);
+        script.say(&wire::Event::Error { reference: Ref(0), code, text: "no" });
+        script.lose();
+        assert_eq!(matches!(script.core.state(), State::Closed { .. }), ends, "{code:?}");
+        let told = |event: &Event| matches!(event, Event::Answered(_, Err(RequestError::Closed)));
+        assert_eq!(script.events().iter().any(told), ends, "what waits is told");
+    }
+}
+
+#[test]
+fn a_hole_is_asked_for_once_and_told_if_it_cannot_be_filled() {
+    let mut script = Script::in_lobby(40);
+    script.said();
+    script.message(43, false);
+    let [Said::Join { reference, epoch: 7, since: 40 }] = script.said()[..] else {
+        panic!("it asks for what follows 40");
+    };
+    script.ok(reference, 7, 43);
+    (41..=43).for_each(|seq| script.message(seq, true));
+    assert_eq!(script.told(), [41, 42, 43]);
+    script.message(46, false);
+    let reference = script.reference_of_join();
+    script.ok(reference, 7, 46);
+    script.message(46, true);
+    let events = script.events();
+    let gap = events.iter().find_map(|event| match event {
+        Event::Gap(gap) => Some((gap.from.0, gap.to.0, gap.reason)),
+        _ => None,
+    });
+    assert_eq!(gap, Some((44, 45, GapReason::NotKept)));
+    assert!(matches!(events.last(), Some(Event::Message(message)) if message.place.seq.0 == 46));
+    assert_eq!(script.said(), [], "it does not ask again");
+}
+
+#[test]
+fn rooms_come_before_what_is_repeated_under_its_ref() {
+    let mut script = Script::in_lobby(40);
+    script.said();
+    script.core.publish("lobby", b"arrived", false, script.now).unwrap();
+    let [Said::Publish { reference: first, .. }] = script.said()[..] else {
+        panic!("it is sent at once");
+    };
+    script.lose();
+    script.core.publish("lobby", b"offline", false, script.now).unwrap();
+    script.pass_ms(1_000);
+    script.welcome(true);
+    let said = script.said();
+    let joins = |said: &&Said| matches!(said, Said::Join { since: 40, epoch: 7, .. });
+    assert_eq!(said.iter().filter(joins).count(), 1, "{said:?}");
+    assert!(!said.iter().any(|said| matches!(said, Said::Publish { .. })), "{said:?}");
+    let Some(&Said::Join { reference, .. }) = said.iter().find(joins) else { unreachable!() };
+    script.ok(reference, 7, 40);
+    let said = script.said();
+    assert_eq!(said[0], Said::Publish { reference: first, body: b"arrived".to_vec() });
+    assert!(matches!(&said[1], Said::Publish { body, .. } if body == b"offline"), "{said:?}");
+}
+
+#[test]
+fn direct_messages_are_acknowledged_when_they_are_taken_and_told_once() {
+    let mut script = Script::in_lobby(0);
+    script.said();
+    let direct = |id| wire::Event::Direct { id, time_ms: 1, from: "bob", body: b"x", replay: true };
+    script.say(&direct(1));
+    script.say(&direct(2));
+    assert_eq!(script.said(), [], "nobody has them yet");
+    assert_eq!(script.events().len(), 2);
+    assert_eq!(script.said(), [Said::Ack(2)], "one acknowledgement is enough");
+    script.say(&direct(2));
+    assert!(script.events().is_empty());
+    assert_eq!(script.said(), [Said::Ack(2)], "the server did not hear it");
+}
+
+#[test]
+fn a_program_that_takes_nothing_is_sent_nothing_more() {
+    let mut script = Script::in_lobby(0);
+    let mut seq = 0;
+    while !script.core.is_full() {
+        seq += 1;
+        script.message(seq, false);
+    }
+    script.message(seq + 1, false);
+    script.pass_ms(60_000);
+    assert!(!script.hung_up(), "the silence is our own");
+    let told = script.told();
+    assert!(told.is_sorted() && told.len() as u64 == seq + 1, "none is lost: {}", told.len());
 }

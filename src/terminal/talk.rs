@@ -346,8 +346,8 @@ impl Talk {
         match &state {
             State::Online { user, resumed, .. } => {
                 self.user = user.to_string();
-                if self.was_online && !resumed {
-                    self.note("back again");
+                if self.was_online {
+                    self.note(if *resumed { "back, where we were" } else { "back again" });
                 }
                 self.was_online = true;
                 let rooms: Vec<Arc<str>> = self.rooms().collect();
@@ -448,6 +448,10 @@ impl Talk {
 
     /// Something new is in a conversation.
     fn count(&mut self, index: usize, called: bool) {
+        if index == self.current && self.scrolled > 0 {
+            // What is looked at stays in sight.
+            self.scrolled += 1;
+        }
         if index != self.current || self.scrolled > 0 {
             self.conversations[index].unread += 1;
             self.conversations[index].called |= called;
@@ -538,4 +542,138 @@ fn mentions(body: &[u8], user: &str) -> bool {
         && text
             .split(|c: char| !c.is_alphanumeric() && c != '-' && c != '_')
             .any(|word| word == user)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::{Direct, Epoch, History, Place, Receipt, Roster};
+
+    /// A talk in the lobby and a den, whose wishes so far were granted under the tickets 1, 2, ….
+    fn talking() -> (Talk, Vec<(Ticket, Wish)>) {
+        let rooms = ["lobby".to_owned(), "den".to_owned()];
+        let mut talk = Talk::new("ann", &rooms, 1_000);
+        let wishes = grant(&mut talk, 1);
+        (talk, wishes)
+    }
+
+    fn grant(talk: &mut Talk, first: u64) -> Vec<(Ticket, Wish)> {
+        let mut granted = Vec::new();
+        while let Some((wish, granting)) = talk.next_wish() {
+            let ticket = Ticket(first + granted.len() as u64);
+            talk.granted(granting, ticket);
+            granted.push((ticket, wish));
+        }
+        granted
+    }
+
+    fn place(seq: u64) -> Place {
+        Place { epoch: Epoch(1), seq: Seq(seq) }
+    }
+
+    fn message(room: &str, seq: u64, text: &str) -> Message {
+        Message {
+            room: room.into(),
+            place: place(seq),
+            time_ms: seq,
+            from: "bob".into(),
+            body: text.as_bytes().to_vec(),
+            replay: false,
+        }
+    }
+
+    fn typed(talk: &mut Talk, line: &str) {
+        talk.press(&Key::Paste(line.into()));
+        talk.press(&Key::Enter);
+    }
+
+    fn texts(talk: &Talk, index: usize) -> Vec<&str> {
+        talk.conversations[index].lines.iter().map(|line| line.text.as_str()).collect()
+    }
+
+    #[test]
+    fn rooms_are_joined_and_filled_with_their_past() {
+        let (mut talk, wishes) = talking();
+        let join = |room: &str| Wish::Join(room.into());
+        assert_eq!(wishes, [(Ticket(1), join("lobby")), (Ticket(2), join("den"))]);
+        talk.hear(Event::Answered(Ticket(1), Ok(Answer::Joined(place(80)))));
+        let asked = grant(&mut talk, 3);
+        assert_eq!(asked[0].1, Wish::Who("lobby".into()));
+        assert_eq!(asked[1].1, Wish::History("lobby".into(), Seq(30), 50));
+        talk.hear(Event::Message(message("lobby", 81, "now")));
+        let roster = Roster { room: "lobby".into(), total: 2, users: vec!["bob".into()] };
+        talk.hear(Event::Answered(Ticket(3), Ok(Answer::Roster(roster))));
+        let history = History {
+            room: "lobby".into(),
+            messages: vec![message("lobby", 80, "before"), message("lobby", 81, "now")],
+            head: place(81),
+            gap: false,
+        };
+        talk.hear(Event::Answered(Ticket(4), Ok(Answer::History(history))));
+        assert_eq!(texts(&talk, 0), ["before", "now"]);
+        assert_eq!(talk.conversations[0].total, Some(2));
+    }
+
+    #[test]
+    fn what_is_not_looked_at_is_counted() {
+        let (mut talk, _) = talking();
+        talk.hear(Event::Message(message("lobby", 1, "seen")));
+        talk.hear(Event::Message(message("den", 1, "unseen")));
+        talk.hear(Event::Message(message("den", 2, "Ann: look")));
+        let counts: Vec<usize> = talk.conversations.iter().map(|each| each.unread).collect();
+        assert_eq!((counts, talk.conversations[1].called), (vec![0, 2], true));
+        talk.press(&Key::Tab);
+        assert_eq!((talk.current, talk.conversations[1].unread), (1, 0));
+        let (from, body) = ("carol".to_owned(), b"psst".to_vec());
+        talk.hear(Event::Direct(Direct { id: 1, time_ms: 1, from, body, replay: false }));
+        assert_eq!(talk.conversations[2].with, With::User("carol".into()));
+        assert_eq!(talk.current, 1, "nobody is torn away from what they read");
+    }
+
+    #[test]
+    fn what_one_says_is_shown_with_what_becomes_of_it() {
+        let (mut talk, _) = talking();
+        typed(&mut talk, "hello");
+        typed(&mut talk, "/msg carol psst");
+        let wishes = grant(&mut talk, 10);
+        assert_eq!(wishes[0].1, Wish::Publish("lobby".into(), "hello".into()));
+        assert_eq!(wishes[1].1, Wish::Direct("carol".into(), "psst".into()));
+        let fate = |talk: &Talk, index: usize| match &talk.conversations[index].lines[0].kind {
+            Kind::Own { fate, .. } => fate.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(fate(&talk, 0), Fate::Waiting);
+        talk.hear(Event::Answered(Ticket(10), Err(RequestError::Uncertain)));
+        assert!(matches!(fate(&talk, 0), Fate::Failed(why) if why.contains("may have been done")));
+        let receipt = Receipt { place: place(1), duplicate: false, queued: true };
+        talk.hear(Event::Answered(Ticket(11), Ok(Answer::Sent(receipt))));
+        assert_eq!(fate(&talk, 2), Fate::Queued);
+        assert_eq!(talk.current, 2, "one sees what one has said");
+    }
+
+    #[test]
+    fn rooms_are_left_and_the_next_one_is_shown() {
+        let (mut talk, _) = talking();
+        typed(&mut talk, "/leave");
+        assert_eq!(grant(&mut talk, 10)[0].1, Wish::Leave("lobby".into()));
+        assert_eq!(talk.shown().map(|shown| shown.with.title()).as_deref(), Some("#den"));
+        typed(&mut talk, "/leave");
+        typed(&mut talk, "into the void");
+        typed(&mut talk, "/join #kitchen");
+        assert_eq!(grant(&mut talk, 11).last().unwrap().1, Wish::Join("kitchen".into()));
+        assert!(!talk.quits);
+        talk.press(&Key::Control('d'));
+        assert!(talk.quits);
+    }
+
+    #[test]
+    fn a_room_that_cannot_be_joined_says_why() {
+        let (mut talk, _) = talking();
+        let refusal = crate::client::Refusal {
+            code: crate::client::Code::Forbidden,
+            text: "not allowed\x1b[2J".into(),
+        };
+        talk.hear(Event::Answered(Ticket(2), Err(RequestError::Refused(refusal))));
+        assert_eq!(texts(&talk, 1), ["not joined: 403 not allowed [2J"]);
+    }
 }
