@@ -7,6 +7,7 @@
 pub mod bench;
 #[cfg(feature = "terminal")]
 pub mod chat;
+pub mod history;
 pub mod logging;
 pub mod options;
 pub mod serve;
