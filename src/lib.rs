@@ -24,7 +24,9 @@
 //! - [`chat`] — the heart: sessions, rooms, heartbeats, queues, behind one seam, [`Shard`]
 //! - [`net`] — mio begins here: listener, sockets, mailboxes, file tables
 //! - [`engine`] — threads: the worker's loop, the steward, the server
+//! - [`client`] — the client library
 //! - `load` — the load generator, with the feature `bench`
+//! - `terminal` — the chat in a terminal, with the feature `terminal`
 //! - [`cli`] — options, help, exit codes
 //!
 //! The first three (but for `base::clock`) are pure: they know no socket, thread, channel, clock,
@@ -47,9 +49,12 @@
 pub mod base;
 pub mod chat;
 pub mod cli;
+pub mod client;
 pub mod engine;
 #[cfg(feature = "bench")]
 pub mod load;
 pub mod net;
+#[cfg(feature = "terminal")]
+pub mod terminal;
 pub mod web;
 pub mod wire;

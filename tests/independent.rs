@@ -112,3 +112,13 @@ fn the_python_client_runs_as_a_program() {
     let line = std::iter::from_fn(|| Some(client.next_line())).find(|line| line.starts_with('['));
     assert_eq!(line.as_deref(), Some("[lobby] terminal: hello"));
 }
+
+#[test]
+#[cfg(feature = "terminal")]
+fn the_terminal_chat_draws_what_it_should_and_leaves_the_terminal_as_it_was() {
+    let server = Corebeat::start(&[]);
+    let mut script = python("tests/clients/terminal.py", server.address);
+    let output = script.arg(common::process::PROGRAM).output().expect("python3 starts");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+}

@@ -121,6 +121,22 @@ pub const DRAIN_SETTLE_MS: u64 = 300;
 /// Earliest and latest time that GOAWAY asks clients to wait before they come back.
 pub const RECONNECT_AFTER_MS: (u32, u32) = (500, 5_000);
 
+/// Requests of one client of [`client`](crate::client) that may wait for an answer. Fewer than the
+/// server remembers, so that all of them can be repeated.
+pub const CLIENT_QUEUE_LIMIT_MAX: usize = 1_000;
+/// Bytes that such a client's requests may hold while they wait.
+pub const CLIENT_QUEUE_BYTES: usize = 16 << 20;
+/// Events that may wait for the program before such a client reads no more.
+pub const CLIENT_EVENTS_MAX: usize = 16_384;
+/// Bytes of messages among those events.
+pub const CLIENT_EVENT_BYTES: usize = 16 << 20;
+/// Own messages that such a client remembers in a room until what is before them has come.
+pub const CLIENT_OWN_KEPT: usize = 1_024;
+/// Epochs of a room that such a client remembers its place in.
+pub const CLIENT_EPOCHS_KEPT: usize = 8;
+/// Direct messages that such a client remembers, so that none is told twice.
+pub const CLIENT_DIRECTS_KEPT: usize = 4_096;
+
 /// Largest buffer that is kept for reuse; larger ones are given back to the allocator.
 pub const BUFFER_KEPT_BYTES: usize = 4 << 10;
 /// Bytes said to one connection alone that are kept in one piece. What is urgent overtakes all but

@@ -5,6 +5,8 @@
 
 #[cfg(feature = "bench")]
 pub mod bench;
+#[cfg(feature = "terminal")]
+pub mod chat;
 pub mod history;
 pub mod logging;
 pub mod options;
@@ -34,7 +36,8 @@ Examples:
   corebeat --listen 0.0.0.0:7000             serve everybody who can reach this machine
   corebeat --heartbeat-profile mobile        fewer pings, for clients on phones
   corebeat --workers 4 --max-connections 200000 --max-outbound 256KiB
-  nc 127.0.0.1 8080                          chat: type a line; /help lists the commands
+  corebeat chat                              chat in this terminal
+  nc 127.0.0.1 8080                          the same without any program: type a line
 
 Durations are written 30s, 1m30s or 500ms, sizes 64KiB, 1MB or 65536. Every option can be set in
 the environment as well: --max-frame is COREBEAT_MAX_FRAME. RUST_LOG sets how much is logged
@@ -66,6 +69,10 @@ enum Command {
     #[cfg(feature = "bench")]
     #[command(after_help = bench::HELP, max_term_width = 100)]
     Bench(Box<bench::BenchOptions>),
+    /// Talk with others on a server
+    #[cfg(feature = "terminal")]
+    #[command(after_help = chat::HELP, max_term_width = 100)]
+    Chat(Box<chat::ChatOptions>),
 }
 
 /// Runs what the arguments ask for.
@@ -78,6 +85,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         #[cfg(feature = "bench")]
         Ok(CommandLine { command: Some(Command::Bench(options)), .. }) => {
             return ExitCode::from(bench::bench(*options));
+        }
+        #[cfg(feature = "terminal")]
+        Ok(CommandLine { command: Some(Command::Chat(options)), .. }) => {
+            return ExitCode::from(chat::chat(*options));
         }
         Ok(CommandLine { command: None, serve }) => serve,
         Err(error) => return explain(&error),

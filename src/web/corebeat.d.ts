@@ -131,10 +131,10 @@ export interface Presence {
 }
 
 /**
- * Messages of a room that were not received. All from `from` to `to` are missing, with two
- * exceptions: of a `history` gap some were replayed, and after a `new-epoch` messages of the old
- * epoch may be missing as well, and there may be none (`to` is 0). Of what is missing, some may be
- * our own.
+ * Messages of a room that were not received; a hole is asked for before it is told. All from `from`
+ * to `to` are missing, with two exceptions: of a `history` gap some were replayed, and after a
+ * `new-epoch` messages of the old epoch may be missing as well, and there may be none (`to` is 0).
+ * Of what is missing, some may be our own.
  */
 export interface Gap {
   readonly room: string;
@@ -146,8 +146,10 @@ export interface Gap {
    * - `history`: part of what was missed while offline is no longer kept
    * - `no-history`: the server keeps no history, so what was said while offline is lost to us
    * - `new-epoch`: the room began anew, since the server was restarted or had forgotten it
+   * - `directs`: no messages of a room, which is empty, but direct messages of these ids, dropped
+   *   from the full queue of this user
    */
-  readonly reason: 'overflow' | 'history' | 'no-history' | 'new-epoch';
+  readonly reason: 'overflow' | 'history' | 'no-history' | 'new-epoch' | 'directs';
 }
 
 export interface Roster {

@@ -11,6 +11,8 @@ const SUBPROTOCOL = 'corebeat.v1.json';
 const QUEUE_LIMIT_MAX = 1000;
 /** Own messages and direct messages that are remembered, so that none is told twice. */
 const REMEMBERED_MAX = 1024;
+/** Epochs of a room before its present one in which we remember our place. */
+const EPOCHS_MAX = 8;
 /** A timer that fires so much later than asked was held back, and proves nothing about the peer. */
 const LATE_MS = 1000;
 /** Weight of a new sample in the smoothed round trip, as in TCP (RFC 6298 section 2). */
@@ -200,7 +202,10 @@ export class Corebeat {
   join(room, { notify = true, since = 0, epoch = 0 } = {}) {
     const before = this.#rooms.get(room);
     const own = new Set();
-    const entry = before ?? { name: room, epoch, seq: since, known: since > 0, own, replayTo: 0 };
+    const entry = before ?? {
+      name: room, epoch, seq: since, known: since > 0, own, replayTo: 0, forgiven: 0,
+      past: new Map(),
+    };
     entry.notify = notify;
     const answer = this.#request({ op: 'join', room }, { join: entry });
     this.#rooms.set(room, entry);
@@ -301,6 +306,7 @@ export class Corebeat {
     this.#roundTripMs = null;
     if (socket !== null && socket.readyState < 2) socket.close();
     for (const request of this.#requests.values()) {
+      request.arrived ||= request.sentOn === this.#connection;
       // What a half-told history lacks cannot be known; it is asked for anew from its start.
       if (request.history) request.history = [];
     }
@@ -399,25 +405,32 @@ export class Corebeat {
   /**
    * Joins again what was joined; once that is answered, asks again what was not, in the old order.
    *
-   * What we say before we are members would be counted among what we missed.
+   * What we say before we are members would be counted among what we missed. Rooms are joined in a
+   * session that goes on, too: the server replays from what it wrote, and only we know what has
+   * arrived, since a proxy may have taken bytes and lost them.
    */
   #repeatRequests() {
-    const waiting = [...this.#requests.values()];
     this.#unsettled.clear();
     for (const entry of this.#rooms.values()) {
-      const asked = waiting.some((request) => request.join === entry);
-      if (asked) continue;
-      const again = this.#request({ op: 'join', room: entry.name }, { join: entry, inner: true });
-      again.catch((error) => {
-        if (!(error instanceof RefusedError) || this.#rooms.get(entry.name) !== entry) return;
-        this.#rooms.delete(entry.name);
-        this.#emit('dropped', { room: entry.name, error });
-      });
+      if (!this.#isJoining(entry)) this.#joinAgain(entry);
     }
     for (const request of this.#requests.values()) {
       if (request.join || request.leave) this.#unsettled.add(request);
     }
     this.#transmitWaiting();
+  }
+
+  #isJoining(entry) {
+    return [...this.#requests.values()].some((request) => request.join === entry);
+  }
+
+  #joinAgain(entry) {
+    const again = this.#request({ op: 'join', room: entry.name }, { join: entry, inner: true });
+    again.catch((error) => {
+      if (!(error instanceof RefusedError) || this.#rooms.get(entry.name) !== entry) return;
+      this.#rooms.delete(entry.name);
+      this.#emit('dropped', { room: entry.name, error });
+    });
   }
 
   #transmitWaiting() {
@@ -446,20 +459,26 @@ export class Corebeat {
   }
 
   /** Compares where the room is with how far it was read, and tells what is missing. */
-  #joined({ join: entry, fields }, { epoch, seq, gap }) {
+  #joined({ join: entry, fields, everything }, { epoch, seq, gap }) {
     const { name: room, epoch: oldEpoch, known } = entry;
     const replayed = fields.since > 0;
     const from = entry.seq + 1;
     // A place before the one that was read is a new beginning under the same number.
     const anew = known && oldEpoch !== 0 && (oldEpoch !== epoch || seq < entry.seq);
+    if (anew) beginEpoch(entry, epoch);
     entry.known = true;
     entry.epoch = epoch;
     entry.replayTo = replayed ? seq : 0;
+    entry.forgiven = 0;
     if (anew) {
-      entry.own.clear();
-      entry.seq = replayed ? 0 : seq;
-      this.#emit('gap', { room, epoch, from: 1, to: seq, reason: 'new-epoch' });
-    } else if (known && gap === true) {
+      if (!replayed) entry.seq = seq;
+      // Without a gap the server has kept the old epoch's end as well, and replays it first.
+      if (!replayed || gap === true) {
+        entry.forgiven = seq;
+        this.#emit('gap', { room, epoch, from: 1, to: seq, reason: 'new-epoch' });
+      }
+    } else if (known && gap === true && !everything) {
+      entry.forgiven = seq;
       this.#emit('gap', { room, epoch, from, to: seq, reason: 'history' });
     } else if (known && !replayed && seq > entry.seq) {
       this.#emit('gap', { room, epoch, from, to: seq, reason: 'no-history' });
@@ -504,25 +523,70 @@ export class Corebeat {
       const asked = [...this.#requests.values()]
         .find(({ history, fields }) => history && fields.room === room);
       const missed = entry !== undefined && epoch === entry.epoch && seq > entry.seq
-        && (seq <= entry.replayTo || asked === undefined);
-      if (!missed) {
+        && seq <= entry.replayTo;
+      if (asked !== undefined && !missed) {
         // Histories are answered one after the other: what comes belongs to the oldest.
-        if (asked !== undefined && seq > asked.fields.since) asked.history.push(told);
+        if (seq > asked.fields.since || asked.history.length > 0) asked.history.push(told);
         return;
       }
+      if (entry === undefined) return;
     }
-    if (entry !== undefined) {
-      if (epoch !== entry.epoch) {
-        Object.assign(entry, { epoch, seq: 0, replayTo: 0 });
-        entry.own.clear();
-      }
-      if (seq <= entry.seq) return;
-      const own = entry.own.has(seq);
-      entry.seq = seq;
-      advanceOverOwn(entry);
-      if (own) return;
+    if (entry !== undefined && !this.#isNews(entry, told)) return;
+    const ours = told.from === this.#user ? this.#saidBefore(message) : undefined;
+    // Our own of before, whose answer was lost: the answer to its repetition tells if it is that.
+    if (ours !== undefined) ours.held = told;
+    else this.#emit('message', told);
+  }
+
+  /** What may have arrived before this connection, is not answered, and says the same. */
+  #saidBefore({ room, body, body_b64: encoded }) {
+    return [...this.#requests.values()].find(({ publishedTo, fields, arrived, held }) =>
+      publishedTo === room && arrived && held === undefined
+        && fields.body === body && fields.body_b64 === encoded);
+  }
+
+  /** Whether a message was not told yet, and may be told now. */
+  #isNews(entry, { room, epoch, seq, replay }) {
+    if (entry.known && epoch !== entry.epoch) {
+      // An epoch begins with the answer to join, behind which the message comes again.
+      if (!entry.past.has(epoch) && this.#isJoining(entry)) return false;
+      if (replay) return isNewsOfPast(entry, epoch, seq);
     }
-    this.#emit('message', told);
+    if (epoch !== entry.epoch) beginEpoch(entry, epoch);
+    if (seq <= entry.seq) return false;
+    const own = entry.own.has(seq);
+    const from = Math.max(entry.seq, entry.forgiven) + 1;
+    let missing = Math.max(0, seq - from);
+    for (const place of entry.own) missing -= place >= from && place < seq ? 1 : 0;
+    if (entry.known && missing > this.#unplacedIn(room)) {
+      if (this.#asksForMissing(entry)) return false;
+      this.#emit('gap', { room, epoch, from, to: seq - 1, reason: 'history' });
+    }
+    entry.seq = seq;
+    advanceOverOwn(entry);
+    return !own;
+  }
+
+  /**
+   * There is a hole before a message. Whether what is missing is asked for, so that the message
+   * comes again behind it: not twice from the same place, since then the server does not have it.
+   */
+  #asksForMissing(entry) {
+    if (this.#isJoining(entry)) return true;
+    const place = `${this.#connection} ${entry.epoch} ${entry.seq}`;
+    if (entry.askedFrom === place) return false;
+    entry.askedFrom = place;
+    this.#joinAgain(entry);
+    return true;
+  }
+
+  /** How many messages of ours to a room have been sent here and have no place yet. */
+  #unplacedIn(room) {
+    let count = 0;
+    for (const { publishedTo, sentOn } of this.#requests.values()) {
+      count += publishedTo === room && sentOn === this.#connection ? 1 : 0;
+    }
+    return count;
   }
 
   #onDirect(message) {
@@ -542,7 +606,11 @@ export class Corebeat {
     this.#emit('presence', { kind, room, user, total });
   }
 
-  #onGap({ room, epoch, from, to }) {
+  #onGap({ room = '', epoch, from, to }) {
+    if (room === '') {
+      this.#emit('gap', { room, epoch, from, to, reason: 'directs' });
+      return;
+    }
     const entry = this.#rooms.get(room);
     if (entry !== undefined && entry.epoch === epoch && to > entry.seq) {
       entry.seq = to;
@@ -622,11 +690,12 @@ export class Corebeat {
     if (!this.#welcomed || this.#goaway !== null) return;
     if (this.#unsettled.size > 0 && !request.join && !request.leave) return;
     if (request.join) {
-      const { epoch, seq, notify } = request.join;
       delete request.fields.since;
       delete request.fields.epoch;
-      request.fields.notify = notify;
-      if (seq > 0 && !this.#historyRefused) Object.assign(request.fields, { since: seq, epoch });
+      request.fields.notify = request.join.notify;
+      const since = this.#historyRefused ? null : sinceOf(request.join);
+      request.everything = since?.everything ?? false;
+      if (since !== null) Object.assign(request.fields, { since: since.seq, epoch: since.epoch });
     }
     const text = JSON.stringify(request.fields);
     if (byteLength(text) > this.#maxFrame) {
@@ -639,6 +708,9 @@ export class Corebeat {
 
   #settle(request, error, result) {
     this.#requests.delete(request.ref);
+    const { held } = request;
+    const isIt = held !== undefined && result?.epoch === held.epoch && result.seq === held.seq;
+    if (held !== undefined && !isIt) this.#emit('message', held);
     if (error === null) request.resolve(result);
     else request.reject(error);
     if (!request.inner) this.#emit('waiting', this.waiting);
@@ -697,6 +769,34 @@ function deferred() {
   return parts;
 }
 
+/** The place after which a join asks for messages; null for live ones only. */
+function sinceOf({ epoch, seq, known, past }) {
+  if (seq > 0) return { epoch, seq };
+  if (!known) return null;
+  const [last] = [...past].filter(([, place]) => place > 0).slice(-1);
+  if (last !== undefined) return { epoch: last[0], seq: last[1] };
+  // Nothing was said so far, which `since` 0 cannot say: by an epoch that the room does not have,
+  // all that is kept is asked for.
+  return { epoch: epoch === 1 ? 2 : 1, seq: 1, everything: true };
+}
+
+/** The room counts anew; what of the old epoch is still to come is judged by our place there. */
+function beginEpoch(entry, epoch) {
+  if (entry.epoch !== 0) remember(entry.past, entry.epoch, entry.seq, EPOCHS_MAX);
+  const seq = entry.past.get(epoch) ?? 0;
+  entry.past.delete(epoch);
+  Object.assign(entry, { epoch, seq: entry.epoch === epoch ? 0 : seq, replayTo: 0, forgiven: 0 });
+  entry.own.clear();
+}
+
+/** Whether a replayed message of another epoch than the present one was not told yet. */
+function isNewsOfPast(entry, epoch, seq) {
+  if (seq <= (entry.past.get(epoch) ?? 0)) return false;
+  entry.past.delete(epoch);
+  remember(entry.past, epoch, seq, EPOCHS_MAX);
+  return true;
+}
+
 /** Own messages do not come back, so their places are no gaps, and their replay is no news. */
 function noteOwn(entry, seq) {
   if (seq > entry.seq) remember(entry.own, seq);
@@ -710,9 +810,11 @@ function advanceOverOwn(entry) {
   }
 }
 
-function remember(set, value) {
-  set.add(value);
-  if (set.size > REMEMBERED_MAX) set.delete(set.values().next().value);
+/** Puts something into a set, or under a key into a map, of which the oldest gives way. */
+function remember(table, key, value = undefined, most = REMEMBERED_MAX) {
+  if (table instanceof Map) table.set(key, value);
+  else table.add(key);
+  if (table.size > most) table.delete(table.keys().next().value);
 }
 
 function byteLength(text) {

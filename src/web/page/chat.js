@@ -202,10 +202,13 @@ export class Chat {
   }
 
   #onGap({ room, from, to, epoch, reason }) {
+    const missing = plural(to - from + 1, 'message', 'messages');
+    if (reason === 'directs') {
+      this.#hooks.announce(`${missing} to you alone were dropped: too many waited.`);
+    }
     const conversation = this.conversations.get('room', room);
     if (conversation === undefined) return;
     conversation.epoch = epoch;
-    const missing = plural(to - from + 1, 'message', 'messages');
     this.#notice(conversation, {
       overflow: `${missing} could not be delivered to you in time.`,
       history: `Part of what was said while you were away is no longer kept.`,

@@ -147,12 +147,83 @@ test('a new epoch is told, and its messages are not mistaken for old ones', asyn
   const world = await setUpInLobby(40);
   const { server, heard } = world;
   back(world);
-  server.ok('join', { epoch: 8, seq: 2 });
+  server.ok('join', { epoch: 8, seq: 2, gap: true });
   server.message(1, { epoch: 8, replay: true });
   server.message(2, { epoch: 8, replay: true });
   server.message(3, { epoch: 8 });
   assert.deepEqual(heard.gap, [{ room: 'lobby', epoch: 8, from: 1, to: 2, reason: 'new-epoch' }]);
   assert.deepEqual(seqs(heard.message), [1, 2, 3]);
+});
+
+test('a room that began anew, and whose old epoch is kept, misses nothing', async () => {
+  const world = await setUpInLobby(40);
+  const { server, heard } = world;
+  back(world, { resumed: true });
+  // A server that goes on by itself may be quicker than the answer; this comes again behind it.
+  server.message(2, { epoch: 8, replay: true });
+  server.ok('join', { epoch: 8, seq: 2 });
+  for (const seq of [40, 41, 42]) server.message(seq, { replay: true });
+  server.message(1, { epoch: 8, replay: true });
+  back(world, { resumed: true });
+  assert.deepEqual([server.sent('join')[0].since, server.sent('join')[0].epoch], [1, 8]);
+  server.ok('join', { epoch: 8, seq: 2 });
+  server.message(42, { replay: true });
+  server.message(2, { epoch: 8, replay: true });
+  server.message(3, { epoch: 8 });
+  assert.deepEqual(seqs(heard.message), [41, 42, 1, 2, 3]);
+  assert.deepEqual(heard.gap, []);
+});
+
+test('a hole is asked for once, and told if it cannot be filled', async () => {
+  const { server, heard } = await setUpInLobby(40);
+  server.message(43);
+  const [, again] = server.sent('join');
+  assert.deepEqual([again.room, again.since, again.epoch], ['lobby', 40, 7]);
+  server.message(44);
+  server.ok('join', { seq: 44 });
+  for (const seq of [41, 42, 43, 44]) server.message(seq, { replay: true });
+  assert.deepEqual(seqs(heard.message), [41, 42, 43, 44]);
+  server.message(47);
+  server.ok('join', { seq: 47 });
+  server.message(47, { replay: true });
+  assert.deepEqual(heard.gap, [{ room: 'lobby', epoch: 7, from: 45, to: 46, reason: 'history' }]);
+  assert.deepEqual(seqs(heard.message), [41, 42, 43, 44, 47]);
+  assert.equal(server.sent('join').length, 3, 'joined, and asked for each hole once');
+});
+
+test('what was said in a room that had been empty is asked for too', async () => {
+  const world = await setUpInLobby(0);
+  const { server, heard } = world;
+  back(world);
+  const [join] = server.sent('join');
+  assert.ok(join.since === 1 && join.epoch !== 7, 'an epoch that the room does not have');
+  server.ok('join', { seq: 2, gap: true });
+  for (const seq of [1, 2]) server.message(seq, { replay: true });
+  assert.deepEqual(seqs(heard.message), [1, 2]);
+  assert.deepEqual(heard.gap, []);
+});
+
+test('an own message whose answer was lost is not told to its author', async () => {
+  const world = await setUpInLobby(40);
+  const { client, server, heard } = world;
+  const first = client.publish('lobby', 'mine');
+  const second = client.publish('lobby', 'never arrived');
+  back(world, { resumed: true });
+  server.ok('join', { seq: 42 });
+  server.message(41, { replay: true, from: 'ann', body: 'mine' });
+  server.message(42, { replay: true, from: 'ann', body: 'never arrived' });
+  const [one, two] = server.sent('publish');
+  server.say({ op: 'ok', ref: one.ref, epoch: 7, seq: 41, duplicate: true });
+  // Another session of ours said the same words.
+  server.say({ op: 'ok', ref: two.ref, epoch: 7, seq: 43 });
+  assert.deepEqual([(await first).duplicate, (await second).seq], [true, 43]);
+  assert.deepEqual(seqs(heard.message), [42]);
+});
+
+test('direct messages that were dropped are told', async () => {
+  const { server, heard } = await setUpInLobby(40);
+  server.say({ op: 'gap', room: '', epoch: 0, from: 3, to: 9 });
+  assert.deepEqual(heard.gap, [{ room: '', epoch: 0, from: 3, to: 9, reason: 'directs' }]);
 });
 
 test('a room that began anew under its old number is noticed', async () => {

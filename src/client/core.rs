@@ -1,0 +1,530 @@
+//! The client without a socket and a clock: bytes and time in; bytes, events and deadlines out.
+//!
+//! Owns what one connection is at, and everything that has to outlive it: the session, the rooms,
+//! the requests that wait, when to try again. Pure, so that a test can be its whole world. What
+//! arrives is dealt with in `hearing`, what is asked for in `asking`. The shells, a
+//! [mio one](super::evented::Client) and a [blocking one](super::blocking::Client), do what
+//! [`Core::poll_command`] says.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::backoff::Backoff;
+use super::config::{Config, ConfigError, Endpoint, Resend};
+use super::event::{Event, Refusal, RequestError, State};
+use super::membership::Membership;
+use super::pulse::{Beat, Pulse};
+use super::requests::{Ask, Pending, Requests};
+use super::seen::Seen;
+use crate::base::ids::NodeId;
+use crate::base::limits::{CLIENT_EVENT_BYTES, CLIENT_EVENTS_MAX};
+use crate::wire::message::{Code, Heartbeat, Hello, Request, Welcome};
+use crate::wire::native;
+
+/// A point in time, as a shell reads it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// Microseconds of a clock that never jumps.
+    pub us: u64,
+    /// Milliseconds since 1970.
+    pub wall_ms: u64,
+}
+
+/// What a shell has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Open a connection, and say [`Core::connected`] or [`Core::disconnected`] of it.
+    Dial(Endpoint),
+    /// Write what can be written at once, close the connection, and say nothing of it.
+    HangUp,
+}
+
+/// How far the connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    /// There is none.
+    Down,
+    /// The shell opens it.
+    Dialing,
+    /// It is open, and HELLO was said.
+    Greeting,
+    /// WELCOME came.
+    Online,
+}
+
+/// What proves to the server that we were here before.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Session {
+    pub(super) id: u64,
+    pub(super) resume_key: u64,
+}
+
+/// The instants at which something is due, in microseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Timers {
+    /// Dial again.
+    pub(super) retry: Option<u64>,
+    /// Give the connection up: no welcome, or it outlives its GOAWAY.
+    pub(super) give_up: Option<u64>,
+}
+
+/// The client's state machine.
+#[derive(Debug)]
+pub struct Core {
+    pub(super) config: Config,
+    pub(super) backoff: Backoff,
+    pub(super) chance: fastrand::Rng,
+    pub(super) state: State,
+    pub(super) link: Link,
+    pub(super) connection: u64,
+    next_endpoint: usize,
+    pub(super) endpoint: Endpoint,
+    pub(super) redirect: Option<Endpoint>,
+    pub(super) timers: Timers,
+    pub(super) pulse: Pulse,
+    pub(super) user: Arc<str>,
+    pub(super) session: Option<Session>,
+    pub(super) asked_to_resume: bool,
+    pub(super) max_frame: usize,
+    /// When the server wants to see us again, where it said GOAWAY.
+    pub(super) goes_until_us: Option<u64>,
+    /// An ERROR about the connection that nothing has followed.
+    pub(super) last_refusal: Option<Refusal>,
+    pub(super) rooms: BTreeMap<Arc<str>, Membership>,
+    pub(super) requests: Requests,
+    pub(super) directs: Seen,
+    /// The last direct message that the server shall forget.
+    pub(super) ack_due: Option<u64>,
+    /// The last one that was acknowledged in this session.
+    pub(super) acknowledged: Option<u64>,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    /// Bytes of `output` that are written already.
+    output_begun: usize,
+    /// Bytes that this connection took.
+    written: u64,
+    /// What is to be told, each with the number of the session that told it.
+    events: VecDeque<(u64, Event)>,
+    /// How many sessions there were.
+    sessions: u64,
+    event_bytes: usize,
+    commands: VecDeque<Command>,
+}
+
+impl Core {
+    /// A client that was not started. All chance comes from `seed`.
+    ///
+    /// # Errors
+    /// What is wrong with `config`.
+    pub fn new(config: Config, seed: u64) -> Result<Core, ConfigError> {
+        config.check()?;
+        Ok(Core {
+            backoff: Backoff::new(&config, seed),
+            chance: fastrand::Rng::with_seed(seed ^ 0x5eed),
+            state: State::Idle,
+            link: Link::Down,
+            connection: 0,
+            next_endpoint: 0,
+            endpoint: config.endpoints[0].clone(),
+            redirect: None,
+            timers: Timers::default(),
+            pulse: Pulse::new(us_of(config.ping_every), us_of(config.pong_timeout)),
+            user: config.user.as_str().into(),
+            session: None,
+            asked_to_resume: false,
+            max_frame: usize::MAX,
+            goes_until_us: None,
+            last_refusal: None,
+            rooms: BTreeMap::new(),
+            requests: Requests::new(config.queue_limit),
+            directs: Seen::default(),
+            ack_due: None,
+            acknowledged: None,
+            input: Vec::new(),
+            output: Vec::new(),
+            output_begun: 0,
+            written: 0,
+            events: VecDeque::new(),
+            sessions: 0,
+            event_bytes: 0,
+            commands: VecDeque::new(),
+            config,
+        })
+    }
+
+    /// What it is doing.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The name it goes by, as the server said last.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The smoothed round trip of this connection, in microseconds.
+    pub fn round_trip_us(&self) -> Option<u64> {
+        self.pulse.smoothed_us().filter(|_| self.link == Link::Online)
+    }
+
+    /// How many requests wait for their answer.
+    pub fn waiting(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// The rooms that are joined, or will be with the next connection.
+    pub fn rooms(&self) -> impl Iterator<Item = &str> {
+        self.rooms.keys().map(|room| &**room)
+    }
+
+    // What the shell is to do.
+
+    /// The next thing to be done by the shell.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// The next thing to be told to the program.
+    pub fn poll_event(&mut self, now: Moment) -> Option<Event> {
+        let was_full = self.is_full();
+        let (session, event) = self.events.pop_front()?;
+        self.event_bytes -= weight(&event);
+        // Another session's numbers may be those of another server.
+        if session == self.sessions {
+            self.taken(&event);
+        }
+        if was_full && !self.is_full() {
+            self.digest(now);
+        }
+        Some(event)
+    }
+
+    /// So much waits to be told that nothing more may be read.
+    pub fn is_full(&self) -> bool {
+        self.events.len() >= CLIENT_EVENTS_MAX || self.event_bytes >= CLIENT_EVENT_BYTES
+    }
+
+    /// When [`Core::expire`] is to be called, in microseconds of the clock that hands in moments.
+    pub fn deadline_us(&self) -> Option<u64> {
+        let pulse = (self.link == Link::Online).then(|| self.pulse.due_us());
+        let held_back = self.requests.iter().map(|pending| pending.not_before_us);
+        let held_back = held_back.filter(|&due| due > 0 && self.link == Link::Online).min();
+        [self.timers.retry, self.timers.give_up, pulse, held_back].into_iter().flatten().min()
+    }
+
+    /// The bytes to be written next.
+    pub fn outgoing(&mut self) -> &[u8] {
+        if let Some(id) = self.ack_due.take_if(|_| self.link == Link::Online) {
+            self.say(&Request::Ack { id });
+        }
+        &self.output[self.output_begun..]
+    }
+
+    /// So many of the bytes of [`Core::outgoing`] are written.
+    pub fn wrote(&mut self, count: usize) {
+        self.output_begun += count;
+        self.written += count as u64;
+        if self.output_begun == self.output.len() {
+            self.output.clear();
+            self.output_begun = 0;
+        }
+    }
+
+    // What happens.
+
+    /// Begins, or begins again after the end.
+    pub fn start(&mut self, now: Moment) {
+        if matches!(self.state, State::Idle | State::Closed { .. }) {
+            self.backoff.reset();
+            self.dial(now);
+        }
+    }
+
+    /// Tries again at once where it waits to; where it is online, looks whether it still is.
+    pub fn wake(&mut self, now: Moment) {
+        match self.state {
+            State::Waiting { .. } => {
+                self.backoff.reset();
+                self.dial(now);
+            }
+            State::Online { .. } => {
+                self.pulse.hurry(now.us);
+                self.expire(now);
+            }
+            _ => {}
+        }
+    }
+
+    /// The connection is open.
+    pub fn connected(&mut self, _now: Moment) {
+        assert_eq!(self.link, Link::Dialing, "a connection opens once");
+        self.link = Link::Greeting;
+        self.asked_to_resume = self.session.is_some();
+        let session = self.session.unwrap_or(Session { id: 0, resume_key: 0 });
+        let user = Arc::clone(&self.user);
+        let token = mem::take(&mut self.config.token);
+        self.say(&Request::Hello(Hello {
+            version: native::VERSION,
+            heartbeat_s: self.config.heartbeat_s,
+            session: session.id,
+            resume_key: session.resume_key,
+            user: &user,
+            token: &token,
+            crc: self.config.crc,
+        }));
+        self.config.token = token;
+    }
+
+    /// The connection, or the try to open one, has ended.
+    pub fn disconnected(&mut self, reason: &str, now: Moment) {
+        if self.link != Link::Down {
+            self.lose(reason, now);
+        }
+    }
+
+    /// Bytes came.
+    pub fn receive(&mut self, bytes: &[u8], now: Moment) {
+        self.input.extend_from_slice(bytes);
+        self.digest(now);
+    }
+
+    /// Time has passed.
+    pub fn expire(&mut self, now: Moment) {
+        let is_due = |due: Option<u64>| due.is_some_and(|due| due <= now.us);
+        if is_due(self.timers.retry) {
+            self.dial(now);
+        }
+        if is_due(self.timers.give_up) {
+            let reason = match self.link {
+                Link::Dialing => "the server cannot be reached",
+                Link::Greeting => "the server does not welcome us",
+                Link::Online | Link::Down => "the server asked us to leave",
+            };
+            self.commands.push_back(Command::HangUp);
+            self.lose(reason, now);
+        }
+        if self.link != Link::Online {
+            return;
+        }
+        if self.is_full() {
+            self.pulse.pause(now.us);
+        }
+        match self.pulse.beat(now.us) {
+            Beat::Wait => {}
+            Beat::Ping(seq) => {
+                let ping = Heartbeat { node: NodeId(0), time_ms: now.wall_ms, status: 0, seq };
+                self.say(&Request::Ping(ping));
+            }
+            Beat::Dead => {
+                self.commands.push_back(Command::HangUp);
+                return self.lose("the server does not answer", now);
+            }
+        }
+        self.transmit(now);
+    }
+
+    /// Says goodbye. What still waits is told as closed.
+    pub fn close(&mut self) {
+        if matches!(self.state, State::Closed { .. }) {
+            return;
+        }
+        if self.link == Link::Online {
+            if let Some(id) = self.ack_due.take() {
+                self.say(&Request::Ack { id });
+            }
+            self.say(&Request::Bye { code: 1000, reason: "" });
+        }
+        self.end(None);
+    }
+
+    // How connections come and go.
+
+    fn dial(&mut self, now: Moment) {
+        let endpoint = match self.redirect.take() {
+            Some(endpoint) => endpoint,
+            None => self.config.endpoints[self.next_endpoint].clone(),
+        };
+        self.connection += 1;
+        self.link = Link::Dialing;
+        self.timers =
+            Timers { retry: None, give_up: Some(now.us + us_of(self.config.connect_timeout)) };
+        self.goes_until_us = None;
+        self.last_refusal = None;
+        self.endpoint = endpoint.clone();
+        self.commands.push_back(Command::Dial(endpoint.clone()));
+        let attempt = self.backoff.failed() + 1;
+        self.change(State::Connecting { endpoint, attempt });
+    }
+
+    /// Lets go of a connection that the shell has closed, or closes next.
+    fn drop_link(&mut self) {
+        self.requests.lose(self.connection, self.written);
+        self.link = Link::Down;
+        self.timers = Timers::default();
+        self.input = Vec::new();
+        self.output = Vec::new();
+        (self.output_begun, self.written) = (0, 0);
+        self.ack_due = None;
+    }
+
+    pub(super) fn lose(&mut self, reason: &str, now: Moment) {
+        let greeted = self.link == Link::Online;
+        self.drop_link();
+        let refusal = self.last_refusal.take();
+        if let Some(refusal) = &refusal {
+            let first = self.session.is_none() && !greeted;
+            let fatal = matches!(refusal.code, Code::Malformed | Code::Unauthorized)
+                || refusal.code == Code::Forbidden
+                || (refusal.code == Code::Conflict && first);
+            if fatal {
+                return self.end(Some(refusal.clone()));
+            }
+        }
+        let reason = refusal.map_or_else(|| reason.to_owned(), |refusal| refusal.text);
+        let state = match self.goes_until_us.take() {
+            Some(until_us) => {
+                let until_us = until_us.max(now.us);
+                State::Waiting { until_us, attempt: 0, quiet: false, reason }
+            }
+            None => {
+                // The session, if it lives on, is where it was.
+                self.redirect = greeted.then(|| self.endpoint.clone());
+                if !greeted {
+                    self.next_endpoint = (self.next_endpoint + 1) % self.config.endpoints.len();
+                }
+                let wait = self.backoff.fail();
+                let until_us = now.us + wait.us;
+                State::Waiting { until_us, attempt: wait.attempt, quiet: wait.quiet, reason }
+            }
+        };
+        if let State::Waiting { until_us, .. } = state {
+            self.timers.retry = Some(until_us);
+        }
+        self.change(state);
+    }
+
+    /// Closes for good.
+    fn end(&mut self, refusal: Option<Refusal>) {
+        let goodbye = mem::take(&mut self.output);
+        let begun = self.output_begun;
+        let open = matches!(self.link, Link::Dialing | Link::Greeting | Link::Online);
+        self.drop_link();
+        if open && refusal.is_none() {
+            (self.output, self.output_begun) = (goodbye, begun);
+            self.commands.push_back(Command::HangUp);
+        }
+        while let Some(pending) = self.requests.take_where(|_| true) {
+            self.fail(pending, RequestError::Closed);
+        }
+        self.rooms.clear();
+        self.session = None;
+        self.change(State::Closed { refusal });
+    }
+
+    pub(super) fn welcome(&mut self, welcome: &Welcome<'_>, now: Moment) {
+        self.backoff.reset();
+        self.link = Link::Online;
+        self.timers.give_up = None;
+        self.user = welcome.user.into();
+        self.session = Some(Session { id: welcome.session, resume_key: welcome.resume_key });
+        self.max_frame = welcome.max_frame as usize;
+        let resumed = welcome.resumed;
+        if !resumed {
+            self.sessions += 1;
+            self.ack_due = None;
+            self.acknowledged = None;
+        }
+        if !resumed && self.config.resend == Resend::WithinSession {
+            let lost = |pending: &Pending| pending.repeated && pending.ask.is_said();
+            while let Some(pending) = self.requests.take_where(lost) {
+                self.fail(pending, RequestError::Uncertain);
+            }
+        }
+        let user = Arc::clone(&self.user);
+        self.change(State::Online { endpoint: self.endpoint.clone(), user, resumed });
+        self.tell(Event::Tempo { heartbeat_s: welcome.heartbeat_s, timeout_s: welcome.timeout_s });
+        self.pulse = Pulse::new(us_of(self.config.ping_every), us_of(self.config.pong_timeout));
+        self.rejoin();
+        self.expire(now);
+    }
+
+    /// Joins again what was joined. What we say before we are back would look like what we missed.
+    ///
+    /// Also in a session that goes on: the server replays from what it wrote, and only we know what
+    /// has arrived, since a proxy may have taken bytes and lost them.
+    fn rejoin(&mut self) {
+        let rooms: Vec<Arc<str>> = self.rooms.keys().cloned().collect();
+        for room in rooms {
+            if !self.requests.iter().any(|pending| pending.ask.joins(&room)) {
+                self.requests.push_inner(Ask::Join { room });
+            }
+        }
+        for pending in self.requests.iter_mut().filter(|pending| pending.ask.is_movement()) {
+            pending.gates = true;
+            (pending.refused, pending.not_before_us) = (0, 0);
+        }
+    }
+
+    // Small things.
+
+    /// Takes frames off the head of what was received, unless too much waits to be told.
+    fn digest(&mut self, now: Moment) {
+        let connection = self.connection;
+        let input = mem::take(&mut self.input);
+        let mut at = 0;
+        while self.link != Link::Down && self.connection == connection && !self.is_full() {
+            match self.hear_frame(&input[at..], now) {
+                Some(length) => at += length,
+                None => break,
+            }
+        }
+        if self.link != Link::Down && self.connection == connection {
+            self.input = input;
+            self.input.drain(..at);
+        }
+    }
+
+    /// Puts a frame behind what is to be written, and says where it begins.
+    pub(super) fn say(&mut self, request: &Request<'_>) -> u64 {
+        let offset = self.written + (self.output.len() - self.output_begun) as u64;
+        native::encode_request(&mut self.output, request, self.config.crc);
+        offset
+    }
+
+    /// The server's words make no sense: hangs up.
+    pub(super) fn give_up(&mut self, reason: &str, now: Moment) {
+        self.commands.push_back(Command::HangUp);
+        self.lose(reason, now);
+    }
+
+    pub(super) fn change(&mut self, state: State) {
+        self.state = state.clone();
+        self.tell(Event::State(state));
+    }
+
+    /// Whether a direct message up to `id` is among the events that nobody took yet.
+    pub(super) fn waits_to_be_taken(&self, id: u64) -> bool {
+        let earlier = |event: &Event| matches!(event, Event::Direct(direct) if direct.id <= id);
+        self.events.iter().any(|(_, event)| earlier(event))
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        self.event_bytes += weight(&event);
+        self.events.push_back((self.sessions, event));
+    }
+}
+
+/// What an event costs of the bound on bytes.
+fn weight(event: &Event) -> usize {
+    match event {
+        Event::Message(message) => message.body.len(),
+        Event::Direct(direct) => direct.body.len(),
+        _ => 0,
+    }
+}
+
+fn us_of(duration: Duration) -> u64 {
+    duration.as_micros() as u64
+}

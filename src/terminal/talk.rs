@@ -1,0 +1,679 @@
+//! All that is talked, and what the person at the keyboard does about it.
+//!
+//! Owns the conversations, the line under way and what is shown of them. Pure: keys and events go
+//! in, [`Wish`]es and something to draw come out. The screen carries wishes to the client.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::command;
+use super::completion::{Completion, complete};
+use super::conversation::{Conversation, Fate, Kind, Line, With};
+use super::editor::Editor;
+use super::keys::Key;
+use super::paint::harmless;
+use crate::base::name::EVERYONE;
+use crate::client::{
+    Answer, Direct, Event, Gap, GapReason, Message, PresenceKind, RequestError, Seq, State, Ticket,
+};
+
+/// Messages of the past that are shown when a room is entered.
+const PAST_SHOWN: u16 = 50;
+
+/// What is asked of the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Join a room.
+    Join(Arc<str>),
+    /// Leave a room.
+    Leave(Arc<str>),
+    /// Say something in a room.
+    Publish(Arc<str>, String),
+    /// Say something to a user.
+    Direct(String, String),
+    /// Ask who is in a room.
+    Who(Arc<str>),
+    /// Ask for what follows a place, at most so many.
+    History(Arc<str>, Seq, u16),
+    /// Try again at once.
+    Wake,
+}
+
+/// What an answer is for.
+#[derive(Clone, Debug)]
+enum Purpose {
+    Join(Arc<str>),
+    /// The line of this number.
+    Say(With, u64),
+    /// Aloud, or only to know.
+    Who(Arc<str>, bool),
+    /// The conversation's past; aloud where a person asked for it.
+    Past(Arc<str>, bool),
+    /// To find the head of a room, of which so many messages are wanted.
+    Quiet,
+}
+
+/// The whole of it.
+#[derive(Debug)]
+pub struct Talk {
+    /// The name we go by.
+    pub user: String,
+    /// What the connection is at.
+    pub state: State,
+    /// The smoothed round trip, in microseconds.
+    pub round_trip_us: Option<u64>,
+    /// Rooms and users, in the order in which they were opened.
+    pub conversations: Vec<Conversation>,
+    /// The one that is shown.
+    pub current: usize,
+    /// The line under way.
+    pub editor: Editor,
+    /// So many rows the view is above the end.
+    pub scrolled: usize,
+    /// The help is shown.
+    pub helping: bool,
+    /// The person wants to go.
+    pub quits: bool,
+    wishes: VecDeque<(Wish, Purpose)>,
+    purposes: HashMap<Ticket, Purpose>,
+    heads: HashMap<Arc<str>, Seq>,
+    next_number: u64,
+    now_ms: u64,
+    was_online: bool,
+}
+
+impl Talk {
+    /// A talk that begins in `rooms`.
+    pub fn new(user: &str, rooms: &[String], now_ms: u64) -> Talk {
+        let mut talk = Talk {
+            user: user.to_owned(),
+            state: State::Idle,
+            round_trip_us: None,
+            conversations: Vec::new(),
+            current: 0,
+            editor: Editor::default(),
+            scrolled: 0,
+            helping: false,
+            quits: false,
+            wishes: VecDeque::new(),
+            purposes: HashMap::new(),
+            heads: HashMap::new(),
+            next_number: 1,
+            now_ms,
+            was_online: false,
+        };
+        for room in rooms {
+            talk.join(room);
+        }
+        talk.show(0);
+        talk
+    }
+
+    /// What the clock says.
+    pub fn tell_time(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
+    /// The next thing to ask the client for; [`Talk::granted`] or [`Talk::refused`] follows.
+    pub fn next_wish(&mut self) -> Option<(Wish, Granting)> {
+        let (wish, purpose) = self.wishes.pop_front()?;
+        Some((wish, Granting(purpose)))
+    }
+
+    /// The client has taken a wish.
+    pub fn granted(&mut self, granting: Granting, ticket: Ticket) {
+        self.purposes.insert(ticket, granting.0);
+    }
+
+    /// The client has not.
+    pub fn refused(&mut self, granting: Granting, error: RequestError) {
+        self.answer(granting.0, Err(error));
+    }
+
+    /// The conversation that is shown.
+    pub fn shown(&self) -> Option<&Conversation> {
+        self.conversations.get(self.current)
+    }
+
+    // What the person does.
+
+    /// A key was pressed.
+    pub fn press(&mut self, key: &Key) {
+        if self.helping && matches!(key, Key::Escape | Key::Enter | Key::Help) {
+            self.helping = false;
+            return;
+        }
+        match key {
+            Key::Control('c') => self.quits = true,
+            Key::Control('d') if self.editor.text().is_empty() => self.quits = true,
+            Key::Enter => self.submit(),
+            Key::Help => self.helping = true,
+            Key::Control('n') | Key::Next => self.step(1),
+            Key::Control('p') | Key::Previous => self.step(-1),
+            Key::Alt(digit @ '1'..='9') => self.show(*digit as usize - '1' as usize),
+            Key::Alt('a') | Key::Control('g') => self.show_unread(),
+            Key::Control('r') => self.wishes.push_back((Wish::Wake, Purpose::Quiet)),
+            Key::PageUp => self.scrolled += 10,
+            Key::PageDown => self.scrolled = self.scrolled.saturating_sub(10),
+            Key::Escape => self.scrolled = 0,
+            Key::Tab => self.complete(),
+            _ => {
+                self.editor.press(key);
+            }
+        }
+    }
+
+    fn step(&mut self, by: isize) {
+        let count = self.conversations.len();
+        if count > 0 {
+            self.show((self.current as isize + by).rem_euclid(count as isize) as usize);
+        }
+    }
+
+    fn show(&mut self, index: usize) {
+        if let Some(conversation) = self.conversations.get_mut(index) {
+            conversation.read();
+            (self.current, self.scrolled) = (index, 0);
+        }
+    }
+
+    fn show_unread(&mut self) {
+        let behind = (self.current + 1..self.conversations.len()).chain(0..self.current);
+        let called = |index: &usize| self.conversations[*index].called;
+        let unread = |index: &usize| self.conversations[*index].unread > 0;
+        let next = behind.clone().find(called).or_else(|| behind.clone().find(unread));
+        if let Some(index) = next {
+            self.show(index);
+        }
+    }
+
+    fn submit(&mut self) {
+        let line = self.editor.submit();
+        self.scrolled = 0;
+        let shown = self.shown().map(|conversation| conversation.with.clone());
+        let room = match &shown {
+            Some(With::Room(room)) => Some(Arc::clone(room)),
+            _ => None,
+        };
+        match command::understand(&line) {
+            command::Line::Empty => {}
+            command::Line::Say(text) => match shown {
+                Some(with) => self.say(with, &text),
+                None => self.alarm("join a room first: /join lobby"),
+            },
+            command::Line::Join(room) => {
+                let index = self.join(&room);
+                self.show(index);
+            }
+            command::Line::Leave => self.leave(),
+            command::Line::Direct(user, text) => self.say(With::User(user), &text),
+            command::Line::Query(user) => {
+                let index = self.open(With::User(user));
+                self.show(index);
+            }
+            command::Line::Who => match room {
+                Some(room) => self.ask_who(&room, true),
+                None => self.alarm("this is no room"),
+            },
+            command::Line::History(count) => match room {
+                Some(room) => self.ask_past(&room, count, true),
+                None => self.alarm("this is no room"),
+            },
+            command::Line::Clear => {
+                if let Some(conversation) = self.conversations.get_mut(self.current) {
+                    conversation.lines.clear();
+                }
+            }
+            command::Line::Help => self.helping = true,
+            command::Line::Quit => self.quits = true,
+            command::Line::Wrong(why) => self.alarm(&why),
+        }
+    }
+
+    /// Completes a command, or the name of somebody that is known here.
+    fn complete(&mut self) {
+        let users = self.conversations.iter().filter_map(|conversation| match &conversation.with {
+            With::User(user) => Some(user),
+            With::Room(_) => None,
+        });
+        let members = self.shown().into_iter().flat_map(|shown| &shown.members);
+        let names = members.chain(users).map(String::as_str);
+        match complete(self.editor.before_cursor(), names) {
+            Completion::Nothing => self.show_unread(),
+            Completion::None => {}
+            Completion::Text(length, text) => self.editor.complete(length, &text),
+            Completion::Several(choices) => self.note(&choices.join("  ")),
+        }
+    }
+
+    fn say(&mut self, with: With, text: &str) {
+        let number = self.next_number;
+        self.next_number += 1;
+        let wish = match &with {
+            With::Room(room) => Wish::Publish(Arc::clone(room), text.to_owned()),
+            With::User(user) => Wish::Direct(user.clone(), text.to_owned()),
+        };
+        let index = self.open(with.clone());
+        let kind = Kind::Own { number, fate: Fate::Waiting };
+        let line = Line { time_ms: self.now_ms, kind, text: harmless(text) };
+        self.conversations[index].push(line);
+        self.wishes.push_back((wish, Purpose::Say(with, number)));
+        self.show(index);
+    }
+
+    fn join(&mut self, room: &str) -> usize {
+        let room: Arc<str> = room.strip_prefix('#').unwrap_or(room).into();
+        let with = With::Room(Arc::clone(&room));
+        if let Some(index) = self.find(&with) {
+            return index;
+        }
+        self.wishes.push_back((Wish::Join(Arc::clone(&room)), Purpose::Join(room)));
+        self.open(with)
+    }
+
+    fn leave(&mut self) {
+        if self.conversations.is_empty() {
+            return;
+        }
+        let left = self.conversations.remove(self.current);
+        if let With::Room(room) = left.with {
+            self.heads.remove(&room);
+            self.wishes.push_back((Wish::Leave(room), Purpose::Quiet));
+        }
+        self.show(self.current.min(self.conversations.len().saturating_sub(1)));
+    }
+
+    fn ask_who(&mut self, room: &Arc<str>, aloud: bool) {
+        let purpose = Purpose::Who(Arc::clone(room), aloud);
+        self.wishes.push_back((Wish::Who(Arc::clone(room)), purpose));
+    }
+
+    fn ask_past(&mut self, room: &Arc<str>, count: u16, aloud: bool) {
+        let head = self.heads.get(room).copied().unwrap_or_default();
+        let since = Seq(head.0.saturating_sub(u64::from(count)));
+        let purpose = Purpose::Past(Arc::clone(room), aloud);
+        self.wishes.push_back((Wish::History(Arc::clone(room), since, count), purpose));
+    }
+
+    fn find(&self, with: &With) -> Option<usize> {
+        self.conversations.iter().position(|conversation| conversation.with == *with)
+    }
+
+    /// The conversation's index; it is begun if it was not.
+    fn open(&mut self, with: With) -> usize {
+        self.find(&with).unwrap_or_else(|| {
+            self.conversations.push(Conversation::new(with));
+            self.conversations.len() - 1
+        })
+    }
+
+    // What the client tells.
+
+    /// The client told something.
+    pub fn hear(&mut self, event: Event) {
+        match event {
+            Event::State(state) => self.hear_state(state),
+            Event::Answered(ticket, answer) => {
+                if let Some(purpose) = self.purposes.remove(&ticket) {
+                    self.answer(purpose, answer);
+                }
+            }
+            Event::Message(message) => self.hear_message(message),
+            Event::Direct(direct) => self.hear_direct(direct),
+            Event::Presence { kind, total, room, user } => {
+                self.hear_presence(kind, total, &room, &user);
+            }
+            Event::Gap(gap) => self.hear_gap(&gap),
+            Event::DirectsDropped { from, to } => {
+                let count = to - from + 1;
+                self.alarm(&format!(
+                    "{count} direct messages to you were dropped: too many waited"
+                ));
+            }
+            Event::Dropped { room, refusal } => {
+                self.put(&With::Room(room), Kind::Alarm, &format!("no longer here: {refusal}"));
+            }
+            Event::RoundTrip(round_trip) => self.round_trip_us = Some(round_trip.smoothed_us),
+            Event::GoAway { reason, .. } => {
+                self.note(&format!("the server asks us to come back in a moment: {reason}"));
+            }
+            Event::Complaint(refusal) => self.alarm(&format!("the server says {refusal}")),
+            Event::Tempo { .. } => {}
+        }
+    }
+
+    fn hear_state(&mut self, state: State) {
+        match &state {
+            State::Online { user, resumed, .. } => {
+                self.user = user.to_string();
+                if self.was_online {
+                    self.note(if *resumed { "back, where we were" } else { "back again" });
+                }
+                self.was_online = true;
+                let rooms: Vec<Arc<str>> = self.rooms().collect();
+                rooms.iter().for_each(|room| self.ask_who(room, false));
+            }
+            State::Waiting { reason, .. } => {
+                if matches!(self.state, State::Online { .. }) {
+                    self.alarm(&format!("offline: {reason}; what you write waits"));
+                }
+                self.round_trip_us = None;
+            }
+            State::Closed { .. } => self.quits = true,
+            State::Idle | State::Connecting { .. } => {}
+        }
+        self.state = state;
+    }
+
+    fn rooms(&self) -> impl Iterator<Item = Arc<str>> {
+        self.conversations.iter().filter_map(|conversation| match &conversation.with {
+            With::Room(room) => Some(Arc::clone(room)),
+            With::User(_) => None,
+        })
+    }
+
+    fn answer(&mut self, purpose: Purpose, answer: Result<Answer, RequestError>) {
+        match (purpose, answer) {
+            (Purpose::Join(room), Ok(Answer::Joined(head))) => {
+                self.heads.insert(Arc::clone(&room), head.seq);
+                self.ask_who(&room, false);
+                if head.seq > Seq(0) {
+                    self.ask_past(&room, PAST_SHOWN, false);
+                }
+            }
+            (Purpose::Join(room), Err(error)) => {
+                self.put(&With::Room(room), Kind::Alarm, &format!("not joined: {error}"));
+            }
+            (Purpose::Say(with, number), outcome) => {
+                let fate = match outcome {
+                    Ok(Answer::Sent(receipt)) if receipt.queued => Fate::Queued,
+                    Ok(_) => Fate::Taken,
+                    Err(error) => Fate::Failed(error.to_string()),
+                };
+                if let Some(index) = self.find(&with) {
+                    self.conversations[index].settle(number, fate);
+                }
+            }
+            (Purpose::Who(room, aloud), Ok(Answer::Roster(roster))) => {
+                let with = With::Room(room);
+                let listed = roster.users.join(", ");
+                if aloud {
+                    self.put(&with, Kind::Note, &format!("{} here: {listed}", roster.total));
+                }
+                if let Some(index) = self.find(&with) {
+                    self.conversations[index].total = Some(roster.total);
+                    self.conversations[index].members = roster.users.into_iter().collect();
+                }
+            }
+            (Purpose::Past(room, aloud), Ok(Answer::History(history))) => {
+                self.heads.insert(Arc::clone(&room), history.head.seq);
+                let Some(index) = self.find(&With::Room(Arc::clone(&room))) else {
+                    return;
+                };
+                let past = history.messages.into_iter().map(said).collect::<Vec<Line>>();
+                if aloud {
+                    let count = past.len();
+                    self.put(&With::Room(room), Kind::Note, &format!("the last {count} messages:"));
+                    past.into_iter().for_each(|line| self.conversations[index].push(line));
+                } else {
+                    self.conversations[index].insert_past(past);
+                }
+            }
+            (Purpose::Who(room, true) | Purpose::Past(room, true), Err(error)) => {
+                self.put(&With::Room(room), Kind::Alarm, &error.to_string());
+            }
+            // What nobody asked for aloud, nobody misses.
+            _ => {}
+        }
+    }
+
+    fn hear_message(&mut self, message: Message) {
+        let room = Arc::clone(&message.room);
+        if &*room != EVERYONE {
+            self.heads.insert(Arc::clone(&room), message.place.seq);
+        }
+        let called = mentions(&message.body, &self.user);
+        let index = self.open(With::Room(room));
+        self.conversations[index].push(said(message));
+        self.count(index, called);
+    }
+
+    fn hear_direct(&mut self, direct: Direct) {
+        let index = self.open(With::User(direct.from.clone()));
+        let text = harmless(&String::from_utf8_lossy(&direct.body));
+        let kind = Kind::Said { from: direct.from, place: None };
+        self.conversations[index].push(Line { time_ms: direct.time_ms, kind, text });
+        self.count(index, true);
+    }
+
+    /// Something new is in a conversation.
+    fn count(&mut self, index: usize, called: bool) {
+        if index == self.current && self.scrolled > 0 {
+            // What is looked at stays in sight.
+            self.scrolled += 1;
+        }
+        if index != self.current || self.scrolled > 0 {
+            self.conversations[index].unread += 1;
+            self.conversations[index].called |= called;
+        }
+    }
+
+    fn hear_presence(&mut self, kind: PresenceKind, total: u32, room: &Arc<str>, user: &str) {
+        let with = match kind {
+            PresenceKind::Online | PresenceKind::Offline => With::User(user.to_owned()),
+            _ => With::Room(Arc::clone(room)),
+        };
+        let Some(index) = self.find(&with) else {
+            return;
+        };
+        let conversation = &mut self.conversations[index];
+        let words = match kind {
+            PresenceKind::Joined => {
+                conversation.members.insert(user.to_owned());
+                "joined"
+            }
+            PresenceKind::Left => {
+                conversation.members.remove(user);
+                "left"
+            }
+            PresenceKind::Online => "is online",
+            PresenceKind::Offline => "is offline",
+            PresenceKind::Many => "",
+        };
+        if matches!(with, With::Room(_)) {
+            conversation.total = Some(total);
+        }
+        if !words.is_empty() {
+            self.put(&with, Kind::Note, &format!("{user} {words}"));
+        }
+    }
+
+    fn hear_gap(&mut self, gap: &Gap) {
+        let count = (gap.to.0 + 1).saturating_sub(gap.from.0);
+        let words = match gap.reason {
+            GapReason::Overflow => format!("{count} messages were left out: too many came at once"),
+            GapReason::NotKept => "some of what was said meanwhile is no longer kept".to_owned(),
+            GapReason::NewEpoch => {
+                "the room began anew; what was said meanwhile is gone".to_owned()
+            }
+        };
+        self.put(&With::Room(Arc::clone(&gap.room)), Kind::Alarm, &words);
+    }
+
+    fn put(&mut self, with: &With, kind: Kind, text: &str) {
+        if let Some(index) = self.find(with) {
+            let line = Line { time_ms: self.now_ms, kind, text: harmless(text) };
+            self.conversations[index].push(line);
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        self.put_here(Kind::Note, text);
+    }
+
+    /// Says what is wrong, where the person looks.
+    pub fn alarm(&mut self, text: &str) {
+        self.put_here(Kind::Alarm, text);
+    }
+
+    fn put_here(&mut self, kind: Kind, text: &str) {
+        let line = Line { time_ms: self.now_ms, kind, text: harmless(text) };
+        if let Some(conversation) = self.conversations.get_mut(self.current) {
+            conversation.push(line);
+        }
+    }
+}
+
+/// What a wish was made for, on its way through the client.
+#[derive(Debug)]
+pub struct Granting(Purpose);
+
+fn said(message: Message) -> Line {
+    let text = harmless(&String::from_utf8_lossy(&message.body));
+    let kind = Kind::Said { from: message.from, place: Some(message.place) };
+    Line { time_ms: message.time_ms, kind, text }
+}
+
+/// Whether `body` names `user` as a word of its own.
+fn mentions(body: &[u8], user: &str) -> bool {
+    let text = String::from_utf8_lossy(body).to_lowercase();
+    let user = user.to_lowercase();
+    !user.is_empty()
+        && text
+            .split(|c: char| !c.is_alphanumeric() && c != '-' && c != '_')
+            .any(|word| word == user)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::{Direct, Epoch, History, Place, Receipt, Roster};
+
+    /// A talk in the lobby and a den, whose wishes so far were granted under the tickets 1, 2, ….
+    fn talking() -> (Talk, Vec<(Ticket, Wish)>) {
+        let rooms = ["lobby".to_owned(), "den".to_owned()];
+        let mut talk = Talk::new("ann", &rooms, 1_000);
+        let wishes = grant(&mut talk, 1);
+        (talk, wishes)
+    }
+
+    fn grant(talk: &mut Talk, first: u64) -> Vec<(Ticket, Wish)> {
+        let mut granted = Vec::new();
+        while let Some((wish, granting)) = talk.next_wish() {
+            let ticket = Ticket(first + granted.len() as u64);
+            talk.granted(granting, ticket);
+            granted.push((ticket, wish));
+        }
+        granted
+    }
+
+    fn place(seq: u64) -> Place {
+        Place { epoch: Epoch(1), seq: Seq(seq) }
+    }
+
+    fn message(room: &str, seq: u64, text: &str) -> Message {
+        Message {
+            room: room.into(),
+            place: place(seq),
+            time_ms: seq,
+            from: "bob".into(),
+            body: text.as_bytes().to_vec(),
+            replay: false,
+        }
+    }
+
+    fn typed(talk: &mut Talk, line: &str) {
+        talk.press(&Key::Paste(line.into()));
+        talk.press(&Key::Enter);
+    }
+
+    fn texts(talk: &Talk, index: usize) -> Vec<&str> {
+        talk.conversations[index].lines.iter().map(|line| line.text.as_str()).collect()
+    }
+
+    #[test]
+    fn rooms_are_joined_and_filled_with_their_past() {
+        let (mut talk, wishes) = talking();
+        let join = |room: &str| Wish::Join(room.into());
+        assert_eq!(wishes, [(Ticket(1), join("lobby")), (Ticket(2), join("den"))]);
+        talk.hear(Event::Answered(Ticket(1), Ok(Answer::Joined(place(80)))));
+        let asked = grant(&mut talk, 3);
+        assert_eq!(asked[0].1, Wish::Who("lobby".into()));
+        assert_eq!(asked[1].1, Wish::History("lobby".into(), Seq(30), 50));
+        talk.hear(Event::Message(message("lobby", 81, "now")));
+        let roster = Roster { room: "lobby".into(), total: 2, users: vec!["bob".into()] };
+        talk.hear(Event::Answered(Ticket(3), Ok(Answer::Roster(roster))));
+        let history = History {
+            room: "lobby".into(),
+            messages: vec![message("lobby", 80, "before"), message("lobby", 81, "now")],
+            head: place(81),
+            gap: false,
+        };
+        talk.hear(Event::Answered(Ticket(4), Ok(Answer::History(history))));
+        assert_eq!(texts(&talk, 0), ["before", "now"]);
+        assert_eq!(talk.conversations[0].total, Some(2));
+    }
+
+    #[test]
+    fn what_is_not_looked_at_is_counted() {
+        let (mut talk, _) = talking();
+        talk.hear(Event::Message(message("lobby", 1, "seen")));
+        talk.hear(Event::Message(message("den", 1, "unseen")));
+        talk.hear(Event::Message(message("den", 2, "Ann: look")));
+        let counts: Vec<usize> = talk.conversations.iter().map(|each| each.unread).collect();
+        assert_eq!((counts, talk.conversations[1].called), (vec![0, 2], true));
+        talk.press(&Key::Tab);
+        assert_eq!((talk.current, talk.conversations[1].unread), (1, 0));
+        let (from, body) = ("carol".to_owned(), b"psst".to_vec());
+        talk.hear(Event::Direct(Direct { id: 1, time_ms: 1, from, body, replay: false }));
+        assert_eq!(talk.conversations[2].with, With::User("carol".into()));
+        assert_eq!(talk.current, 1, "nobody is torn away from what they read");
+    }
+
+    #[test]
+    fn what_one_says_is_shown_with_what_becomes_of_it() {
+        let (mut talk, _) = talking();
+        typed(&mut talk, "hello");
+        typed(&mut talk, "/msg carol psst");
+        let wishes = grant(&mut talk, 10);
+        assert_eq!(wishes[0].1, Wish::Publish("lobby".into(), "hello".into()));
+        assert_eq!(wishes[1].1, Wish::Direct("carol".into(), "psst".into()));
+        let fate = |talk: &Talk, index: usize| match &talk.conversations[index].lines[0].kind {
+            Kind::Own { fate, .. } => fate.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(fate(&talk, 0), Fate::Waiting);
+        talk.hear(Event::Answered(Ticket(10), Err(RequestError::Uncertain)));
+        assert!(matches!(fate(&talk, 0), Fate::Failed(why) if why.contains("may have been done")));
+        let receipt = Receipt { place: place(1), duplicate: false, queued: true };
+        talk.hear(Event::Answered(Ticket(11), Ok(Answer::Sent(receipt))));
+        assert_eq!(fate(&talk, 2), Fate::Queued);
+        assert_eq!(talk.current, 2, "one sees what one has said");
+    }
+
+    #[test]
+    fn rooms_are_left_and_the_next_one_is_shown() {
+        let (mut talk, _) = talking();
+        typed(&mut talk, "/leave");
+        assert_eq!(grant(&mut talk, 10)[0].1, Wish::Leave("lobby".into()));
+        assert_eq!(talk.shown().map(|shown| shown.with.title()).as_deref(), Some("#den"));
+        typed(&mut talk, "/leave");
+        typed(&mut talk, "into the void");
+        typed(&mut talk, "/join #kitchen");
+        assert_eq!(grant(&mut talk, 11).last().unwrap().1, Wish::Join("kitchen".into()));
+        assert!(!talk.quits);
+        talk.press(&Key::Control('d'));
+        assert!(talk.quits);
+    }
+
+    #[test]
+    fn a_room_that_cannot_be_joined_says_why() {
+        let (mut talk, _) = talking();
+        let refusal = crate::client::Refusal {
+            code: crate::client::Code::Forbidden,
+            text: "not allowed\x1b[2J".into(),
+        };
+        talk.hear(Event::Answered(Ticket(2), Err(RequestError::Refused(refusal))));
+        assert_eq!(texts(&talk, 1), ["not joined: 403 not allowed [2J"]);
+    }
+}

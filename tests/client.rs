@@ -1,0 +1,216 @@
+//! The client library and the real program: conversations, refusals, cut connections, a server that
+//! is killed and comes back.
+
+mod common;
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use common::GUARD;
+use common::process::{Corebeat, command};
+use corebeat::client::blocking::{Client, Error};
+use corebeat::client::{
+    Code, Config, Event, GapReason, Message, PresenceKind, RequestError, Seq, State,
+};
+use rustix::process::Signal;
+
+/// A client that is impatient enough for a test.
+fn config(addresses: &str, user: &str) -> Config {
+    let mut config = Config::new(addresses, user).unwrap();
+    config.backoff_first = Duration::from_millis(5);
+    config.backoff_longest = Duration::from_millis(50);
+    config.backoff_tries = 10_000;
+    config
+}
+
+fn connect(server: &Corebeat, user: &str) -> Client {
+    Client::connect_within(config(&server.address.to_string(), user), GUARD).unwrap()
+}
+
+/// The next event that `wanted` makes something of.
+fn wait_for<T>(client: &mut Client, mut wanted: impl FnMut(Event) -> Option<T>) -> T {
+    let end = Instant::now() + GUARD;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let event = client.next_event(left).unwrap().expect("the event before long");
+        if let Some(found) = wanted(event) {
+            return found;
+        }
+    }
+}
+
+fn message(event: Event) -> Option<Message> {
+    match event {
+        Event::Message(message) => Some(message),
+        _ => None,
+    }
+}
+
+#[test]
+fn two_clients_talk() {
+    let server = Corebeat::start(&[]);
+    let (mut ann, mut bob) = (connect(&server, "ann"), connect(&server, "bob"));
+    let head = ann.join("den").unwrap();
+    bob.join("den").unwrap();
+    let came = wait_for(&mut ann, |event| match event {
+        Event::Presence { kind: PresenceKind::Joined, total, user, .. } => Some((total, user)),
+        _ => None,
+    });
+    assert_eq!(came, (2, "bob".to_owned()));
+    let receipt = ann.publish("den", b"good evening").unwrap();
+    assert_eq!((receipt.place.epoch, receipt.place.seq), (head.epoch, Seq(head.seq.0 + 1)));
+    let heard = wait_for(&mut bob, message);
+    assert_eq!((heard.from.as_str(), heard.body.as_slice()), ("ann", &b"good evening"[..]));
+    assert_eq!(heard.place, receipt.place);
+    let roster = bob.who("den").unwrap();
+    assert_eq!((roster.total, roster.users), (2, vec!["ann".to_owned(), "bob".to_owned()]));
+    bob.inner().publish_and_hear("den", b"I hear myself").unwrap();
+    assert_eq!(wait_for(&mut bob, message).from, "bob");
+    assert!(ann.inner().round_trip().is_some(), "the first ping was answered meanwhile");
+    bob.leave("den").unwrap();
+    bob.leave("den").unwrap();
+    bob.close();
+}
+
+#[test]
+fn refusals_are_values() {
+    let server = Corebeat::start(&["--publish-everyone", "off", "--max-frame", "1KiB"]);
+    let mut ann = connect(&server, "ann");
+    let refused = |error: Error| match error {
+        Error::Request(RequestError::Refused(refusal)) => refusal.code,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(ann.publish("*", b"all of you").unwrap_err()), Code::Forbidden);
+    assert_eq!(refused(ann.who("nowhere").unwrap_err()), Code::NotFound);
+    let long = ann.publish("den", &[b'x'; 2_000]).unwrap_err();
+    assert!(matches!(long, Error::Request(RequestError::TooLong { max_frame: 1_024 })), "{long}");
+    let name = ann.join("a b").unwrap_err();
+    assert!(matches!(name, Error::Request(RequestError::Name(_))), "{name}");
+    assert!(matches!(ann.inner().state(), State::Online { .. }), "none of it ends the connection");
+}
+
+#[test]
+fn nobody_there_is_told_in_time() {
+    let refused = Client::connect_within(config("127.0.0.1:1", "ann"), Duration::from_millis(100));
+    assert!(matches!(refused.unwrap_err(), Error::Unreachable(_)));
+}
+
+#[test]
+fn the_next_address_is_tried_where_one_fails() {
+    let server = Corebeat::start(&[]);
+    // Nobody listens on a port that was given back.
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = config(&format!("{gone}, {}", server.address), "ann");
+    let mut ann = Client::connect_within(config, GUARD).unwrap();
+    ann.publish("den", b"found").unwrap();
+}
+
+#[test]
+fn a_server_that_is_killed_and_started_again_is_found_again() {
+    let server = Corebeat::start(&[]);
+    let address = server.address;
+    let mut ann = connect(&server, "ann");
+    ann.join("den").unwrap();
+    ann.publish("den", b"before").unwrap();
+    drop(server);
+    wait_for(&mut ann, |event| match event {
+        Event::State(State::Waiting { .. }) => Some(()),
+        _ => None,
+    });
+    // What is said meanwhile waits, and is sent once there is somebody to send it to.
+    let ticket = ann.inner().publish("den", b"meanwhile").unwrap();
+    let server = Corebeat::start_on(address, &[]);
+    let mut gap = None;
+    let answer = wait_for(&mut ann, |event| match event {
+        Event::Answered(answered, answer) if answered == ticket => Some(answer),
+        Event::Gap(told) => {
+            gap = Some(told.reason);
+            None
+        }
+        _ => None,
+    });
+    assert!(answer.is_ok(), "{answer:?}");
+    assert_eq!(gap, Some(GapReason::NewEpoch), "the room began anew");
+    let mut bob = connect(&server, "bob");
+    bob.join("den").unwrap();
+    bob.publish("den", b"hello again").unwrap();
+    assert_eq!(wait_for(&mut ann, message).body, b"hello again");
+}
+
+#[test]
+fn a_server_that_stops_says_when_to_come_back() {
+    let server = Corebeat::start(&[]);
+    let mut ann = connect(&server, "ann");
+    ann.join("den").unwrap();
+    server.signal(Signal::TERM);
+    let after_ms = wait_for(&mut ann, |event| match event {
+        Event::GoAway { reconnect_after_ms, .. } => Some(reconnect_after_ms),
+        _ => None,
+    });
+    assert!(after_ms > 0, "clients shall not all come back at once");
+    wait_for(&mut ann, |event| match event {
+        Event::State(State::Waiting { attempt: 0, .. }) => Some(()),
+        _ => None,
+    });
+}
+
+#[test]
+fn a_script_says_what_comes_in_and_hears_what_is_said() {
+    let server = Corebeat::start(&[]);
+    let address = server.address.to_string();
+    let mut ann = connect(&server, "ann");
+    ann.join("den").unwrap();
+    let mut script = command(&["chat", "--user", "bot", "--room", "den", &address])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = script.stdin.take().unwrap();
+    input.write_all(b"hi\n//not a command\n").unwrap();
+    assert_eq!(wait_for(&mut ann, message).body, b"hi");
+    assert_eq!(wait_for(&mut ann, message).body, b"/not a command");
+    ann.publish("den", b"one\ntwo\x1b[2J").unwrap();
+    input.write_all(b"/who\n/dance\n").unwrap();
+    drop(input);
+    let output = script.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let heard = String::from_utf8(output.stdout).unwrap();
+    for line in [
+        "[den] ann: one",
+        "[den] ann: two [2J",
+        "* den (2): ann, bot",
+        "! /dance is no command; /help lists them",
+    ] {
+        assert!(heard.lines().any(|heard| heard == line), "{line} is not in {heard}");
+    }
+    assert!(output.stderr.is_empty(), "{:?}", String::from_utf8(output.stderr));
+}
+
+#[test]
+fn a_script_that_could_not_say_it_ends_with_a_code_and_a_line() {
+    let server = Corebeat::start(&["--publish-everyone", "off"]);
+    let address = server.address.to_string();
+    let run = |arguments: &[&str], input: &str| {
+        let mut child = command(&[&["chat"], arguments].concat())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A script that has ended already does not read.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, told) = run(&["--room", "*", &address], "all of you\n");
+    assert_eq!(code, Some(1));
+    assert!(told.contains("joining *: 403") && told.contains("message: 403"), "{told}");
+    let (code, told) = run(&["--patience", "200ms", "127.0.0.1:1"], "x\n");
+    assert_eq!((code, told.lines().count()), (Some(1), 1), "{told}");
+    assert!(told.starts_with("corebeat: the server is not there: nobody listens there"), "{told}");
+    let (code, told) = run(&["http://localhost"], "x\n");
+    assert_eq!((code, told.lines().count()), (Some(2), 1), "{told}");
+}

@@ -1,0 +1,156 @@
+"""The chat in a pseudo-terminal: what it draws, and that it leaves the terminal as it was.
+
+Owns a terminal just good enough for what the chat writes. Called with the server's host and port
+and the program under test; ends with 0 if all was as it should be.
+"""
+import fcntl, os, pty, re, select, struct, subprocess, sys, termios, time, unicodedata
+
+HOST, PORT, PROGRAM = sys.argv[1:4]
+GUARD_S = 20
+SEQUENCE = re.compile(rb"\x1b\[([?0-9;]*)([A-Za-z])")
+
+
+class Terminal:
+    def __init__(self, *arguments, columns=100, rows=24):
+        # A pair of our own, so that its settings can be looked at before and after.
+        self.fd, self.slave = pty.openpty()
+        self.before = termios.tcgetattr(self.slave)
+        self.pending, self.modes = b"", set()
+        self.resize(columns, rows)
+        environment = dict(os.environ, TERM="xterm", TZ="UTC")
+        self.process = subprocess.Popen(
+            [PROGRAM, "chat", *arguments, f"{HOST}:{PORT}"], env=environment, stdin=self.slave,
+            stdout=self.slave, stderr=self.slave, start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+
+    def resize(self, columns, rows):
+        self.columns, self.rows = columns, rows
+        self.cells = [[" "] * columns for _ in range(rows)]
+        self.at = [0, 0]
+        size = struct.pack("HHHH", rows, columns, 0, 0)
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, size)
+
+    def feed(self, data):
+        self.pending += data
+        while self.pending:
+            found = SEQUENCE.match(self.pending)
+            if found:
+                self.control(found[1].decode(), found[2].decode())
+                self.pending = self.pending[found.end():]
+            elif self.pending[0] == 0x1B:
+                return
+            else:
+                end = (self.pending + b"\x1b").index(b"\x1b")
+                try:
+                    text = self.pending[:end].decode()
+                except UnicodeDecodeError:
+                    return
+                self.pending = self.pending[end:]
+                self.write(text)
+
+    def control(self, parameters, letter):
+        if letter == "H":
+            row, column = (int(n) for n in parameters.split(";"))
+            self.at = [row - 1, column - 1]
+        elif letter == "K":
+            row, column = self.at
+            self.cells[row][column:] = [" "] * (self.columns - column)
+        elif letter == "J":
+            self.cells = [[" "] * self.columns for _ in range(self.rows)]
+        elif letter in "hl":
+            (self.modes.add if letter == "h" else self.modes.discard)(parameters)
+        else:
+            assert letter == "m", f"unknown sequence {letter}"
+
+    def write(self, text):
+        for character in text:
+            if character in "\r\n":
+                continue
+            row, column = self.at
+            wide = unicodedata.east_asian_width(character) in "WF"
+            if unicodedata.combining(character):
+                self.cells[row][column - 1] += character
+                continue
+            assert column + wide < self.columns, f"row {row} is too long at {character!r}"
+            assert ord(character) >= 32, f"a control character was drawn: {character!r}"
+            self.cells[row][column] = character
+            if wide:
+                self.cells[row][column + 1] = ""
+            self.at[1] += 2 if wide else 1
+
+    def screen(self):
+        return "\n".join("".join(row).rstrip() for row in self.cells)
+
+    def read(self, wait_s):
+        if not select.select([self.fd], [], [], wait_s)[0]:
+            return False
+        self.feed(os.read(self.fd, 65536))
+        return True
+
+    def expect(self, words, absent=False):
+        end = time.monotonic() + GUARD_S
+        while (words in self.screen()) == absent:
+            assert time.monotonic() < end, f"{words!r}, absent {absent}, in\n{self.screen()}"
+            self.read(0.1)
+        while self.read(0):
+            pass
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def leave(self, keys):
+        self.type(keys)
+        while self.process.poll() is None:
+            self.read(0.05)
+        while self.read(0):
+            pass
+        assert self.process.returncode == 0, self.process.returncode
+        assert "?1049" not in self.modes and "?2004" not in self.modes, self.modes
+        assert "?25" in self.modes, "the cursor is shown"
+        assert termios.tcgetattr(self.slave) == self.before, "the terminal is as it was"
+
+
+def say(user, room, text):
+    subprocess.run([PROGRAM, "chat", "--user", user, "--room", room, f"{HOST}:{PORT}"],
+                   input=text.encode(), check=True, timeout=GUARD_S)
+
+
+ann = Terminal("--user", "ann", "--room", "lobby,den")
+ann.expect("online")
+ann.expect("ann›")
+say("bob", "lobby", "good evening\n")
+ann.expect("bob │ good evening")
+ann.expect("bob left")
+say("carol", "den", "psst ann\nand more 日本語 with \x1b[31mcolour\n")
+ann.expect("#den            2")
+ann.type("hello all\r")
+ann.expect("ann │ hello all")
+ann.expect("…", absent=True)
+
+# The unread conversation, by the keyboard, in a terminal that cannot be driven from outside.
+ann.type("\t")
+ann.expect("and more 日本語 with  [31mcolour")
+ann.expect("#den            2", absent=True)
+ann.type("日本語x\x1b[D\x7f!")
+ann.expect("ann› 日本!x")
+assert ann.at == [23, 10], ann.at
+ann.type("\x05\x15/dance\r")
+ann.expect("/dance is no command")
+
+ann.type("\x1bOP")
+ann.expect("Keys, Esc closes this")
+ann.expect("/quit")
+ann.type("\x1b")
+ann.expect("Keys, Esc", absent=True)
+
+# Narrow, then wide again: nothing is drawn beyond the edge, and nothing is left behind.
+ann.resize(44, 12)
+ann.expect("#den  1 here")
+ann.expect("#lobby", absent=True)
+ann.resize(120, 30)
+ann.expect("#lobby")
+ann.leave("\x03")
+
+bob = Terminal("--user", "bob")
+bob.expect("online")
+bob.leave("\x04")
