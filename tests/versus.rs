@@ -43,6 +43,15 @@ impl Contestant {
             Contestant::Tuned => examples().join("tokio_tuned"),
         }
     }
+
+    /// What makes it behave as all of them do: the twins keep no sessions, so that whoever is cut
+    /// off has left at once.
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Contestant::Corebeat => &["--resume-window", "0s"],
+            Contestant::Plain | Contestant::Tuned => &[],
+        }
+    }
 }
 
 /// The directory of the built examples. `cargo test --test versus` does not build them by itself.
@@ -79,6 +88,7 @@ impl Server {
     fn start(contestant: Contestant, options: &[&str]) -> Server {
         let mut child = Command::new(contestant.program())
             .args(["--listen", "127.0.0.1:0"])
+            .args(contestant.options())
             .args(options)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
