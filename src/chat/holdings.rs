@@ -22,6 +22,7 @@ impl Shard {
             history_bytes: self.archive.memory(),
             stats_askers: self.gathering.waiting(),
             kept_sessions: self.keeping.table.len(),
+            in_grace: self.keeping.table.oldest_in_grace().is_some(),
             away_sessions: self.keeping.table.away() + self.keeping.table.claims(),
             unsettled_sessions: self.keeping.unsettled.len(),
             tellings: self.tellings.len(),
@@ -54,6 +55,8 @@ pub struct Holdings {
     pub stats_askers: usize,
     /// Sessions without connections.
     pub kept_sessions: usize,
+    /// Whether some of them are not told absent yet.
+    pub in_grace: bool,
     /// Sessions that were born here and live elsewhere, and claims that wait for some of them.
     pub away_sessions: usize,
     /// Sessions that lost their connections here and wait for answers.

@@ -300,9 +300,12 @@ impl World {
     fn compare(&mut self, checked: &mut oracle::Checked) {
         for _ in 0..50 {
             let before = self.present();
+            // Whoever was cut off is in the rosters until it is told absent.
+            let holdings = || self.workers.iter().map(|worker| worker.shard.holdings());
+            let certain = holdings().all(|held| !held.in_grace && held.unsettled_sessions == 0);
             let letters = self.ask_all();
             self.calm_down();
-            if self.present() == before {
+            if certain && self.present() == before {
                 return oracle::judge_rest(self, &letters, checked);
             }
         }
