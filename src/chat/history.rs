@@ -8,15 +8,12 @@
 use std::collections::VecDeque;
 
 use crate::base::ids::{Epoch, Position, Seq};
-use crate::base::limits::{FRAME_HEADER, Limits, PAST_EPOCHS_MAX};
+use crate::base::limits::{Limits, PAST_EPOCHS_MAX};
 use crate::base::time::Mono;
 use crate::wire::native;
 
 use super::batch::Frames;
 use super::mail::Since;
-
-/// Fewest bytes of a MESSAGE frame: names of one byte, and no body.
-const FRAME_MIN: usize = FRAME_HEADER + 4 + 8 + 8 + 2 + 2;
 
 /// Messages of a room that are no longer kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,6 +248,9 @@ impl History {
     /// Where the replay of a resumed session begins, which was sent all up to `last`, the final
     /// `undelivered` bytes of it perhaps in vain. So many bytes of messages are replayed again, not
     /// counting what `user` said: it may be the session's own, which it was not sent.
+    ///
+    /// Where they reach beyond what is kept, nobody knows how far, since the session's own messages
+    /// have no bytes there. So all from the epoch's first message on is called missing.
     fn start_resumed(
         &self,
         head: Position,
@@ -282,8 +282,7 @@ impl History {
                 after = Seq(before_first.0 + (entry - before) as u64);
             }
         }
-        let lost = undelivered.saturating_sub(kept_bytes).div_ceil(FRAME_MIN) as u64;
-        let whole_from = Seq(after.0.saturating_sub(lost));
+        let whole_from = if undelivered > kept_bytes { Seq(0) } else { after };
         let after = Position { epoch: last.epoch, seq: after.max(before_first) };
         let is_missing = whole_from < before_first && after.seq == before_first;
         let missing = is_missing.then_some(Missing {
@@ -508,9 +507,9 @@ mod tests {
             (10, 0, None, &[]),
             (6, 0, None, &[7, 8, 9, 10]),
             (4, 0, lost(5, 6), &[7, 8, 9, 10]),
-            // What is lost before the oldest one is so many of the shortest messages at most.
-            (8, 2 * length + 1, lost(6, 6), &[7, 8, 9, 10]),
-            (5, FRAME_MIN as u32 * 2, lost(4, 6), &[7, 8, 9, 10]),
+            // How many are lost before the oldest one cannot be told by their bytes.
+            (8, 2 * length + 1, lost(1, 6), &[7, 8, 9, 10]),
+            (5, 1, lost(1, 6), &[7, 8, 9, 10]),
             (7, 1 << 30, lost(1, 6), &[7, 8, 9, 10]),
         ] {
             let since = Since::Resumed { last: at(last), undelivered_bytes };

@@ -612,11 +612,14 @@ export class Corebeat {
       return;
     }
     const entry = this.#rooms.get(room);
+    const known = entry?.epoch === epoch ? entry.seq : 0;
     if (entry !== undefined && entry.epoch === epoch && to > entry.seq) {
       entry.seq = to;
       advanceOverOwn(entry);
     }
-    this.#emit('gap', { room, epoch, from, to, reason: 'overflow' });
+    // It may begin before what has arrived, where the server does not know how far that came.
+    const first = Math.min(Math.max(from, known + 1), to);
+    this.#emit('gap', { room, epoch, from: first, to, reason: 'overflow' });
   }
 
   #onGoaway({ reconnect_after_ms: afterMs = 0, reason = '', address = '' }) {
