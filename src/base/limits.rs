@@ -73,6 +73,17 @@ pub const ROOM_IDLE_MS: u64 = 60_000;
 /// How often a crowded room tells its new total at most (wire contract).
 pub const PRESENCE_PERIOD_MS: u64 = 1_000;
 
+/// Direct messages that were told to live sessions and are kept until they are acknowledged, for
+/// each user; and their bytes. Older ones are forgotten.
+pub const TOLD_MAX: usize = 128;
+/// Bytes of such messages, for each user.
+pub const TOLD_BYTES: usize = 256 << 10;
+/// What a kept direct message is taken to cost besides its frame: its place in the queue, its
+/// counts and what the allocator rounds up.
+pub const DIRECT_OVERHEAD_BYTES: usize = 40;
+/// What a user with kept direct messages is taken to cost besides them.
+pub const INBOX_BYTES: usize = 384;
+
 /// How often a worker gives back what its pools did not need.
 pub const TRIM_PERIOD_MS: u64 = 1_000;
 /// Outboxes kept for reuse by a worker; more are allocated when more connections have bytes

@@ -25,8 +25,10 @@
 
 pub mod agenda;
 pub mod batch;
+pub mod changes;
 pub mod config;
 pub mod dialect;
+pub mod direct;
 pub mod directory;
 pub mod egress;
 pub mod fan_out;
@@ -36,12 +38,14 @@ pub mod holdings;
 pub mod home;
 pub mod homes;
 pub mod http;
+pub mod inbox;
 pub mod input;
 pub mod intake;
 pub mod letters;
 pub mod mail;
 pub mod outbox;
 pub mod press;
+pub mod reader;
 pub mod refs;
 pub mod requests;
 pub mod room;
