@@ -68,6 +68,8 @@ pub const LINGER_MS: u64 = 2_000;
 /// A timer late by more than this shows that the server itself was suspended or starved; silence
 /// measured across such a gap is not held against anybody.
 pub const STARVED_MS: u64 = 1_000;
+/// Bytes that are taken for lost with a connection whose kernel does not say how many are.
+pub const UNACKNOWLEDGED_BYTES_GUESS: usize = 64 << 10;
 /// Rooms without members are forgotten after this long without a message.
 pub const ROOM_IDLE_MS: u64 = 60_000;
 /// How often a crowded room tells its new total at most (wire contract).
@@ -142,6 +144,15 @@ pub struct Limits {
     /// Batches that may wait for fan-out in one room of one worker before further ones are shed
     /// (`--max-room-queue`).
     pub max_room_queue: usize,
+    /// How long a session is kept that has lost its connection; 0: not at all
+    /// (`--resume-window`).
+    pub resume_window_ms: u64,
+    /// Sessions without a connection that one worker keeps (`--max-kept-sessions`, divided by the
+    /// workers); the oldest give way.
+    pub max_kept_sessions: usize,
+    /// How long a session may be away before its rooms are told that it left
+    /// (`--presence-grace`).
+    pub presence_grace_ms: u64,
 }
 
 impl Limits {
@@ -169,6 +180,9 @@ impl Default for Limits {
             timer_budget: 8_192,
             max_mail_staged: 8_192,
             max_room_queue: 256,
+            resume_window_ms: 120_000,
+            max_kept_sessions: 1 << 20,
+            presence_grace_ms: 3_000,
         }
     }
 }

@@ -39,8 +39,8 @@ impl Shard {
                 self.home_publish(&room, self.hasher.hash(&room), &said, now);
             }
             Mail::Who { room, origin, reference } => self.home_who(room, origin, reference, now),
-            Mail::Online { user, session } => self.directory.online(user, session),
-            Mail::Offline { user, session } => self.directory.offline(user, session),
+            Mail::Online { user, session, .. } => self.directory.online(user, session),
+            Mail::Offline { user, session, .. } => self.directory.offline(user, session),
             Mail::Direct { user, from, origin, body } => {
                 self.home_direct(&user, &from, origin, &body, now);
             }

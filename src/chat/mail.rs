@@ -7,11 +7,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::base::ids::{Address, ConnId, Epoch, Ref, Seq, ShardId};
+use crate::base::ids::{Address, ConnId, Epoch, Ref, Seq, SessionId, ShardId};
 use crate::base::name::Name;
 use crate::wire::message::Code;
 
 use super::batch::Batch;
+use super::kept::Kept;
 use super::room::Presence;
 use super::session::Stay;
 use super::stats::ShardStats;
@@ -82,19 +83,95 @@ pub enum Mail {
         /// The request's number.
         reference: Ref,
     },
-    /// To a user's home: a session began.
+    /// To a room's home: a member lost its connection and may come back. Its stay ends, and its
+    /// user stays in the roster.
+    Suspend {
+        /// The room.
+        room: Name,
+        /// The stay that ends.
+        stay: Stay,
+    },
+    /// To a room's home: a suspended member did not come back in time. Its user leaves the roster.
+    Absent {
+        /// The room.
+        room: Name,
+        /// The user.
+        user: Name,
+    },
+    /// To a user's home: a session began, or was resumed on a new connection.
     Online {
         /// The user.
         user: Name,
         /// The session's connection.
         session: Address,
+        /// Which session it is, whatever its connection.
+        identity: SessionId,
+        /// Whether it was there before, on another connection. Its [`Mail::Offline`] may be under
+        /// way still.
+        resumed: bool,
     },
-    /// To a user's home: a session ended.
+    /// To a user's home: a session lost its connection, or ended with it.
     Offline {
         /// The user.
         user: Name,
         /// The session's connection.
         session: Address,
+        /// Which session it is, whatever its connection.
+        identity: SessionId,
+        /// What becomes of the session.
+        ending: Ending,
+    },
+    /// To a user's home: a session whose [`Mail::Offline`] said [`Ending::Kept`] was not resumed in
+    /// time and never will be.
+    Expired {
+        /// The user.
+        user: Name,
+        /// The session.
+        identity: SessionId,
+    },
+    /// To a session's birth shard: it lost its connection, and all that was under way for it has
+    /// arrived.
+    Deposit(Box<Kept>),
+    /// To a session's birth shard: it ended for good, away from there.
+    Ended {
+        /// The session.
+        session: SessionId,
+    },
+    /// To a session's birth shard: a connection asks to resume it, with its key.
+    Claim {
+        /// The session.
+        session: SessionId,
+        /// Who asks.
+        claimer: Address,
+        /// Whose session the client takes it for, unless it does not say.
+        user: Option<Name>,
+    },
+    /// To the shard where a session lives: another connection claims it. Where it is gone, its
+    /// [`Mail::Deposit`] or [`Mail::Ended`] is under way.
+    Evict {
+        /// The session.
+        session: SessionId,
+        /// Where it lives.
+        conn: ConnId,
+        /// Whose it has to be, unless that was not said.
+        user: Option<Name>,
+    },
+    /// To a session's birth shard, which asked for its eviction: it is somebody else's and stays.
+    Stays {
+        /// The session.
+        session: SessionId,
+    },
+    /// From a session's birth shard: it is the claimer's now.
+    Granted {
+        /// The claimer.
+        conn: ConnId,
+        /// The session.
+        kept: Box<Kept>,
+    },
+    /// From a session's birth shard: there is no such session for the claimer.
+    Denied {
+        /// The claimer.
+        conn: ConnId,
     },
     /// To a user's home: a message for that user.
     Direct {
@@ -206,6 +283,17 @@ pub enum Mail {
 }
 
 const _: () = assert!(size_of::<Mail>() <= 64, "mailboxes are sized for small letters");
+
+/// What becomes of a session that has lost its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It ended for good, at its client's wish or by its fault.
+    Orderly,
+    /// It is kept: it will be resumed, or [`Mail::Expired`] says that it was not.
+    Kept,
+    /// It was cut off, and there is no way to resume it.
+    Cut,
+}
 
 /// Which kind of request a refusal answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

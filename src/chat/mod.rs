@@ -41,6 +41,7 @@ pub mod http;
 pub mod inbox;
 pub mod input;
 pub mod intake;
+pub mod kept;
 pub mod letters;
 pub mod mail;
 pub mod outbox;

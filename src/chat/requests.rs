@@ -5,7 +5,7 @@
 //! ([`homes`](super::homes) does); between the two it checks names and bounds.
 
 use crate::base::counters::CloseReason;
-use crate::base::ids::{ConnId, Epoch, Ref, Seq};
+use crate::base::ids::{ConnId, Epoch, Ref, Seq, SessionId};
 use crate::base::limits::{HOLES_MAX, LINGER_MS};
 use crate::base::name::{self, EVERYONE, Name, NameError};
 use crate::base::time::Now;
@@ -97,7 +97,8 @@ impl Shard {
         }
         let home = self.home_of(self.hasher.hash(&user));
         let session = self.address(conn);
-        self.send(home, Mail::Online { user, session }, now);
+        let identity = SessionId::born_at(session);
+        self.send(home, Mail::Online { user, session, identity, resumed: false }, now);
     }
 
     /// A name for a user who gave none. Shards count in steps, so that no two give the same.

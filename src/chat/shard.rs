@@ -61,6 +61,9 @@ pub enum Verdict {
     ProbeHost(ConnId),
     /// Read from it again: [`Shard::wants_input`] had become false, and is true again.
     Resume(ConnId),
+    /// Tell by [`Shard::measured`] how many bytes the peer's kernel has not acknowledged: its
+    /// session is kept, and may have to be sent them again.
+    Measure(ConnId),
 }
 
 impl Verdict {
@@ -70,7 +73,8 @@ impl Verdict {
             Verdict::Shutdown(conn)
             | Verdict::Close(conn, _)
             | Verdict::ProbeHost(conn)
-            | Verdict::Resume(conn) => conn,
+            | Verdict::Resume(conn)
+            | Verdict::Measure(conn) => conn,
         }
     }
 }
@@ -223,8 +227,10 @@ impl Shard {
         }
     }
 
-    /// The socket failed. The shell drops it by itself.
-    pub fn closed(&mut self, conn: ConnId, reason: CloseReason, now: Now) {
+    /// The socket failed, with so many bytes that the peer's kernel had not acknowledged. The shell
+    /// drops it by itself.
+    pub fn closed(&mut self, conn: ConnId, reason: CloseReason, unacknowledged: usize, now: Now) {
+        let _ = unacknowledged;
         let Some(session) = self.sessions.get(conn) else {
             return;
         };
@@ -233,6 +239,12 @@ impl Shard {
             self.counters.count_close(reason);
         }
         self.remove(conn);
+    }
+
+    /// The answer to [`Verdict::Measure`]: so many bytes the peer's kernel has not acknowledged.
+    /// There may be mail to post and bytes to send after it.
+    pub fn measured(&mut self, conn: ConnId, unacknowledged: usize, now: Now) {
+        let _ = (conn, unacknowledged, now);
     }
 
     /// The next letter to post. Call until `None`.

@@ -4,7 +4,7 @@
 //! what all dialects say ([`wire::line`](mod@crate::wire::line) does), and never does the work of
 //! a request: it calls the same functions as the native dialect.
 
-use crate::base::ids::{ConnId, Ref, ShardId};
+use crate::base::ids::{ConnId, Ref, SessionId, ShardId};
 use crate::base::name::{self, LOBBY, Name, NameError};
 use crate::base::time::Now;
 use crate::wire::line::{self, Command};
@@ -13,7 +13,7 @@ use crate::wire::native;
 
 use super::batch::Dialect;
 use super::heartbeat::Tempo;
-use super::mail::Mail;
+use super::mail::{Ending, Mail};
 use super::requests::code_of;
 use super::session::{RoomKey, Stay};
 use super::shard::{Shard, Verdict};
@@ -203,9 +203,11 @@ impl Shard {
             self.send(home, Mail::Rename { room, from, to, member, stay }, now);
         }
         let old_home = self.home_of(self.hasher.hash(&from));
-        self.send(old_home, Mail::Offline { user: from, session: address }, now);
+        let identity = SessionId::born_at(address);
+        let (session, ending) = (address, Ending::Orderly);
+        self.send(old_home, Mail::Offline { user: from, session, identity, ending }, now);
         let new_home = self.home_of(self.hasher.hash(&to));
-        self.send(new_home, Mail::Online { user: to, session: address }, now);
+        self.send(new_home, Mail::Online { user: to, session, identity, resumed: false }, now);
         let notice = format!("you are {nick} now");
         self.tell_raw(conn, |out| line::encode_notice(out, &notice), now);
     }
