@@ -18,7 +18,7 @@ use crate::wire::native;
 
 use super::batch::{Author, Batch};
 use super::home::HomeKey;
-use super::mail::{Asked, Mail};
+use super::mail::{Asked, Mail, Since};
 use super::room::Presence;
 use super::session::Stay;
 use super::shard::Shard;
@@ -52,6 +52,8 @@ pub(super) struct Joiner {
     pub stay: Stay,
     /// It is a member already; nothing begins.
     pub again: bool,
+    /// What it is to get of the past.
+    pub since: Since,
 }
 
 impl Shard {
@@ -208,7 +210,7 @@ impl Shard {
 
     /// Lets a member in: it gets what follows the room's present head.
     pub(super) fn home_join(&mut self, room: Name, joiner: Joiner, now: Now) {
-        let Joiner { user, member, reference, stay, again } = joiner;
+        let Joiner { user, member, reference, stay, again, since: _ } = joiner;
         let hash = self.hasher.hash(&room);
         let key = if again {
             // Where the shard has no member, the join before this one was refused.
@@ -237,7 +239,7 @@ impl Shard {
         }
         let (epoch, seq, total) = (home.epoch, home.seq, home.roster.total());
         let conn = member.conn();
-        let mail = Mail::Joined { room, conn, reference, stay, epoch, seq, total };
+        let mail = Mail::Joined { room, conn, reference, stay, epoch, seq, total, replay: None };
         self.send(member.shard(), mail, now);
         if newcomer {
             self.tell_presence(key, PresenceKind::Joined, user, Some(member), now);

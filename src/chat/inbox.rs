@@ -13,26 +13,15 @@
 
 use std::collections::VecDeque;
 
-use crate::base::ids::Address;
+use crate::base::ids::{Address, SessionId};
 use crate::base::limits::{INBOX_BYTES, TOLD_BYTES, TOLD_MAX};
 use crate::base::name::Name;
 use crate::base::time::Mono;
 
 use super::changes::{Change, Changes, Strike};
 use super::direct::Direct;
+use super::mail::Ending;
 use super::reader::{Missing, Reader, Standing};
-
-/// How a session ended, for what it was told and has not acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// It said goodbye, or speaks text: it took what it was told.
-    InOrder,
-    /// It broke, and does not come back: what no other session took is queued.
-    Broken,
-    /// It broke, and may be resumed: as [`End::Broken`], and what it alone has not acknowledged is
-    /// kept for it.
-    Kept,
-}
 
 /// What becomes of a new message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,8 +87,12 @@ pub struct Inbox {
 
 impl Inbox {
     /// An inbox without messages, for a user whose `sessions` are told what comes behind `began`.
-    pub fn new(user: Name, sessions: impl Iterator<Item = Address>, began: u64) -> Inbox {
-        let reader = |session| Reader::new(session, Standing::Live, began);
+    pub fn new(
+        user: Name,
+        sessions: impl Iterator<Item = (SessionId, Address)>,
+        began: u64,
+    ) -> Inbox {
+        let reader = |(identity, session)| Reader::new(identity, session, Standing::Live, began);
         Inbox {
             user,
             queue: VecDeque::new(),
@@ -265,26 +258,34 @@ impl Inbox {
         }
     }
 
-    /// A session said hello, where the last message that there is has the id `head`. It is told
-    /// what is kept, from the oldest on.
-    pub fn greet(&mut self, session: Address, head: u64) {
-        self.readers.push(Reader::new(session, Standing::CatchingUp, head));
+    /// A session said hello on a connection, where the last message that there is has the id
+    /// `head`. It is told what is kept, from the oldest on, and no more than that if it is news
+    /// of an earlier connection of a session that has another one.
+    pub fn greet(&mut self, identity: SessionId, session: Address, head: u64) {
+        if self.readers.iter().all(|reader| reader.identity != identity) {
+            let standing = Standing::CatchingUp;
+            self.readers.push(Reader::new(identity, session, standing, head));
+        }
     }
 
-    /// A session said hello that goes on where the one on `former` broke, whose last
-    /// `undelivered` bytes may not have arrived.
+    /// A session goes on on another connection. The last `undelivered` bytes that were on their
+    /// way to it may not have arrived.
     pub fn resume(
         &mut self,
+        identity: SessionId,
         session: Address,
-        former: Address,
         undelivered: usize,
         head: u64,
         terms: &mut Terms<'_>,
     ) {
-        self.end(former, End::Kept, terms);
-        let index = self.readers.iter().position(|reader| reader.session == former);
+        let known = self.readers.iter().find(|reader| reader.identity == identity);
+        if let Some(reader) = known.filter(|reader| reader.is_active()) {
+            self.end(reader.session, Ending::Kept, terms);
+        }
+        let index = self.readers.iter().position(|reader| reader.identity == identity);
         let index = index.unwrap_or_else(|| {
-            self.readers.push(Reader::new(session, Standing::CatchingUp, head));
+            let standing = Standing::CatchingUp;
+            self.readers.push(Reader::new(identity, session, standing, head));
             self.readers.len() - 1
         });
         let reader = &mut self.readers[index];
@@ -305,28 +306,28 @@ impl Inbox {
 
     /// A session ended. Returns whether its shard is to be asked which of the messages that it was
     /// told came too late: then [`Inbox::missed`] and at last [`Inbox::left`] follow.
-    pub fn end(&mut self, session: Address, end: End, terms: &mut Terms<'_>) -> bool {
+    pub fn end(&mut self, session: Address, ending: Ending, terms: &mut Terms<'_>) -> bool {
         let Some(reader) = self.reader_mut(session).filter(|reader| reader.is_active()) else {
             return false;
         };
         let (cursor, catches_up) = (reader.cursor, reader.standing == Standing::CatchingUp);
-        reader.standing = match end {
-            End::InOrder => Standing::Leaving,
-            End::Broken | End::Kept => Standing::Kept(terms.kept_until),
+        reader.standing = match ending {
+            Ending::Orderly => Standing::Leaving,
+            Ending::Cut | Ending::Kept => Standing::Kept(terms.kept_until),
         };
-        let first_not_taken = match end {
-            End::InOrder if catches_up => cursor + 1,
-            End::InOrder => u64::MAX,
-            End::Broken | End::Kept => 0,
+        let first_not_taken = match ending {
+            Ending::Orderly if catches_up => cursor + 1,
+            Ending::Orderly => u64::MAX,
+            Ending::Cut | Ending::Kept => 0,
         };
         self.queue_orphans(session, (first_not_taken, u64::MAX), terms);
         let reader = self.reader_mut(session).expect("it is still there");
         let (began, acked) = (reader.began, reader.acked);
         let has_untold = !reader.untold.is_empty();
         let needs = self.told.iter().any(|told| began.max(acked) < told.direct.id());
-        match end {
-            End::InOrder if needs => return true,
-            End::Kept if needs || has_untold => {}
+        match ending {
+            Ending::Orderly if needs => return true,
+            Ending::Kept if needs || has_untold => {}
             _ => self.readers.retain(|reader| reader.session != session),
         }
         self.forget_needless();

@@ -26,8 +26,8 @@ impl Shard {
     /// Does what a letter says, whether it came from another shard or is this one's own.
     pub(super) fn take_letter(&mut self, from: ShardId, mail: Mail, now: Now) {
         match mail {
-            Mail::Join { room, user, member, reference, stay, again } => {
-                let joiner = Joiner { user, member, reference, stay, again };
+            Mail::Join { room, user, member, reference, stay, again, since } => {
+                let joiner = Joiner { user, member, reference, stay, again, since };
                 self.home_join(room, joiner, now);
             }
             Mail::Leave { room, user, stay } => self.home_leave(from, &room, user, stay, now),
@@ -57,7 +57,7 @@ impl Shard {
 
     fn take_answer(&mut self, mail: Mail, now: Now) {
         let conn = match mail {
-            Mail::Joined { room, conn, reference, stay, epoch, seq, total } => {
+            Mail::Joined { room, conn, reference, stay, epoch, seq, total, replay: _ } => {
                 self.joined(conn, &room, stay, (reference, epoch, seq), total, now);
                 conn
             }
@@ -188,7 +188,7 @@ impl Shard {
             Asked::Publish if reference.wants_answer() => {
                 repetitions = session.extra().refs.forget(reference);
             }
-            Asked::Who | Asked::Direct => self.question_answered(conn),
+            Asked::Who | Asked::History | Asked::Direct => self.question_answered(conn),
             Asked::Publish => {}
         }
         for _ in 0..=repetitions {

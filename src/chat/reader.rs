@@ -4,7 +4,7 @@
 //! is still to be told. Never keeps a message: the user's [`inbox`](super::inbox) does, and is the
 //! only caller.
 
-use crate::base::ids::Address;
+use crate::base::ids::{Address, SessionId};
 use crate::base::time::Mono;
 
 /// Where a session stands.
@@ -44,6 +44,8 @@ impl Missing {
 /// One of a user's sessions.
 #[derive(Debug)]
 pub struct Reader {
+    /// Which session it is, whatever its connection.
+    pub identity: SessionId,
     /// Its connection, or the last one that it had.
     pub session: Address,
     /// Where it stands.
@@ -68,8 +70,9 @@ pub struct Reader {
 
 impl Reader {
     /// A session that is told what comes behind the message `began`.
-    pub fn new(session: Address, standing: Standing, began: u64) -> Reader {
+    pub fn new(identity: SessionId, session: Address, standing: Standing, began: u64) -> Reader {
         Reader {
+            identity,
             session,
             standing,
             missing: None,

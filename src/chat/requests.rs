@@ -14,7 +14,7 @@ use crate::wire::native;
 
 use super::batch::Dialect;
 use super::heartbeat::Tempo;
-use super::mail::Mail;
+use super::mail::{Mail, Since};
 use super::refs::Arrival;
 use super::room::Audience;
 use super::session::{Marks, Membership, Place, RoomKey, SessionTable, State};
@@ -235,7 +235,11 @@ impl Shard {
         let membership = session_membership(&self.sessions, conn, key);
         let stay = membership.stay();
         let (room, member) = (self.rooms.get(key).name.clone(), self.address(conn));
-        self.send(home, Mail::Join { room, user, member, reference, stay, again }, now);
+        self.send(
+            home,
+            Mail::Join { room, user, member, reference, stay, again, since: Since::Live },
+            now,
+        );
     }
 
     /// Ends a session's membership of a room at its own wish.

@@ -181,6 +181,11 @@ pub fn append_with_crc(out: &mut Vec<u8>, frames: &[u8]) {
     }
 }
 
+/// Sets the flag `REPLAY` of a frame without checksum.
+pub fn mark_replay(frame: &mut [u8]) {
+    frame[3] |= Flags::REPLAY.0 as u8;
+}
+
 /// Bytes of a MESSAGE's payload whose body is `body_len` long, for the check against `max_frame`.
 pub fn message_payload_len(room: &str, from: &str, body_len: usize) -> usize {
     4 + 8 + 8 + 1 + room.len() + 1 + from.len() + body_len
@@ -198,13 +203,6 @@ pub fn direct_payload_len(from: &str, body_len: usize) -> usize {
 pub fn direct_id_and_time(frame: &[u8]) -> (u64, u64) {
     let fields = &frame[FRAME_HEADER..FRAME_HEADER + 16];
     (BigEndian::read_u64(&fields[..8]), BigEndian::read_u64(&fields[8..]))
-}
-
-/// Appends a copy of one whole frame without a checksum, with the flag `REPLAY`.
-pub fn append_replayed(out: &mut Vec<u8>, frame: &[u8]) {
-    let start = out.len();
-    out.extend_from_slice(frame);
-    out[start + 3] |= Flags::REPLAY.0 as u8;
 }
 
 /// Sets the flag `CRC` of the frame that begins at `start` and ends the buffer, and appends the
