@@ -37,7 +37,8 @@ pub enum Route {
 pub struct PageEnd {
     /// These are no longer kept; to be told ahead of the messages.
     pub missing: Option<Missing>,
-    /// More is kept for the session than the page holds.
+    /// The page has messages, so that another one is to follow. The one without is the seam: from
+    /// there on the session is live.
     pub more: bool,
 }
 
@@ -201,9 +202,10 @@ impl Inbox {
     /// A session acknowledged all up to `id`, where the last message that there is has the id
     /// `head`. What it was not told stays.
     pub fn ack(&mut self, session: Address, id: u64, head: u64, to: &mut Changes) {
-        let Some(reader) = self.readers.iter_mut().find(|reader| reader.session == session) else {
+        let Some(index) = self.active(session) else {
             return;
         };
+        let reader = &mut self.readers[index];
         let id = id.min(head).min(reader.reach(head));
         reader.acked = reader.acked.max(id);
         for told in &mut self.told {
@@ -217,9 +219,7 @@ impl Inbox {
         }
         self.strike_up_to(id, &untold, to);
         let first = self.queue.front().map_or(u64::MAX, Direct::id);
-        if let Some(reader) = self.reader_mut(session) {
-            reader.untold = untold;
-        }
+        self.readers[index].untold = untold;
         for reader in &mut self.readers {
             reader.untold.retain(|untold| *untold >= first);
         }
@@ -262,7 +262,8 @@ impl Inbox {
     /// `head`. It is told what is kept, from the oldest on, and no more than that if it is news
     /// of an earlier connection of a session that has another one.
     pub fn greet(&mut self, identity: SessionId, session: Address, head: u64) {
-        if self.readers.iter().all(|reader| reader.identity != identity) {
+        let its = |reader: &Reader| reader.identity == identity && reader.is_active();
+        if !self.readers.iter().any(its) {
             let standing = Standing::CatchingUp;
             self.readers.push(Reader::new(identity, session, standing, head));
         }
@@ -279,7 +280,7 @@ impl Inbox {
         terms: &mut Terms<'_>,
     ) {
         let known = self.readers.iter().find(|reader| reader.identity == identity);
-        if let Some(reader) = known.filter(|reader| reader.is_active()) {
+        if let Some(reader) = known {
             self.end(reader.session, Ending::Kept, terms);
         }
         let index = self.readers.iter().position(|reader| reader.identity == identity);
@@ -307,9 +308,10 @@ impl Inbox {
     /// A session ended. Returns whether its shard is to be asked which of the messages that it was
     /// told came too late: then [`Inbox::missed`] and at last [`Inbox::left`] follow.
     pub fn end(&mut self, session: Address, ending: Ending, terms: &mut Terms<'_>) -> bool {
-        let Some(reader) = self.reader_mut(session).filter(|reader| reader.is_active()) else {
+        let Some(index) = self.active(session) else {
             return false;
         };
+        let reader = &mut self.readers[index];
         let (cursor, catches_up) = (reader.cursor, reader.standing == Standing::CatchingUp);
         reader.standing = match ending {
             Ending::Orderly => Standing::Leaving,
@@ -320,37 +322,31 @@ impl Inbox {
             Ending::Orderly => u64::MAX,
             Ending::Cut | Ending::Kept => 0,
         };
-        self.queue_orphans(session, (first_not_taken, u64::MAX), terms);
-        let reader = self.reader_mut(session).expect("it is still there");
-        let (began, acked) = (reader.began, reader.acked);
-        let has_untold = !reader.untold.is_empty();
-        let needs = self.told.iter().any(|told| began.max(acked) < told.direct.id());
+        self.queue_orphans(index, (first_not_taken, u64::MAX), terms);
+        let reader = &self.readers[index];
+        let needs = self.told.iter().any(|told| reader.needs(told.direct.id()));
         match ending {
             Ending::Orderly if needs => return true,
-            Ending::Kept if needs || has_untold => {}
-            _ => self.readers.retain(|reader| reader.session != session),
+            Ending::Kept if needs || !reader.untold.is_empty() => {}
+            _ => drop(self.readers.swap_remove(index)),
         }
         self.forget_needless();
         false
     }
 
     /// Queues what a session was told, from one id to another, and no session took or holds.
-    fn queue_orphans(&mut self, session: Address, (from, to): (u64, u64), terms: &mut Terms<'_>) {
-        let Some(reader) = self.readers.iter().find(|reader| reader.session == session) else {
-            return;
-        };
-        let (began, acked) = (reader.began, reader.acked);
-        let mut index = 0;
-        while let Some(told) = self.told.get(index) {
+    fn queue_orphans(&mut self, index: usize, (from, to): (u64, u64), terms: &mut Terms<'_>) {
+        let mut place = 0;
+        while let Some(told) = self.told.get(place) {
             let id = told.direct.id();
-            let its = from <= id && id <= to && began < id && acked < id && !told.taken;
-            let others = self.readers.iter().filter(|reader| reader.session != session);
-            if its && !others.into_iter().any(|reader| reader.holds(id)) {
-                let told = self.told.remove(index).expect("it was just there");
+            let its = from <= id && id <= to && self.readers[index].needs(id) && !told.taken;
+            let mut others = self.readers.iter().enumerate().filter(|(other, _)| *other != index);
+            if its && !others.any(|(_, reader)| reader.holds(id)) {
+                let told = self.told.remove(place).expect("it was just there");
                 self.told_bytes -= told.direct.cost();
                 self.queue_again(told.direct, terms);
             } else {
-                index += 1;
+                place += 1;
             }
         }
     }
@@ -373,24 +369,27 @@ impl Inbox {
 
     /// A session that ended in order was gone when its messages from one id to another came.
     pub fn missed(&mut self, session: Address, (from, to): (u64, u64), terms: &mut Terms<'_>) {
-        let leaving =
-            |reader: &Reader| reader.session == session && reader.standing == Standing::Leaving;
-        if self.readers.iter().any(leaving) {
-            self.queue_orphans(session, (from, to), terms);
+        if let Some(index) = self.leaving(session) {
+            self.queue_orphans(index, (from, to), terms);
         }
     }
 
     /// A session that ended in order has taken all that it did not miss.
     pub fn left(&mut self, session: Address) {
-        let leaving =
-            |reader: &Reader| reader.session == session && reader.standing == Standing::Leaving;
-        let Some(index) = self.readers.iter().position(leaving) else {
+        let Some(index) = self.leaving(session) else {
             return;
         };
         let reader = self.readers.swap_remove(index);
         for told in &mut self.told {
             told.taken |= reader.needs(told.direct.id());
         }
+        self.forget_needless();
+    }
+
+    /// A session that broke will not be resumed.
+    pub fn forget_session(&mut self, identity: SessionId) {
+        let kept = |reader: &Reader| matches!(reader.standing, Standing::Kept(_));
+        self.readers.retain(|reader| reader.identity != identity || !kept(reader));
         self.forget_needless();
     }
 
@@ -407,7 +406,9 @@ impl Inbox {
     }
 
     /// Gives a session that catches up the next messages: `take` is called with each, in the order
-    /// of their ids, until they are `budget` bytes or more. When nothing is left, it is live.
+    /// of their ids, until they are `budget` bytes or more. A page without messages makes it live.
+    /// Not the last one with messages does: what is live must not overtake what the session's shard
+    /// has of that one still to hand over.
     pub fn page(
         &mut self,
         session: Address,
@@ -415,11 +416,11 @@ impl Inbox {
         terms: &mut Terms<'_>,
         mut take: impl FnMut(&Direct),
     ) -> PageEnd {
-        let Some(index) = self.readers.iter().position(|reader| reader.session == session) else {
+        let Some(index) = self.active(session) else {
             return PageEnd::default();
         };
         let reader = &mut self.readers[index];
-        if reader.standing != Standing::CatchingUp {
+        if reader.standing == Standing::Live {
             return PageEnd::default();
         }
         let mut missing = reader.missing.take();
@@ -450,10 +451,7 @@ impl Inbox {
             reader.cursor = id;
             reader.untold.retain(|untold| *untold != id);
         }
-        while self.told.get(told).is_some_and(|told| !reader.needs(told.direct.id())) {
-            told += 1;
-        }
-        let more = queued < self.queue.len() || told < self.told.len();
+        let more = bytes > 0;
         if !more {
             reader.standing = Standing::Live;
         }
@@ -507,8 +505,15 @@ impl Inbox {
         (self.missing, self.missing_at_ms) = (missing, now_ms);
     }
 
-    fn reader_mut(&mut self, session: Address) -> Option<&mut Reader> {
-        self.readers.iter_mut().find(|reader| reader.session == session)
+    /// The reader on a connection that has not ended.
+    fn active(&self, session: Address) -> Option<usize> {
+        self.readers.iter().position(|reader| reader.session == session && reader.is_active())
+    }
+
+    /// The reader on a connection that has ended in order.
+    fn leaving(&self, session: Address) -> Option<usize> {
+        let leaving = |reader: &Reader| reader.standing == Standing::Leaving;
+        self.readers.iter().position(|reader| reader.session == session && leaving(reader))
     }
 }
 
