@@ -87,6 +87,8 @@ pub const CATCH_UP_BUDGET: usize = 256;
 /// How often a crowded room tells its new total at most (wire contract).
 pub const PRESENCE_PERIOD_MS: u64 = 1_000;
 
+/// Connections with pages of direct messages to hand over that are looked at in one turn.
+pub const HANDOVERS_PER_TURN: usize = 256;
 /// Direct messages that were told to live sessions and are kept until they are acknowledged, for
 /// each user; and their bytes. Older ones are forgotten.
 pub const TOLD_MAX: usize = 128;
@@ -165,6 +167,16 @@ pub struct Limits {
     /// How long a session may be away before its rooms are told that it left
     /// (`--presence-grace`).
     pub presence_grace_ms: u64,
+    /// Direct messages kept for one user who is offline (`--offline-count`); 0: none. The oldest
+    /// give way.
+    pub offline_count: usize,
+    /// Bytes of such messages for one user (`--offline-bytes`); the oldest give way.
+    pub offline_bytes: usize,
+    /// How long they are kept (`--offline-age`).
+    pub offline_age_ms: u64,
+    /// Bytes of direct messages that one worker keeps in all (`--offline-memory`, divided by the
+    /// workers); above that further ones are refused.
+    pub offline_memory: usize,
     /// Messages that a room's history keeps (`--history-count`); 0 keeps none.
     pub history_count: usize,
     /// Bytes of messages that a room's history keeps (`--history-bytes`).
@@ -216,6 +228,10 @@ impl Default for Limits {
             resume_window_ms: 120_000,
             max_kept_sessions: 1 << 20,
             presence_grace_ms: 3_000,
+            offline_count: 1_000,
+            offline_bytes: 1 << 20,
+            offline_age_ms: 7 * 24 * 3_600_000,
+            offline_memory: 256 << 20,
             history_count: 1_000,
             history_bytes: 256 << 10,
             history_age_ms: 24 * 3_600_000,

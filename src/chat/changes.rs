@@ -25,12 +25,10 @@ pub enum Change {
     /// A message joined the queue. Mostly the last one, but what a session failed to take joins
     /// between earlier ones; ids give the order.
     Queued(Direct),
-    /// All queued messages from one id to another are gone, both included.
+    /// A message left the queue.
     Struck {
-        /// The id of the first one.
-        from: u64,
-        /// The id of the last one.
-        to: u64,
+        /// Its id.
+        id: u64,
         /// Why.
         reason: Strike,
     },
@@ -57,9 +55,9 @@ impl Changes {
         }
     }
 
-    /// Notes that `count` messages, all that were queued from one id to another, are gone.
-    pub fn strike(&mut self, from: u64, to: u64, count: u64, reason: Strike) {
-        self.struck[reason as usize] += count;
-        self.note(|| Change::Struck { from, to, reason });
+    /// Notes that a message left the queue.
+    pub fn strike(&mut self, id: u64, reason: Strike) {
+        self.struck[reason as usize] += 1;
+        self.note(|| Change::Struck { id, reason });
     }
 }

@@ -169,7 +169,7 @@ impl Inbox {
             reader.heard_missing = false;
             reader.untold.retain(|untold| *untold > id);
         }
-        terms.changes.strike(id, id, 1, reason);
+        terms.changes.strike(id, reason);
         terms.changes.note(|| Change::Missing(self.missing));
     }
 
@@ -226,25 +226,16 @@ impl Inbox {
         self.forget_needless();
     }
 
-    /// Strikes the queue up to `id`, but for what is `untold`, in runs.
+    /// Strikes the queue up to `id`, but for what is `untold`.
     fn strike_up_to(&mut self, id: u64, untold: &[u64], to: &mut Changes) {
         let mut kept = Vec::new();
-        let mut run: Option<(u64, u64, u64)> = None;
         while let Some(direct) = self.queue.pop_front_if(|first| first.id() <= id) {
-            let direct_id = direct.id();
-            if untold.contains(&direct_id) {
+            if untold.contains(&direct.id()) {
                 kept.push(direct);
-                if let Some((from, last, count)) = run.take() {
-                    to.strike(from, last, count, Strike::Acked);
-                }
             } else {
                 self.queue_bytes -= direct.cost();
-                let (from, _, count) = run.unwrap_or((direct_id, direct_id, 0));
-                run = Some((from, direct_id, count + 1));
+                to.strike(direct.id(), Strike::Acked);
             }
-        }
-        if let Some((from, last, count)) = run {
-            to.strike(from, last, count, Strike::Acked);
         }
         kept.into_iter().rev().for_each(|direct| self.queue.push_front(direct));
     }
@@ -254,7 +245,7 @@ impl Inbox {
         if let Ok(index) = self.queue.binary_search_by_key(&id, Direct::id) {
             let direct = self.queue.remove(index).expect("it was just found");
             self.queue_bytes -= direct.cost();
-            to.strike(id, id, 1, Strike::Unwritten);
+            to.strike(id, Strike::Unwritten);
         }
     }
 

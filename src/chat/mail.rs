@@ -13,8 +13,10 @@ use crate::wire::message::Code;
 
 use super::batch::Batch;
 use super::catch_up::Round;
+use super::direct::Direct;
 use super::history::Missing;
 use super::kept::Kept;
+use super::reader::Missing as MissingDirects;
 use super::room::Presence;
 use super::session::Stay;
 use super::stats::ShardStats;
@@ -207,8 +209,44 @@ pub enum Mail {
         from: Name,
         /// The sender.
         origin: Address,
+        /// The request's number.
+        reference: Ref,
         /// What is said.
         body: Box<[u8]>,
+    },
+    /// To a user's home: a session of the user acknowledged all direct messages up to `id`.
+    Ack {
+        /// The user.
+        user: Name,
+        /// The session's connection.
+        session: Address,
+        /// The last one's number.
+        id: u64,
+    },
+    /// To a user's home: a session has been handed a page of direct messages and can take another.
+    NextDirects {
+        /// The user.
+        user: Name,
+        /// The session's connection.
+        session: Address,
+    },
+    /// To a user's home: direct messages came too late for a session, which had left.
+    DirectsMissed {
+        /// The user.
+        user: Name,
+        /// The session's connection.
+        session: Address,
+        /// The number of the first one.
+        from: u64,
+        /// The number of the last one.
+        to: u64,
+    },
+    /// To a user's home, the answer to [`Mail::LastDirects`]: what came too late has been told.
+    DirectsEnded {
+        /// The user.
+        user: Name,
+        /// The session's connection.
+        session: Address,
     },
     /// To every shard: what are your numbers?
     AskStats,
@@ -308,19 +346,30 @@ pub enum Mail {
     DirectTo {
         /// The session's connection.
         conn: ConnId,
-        /// The message's number.
-        id: u64,
-        /// When the home took it.
-        time_ms: u64,
-        /// From whom.
-        from: Name,
-        /// What is said.
-        body: Arc<[u8]>,
+        /// The user.
+        user: Name,
+        /// The message.
+        direct: Direct,
     },
-    /// From a user's home: the direct message is on its way to the user's sessions.
+    /// From a user's home: messages that were kept for the user.
+    Directs(Box<DirectPage>),
+    /// From a user's home: no more messages follow to a session that has left.
+    LastDirects {
+        /// The session's connection.
+        conn: ConnId,
+        /// The user.
+        user: Name,
+    },
+    /// From a user's home: the direct message is on its way to the user's sessions, or kept.
     DirectDone {
         /// The sender.
         conn: ConnId,
+        /// The request's number.
+        reference: Ref,
+        /// The message's number.
+        id: u64,
+        /// The user, where the message is kept until there is a session.
+        queued_for: Option<Name>,
     },
     /// From a home: the request cannot be done.
     Refused {
@@ -338,6 +387,19 @@ pub enum Mail {
 }
 
 const _: () = assert!(size_of::<Mail>() <= 64, "mailboxes are sized for small letters");
+
+/// Direct messages that were kept for a user, on their way to one of the user's sessions.
+#[derive(Debug)]
+pub struct DirectPage {
+    /// The session's connection.
+    pub conn: ConnId,
+    /// The messages, each with the flag `REPLAY`. The room of the batch is the user's name.
+    pub batch: Arc<Batch>,
+    /// What is no longer kept, to be told ahead of them.
+    pub missing: Option<MissingDirects>,
+    /// Whether to ask for the next page once this one is handed over.
+    pub more: bool,
+}
 
 /// What becomes of a session that has lost its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -27,10 +27,12 @@ use super::agenda::Agenda;
 use super::batch::ChunkPool;
 use super::config::{ShardConfig, WebConfig};
 use super::directory::Directory;
+use super::handover::Handovers;
 use super::hash::{self, NameHasher};
 use super::heartbeat::HeartbeatPolicy;
 pub use super::holdings::Holdings;
 use super::home::{HomeKey, HomeTable};
+use super::inboxes::Inboxes;
 use super::mail::{Mail, Postbag};
 use super::outbox::OutboxPool;
 use super::room::{Audience, RoomTable};
@@ -38,6 +40,10 @@ use super::session::{Marks, RoomKey, SessionTable, State, Stay};
 use super::stats::{Gathering, RoundTrips, Speakers};
 use super::timers::Drain;
 use super::web::WebDesk;
+
+/// Direct messages are numbered from the time of the start in milliseconds, shifted by so much: more
+/// than a home takes in a millisecond, and within what a JavaScript number holds exactly.
+const DIRECT_ID_SHIFT: u32 = 10;
 
 /// Whether a budgeted phase has work left for the next turn, which then must not sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +101,8 @@ pub struct Shard {
     pub(super) rooms: RoomTable,
     pub(super) homes: HomeTable,
     pub(super) directory: Directory,
+    pub(super) inboxes: Inboxes,
+    pub(super) handovers: Handovers,
     pub(super) wheel: Wheel,
     pub(super) outboxes: OutboxPool,
     pub(super) chunks: ChunkPool,
@@ -154,7 +162,9 @@ impl Shard {
             ),
             rooms,
             homes: HomeTable::new(hasher),
-            directory: Directory::new(now.wall_ms << 16),
+            directory: Directory::new(now.wall_ms << DIRECT_ID_SHIFT),
+            inboxes: Inboxes::new(hasher, &config.limits, false),
+            handovers: Handovers::default(),
             wheel: Wheel::new(now.mono),
             outboxes: OutboxPool::new(OUTBOXES_KEPT, BUFFER_KEPT_BYTES),
             chunks: ChunkPool::new(BATCHES_KEPT, BUFFER_KEPT_BYTES),
@@ -361,12 +371,13 @@ impl Shard {
 
     /// When [`Shard::expire`] has something to do at the earliest. `None`: never, as things stand.
     pub fn next_deadline(&self) -> Option<Mono> {
-        if !self.resuming.is_empty() {
+        if !self.resuming.is_empty() || self.handovers.are_ready() {
             return Some(Mono(0));
         }
         let timers = self.wheel.next_due().map(Tick::starts_at);
         let drain = self.drain.as_ref().and_then(Drain::next_step);
-        [timers, self.agenda.next(), drain].into_iter().flatten().min()
+        let kept = self.inboxes.next_due();
+        [timers, self.agenda.next(), kept, drain].into_iter().flatten().min()
     }
 
     /// How many connections the heart knows.
