@@ -139,8 +139,18 @@ counters! {
     duplicates,
     /// Copies of room messages put into outboxes.
     delivered,
-    /// Direct messages put into outboxes.
+    /// Direct messages put into outboxes, replayed ones included.
     directs,
+    /// Direct messages queued for users who were offline when they were sent.
+    directs_queued,
+    /// Direct messages refused because they could not be kept for users who were offline.
+    directs_refused,
+    /// Queued direct messages struck by an ACK.
+    directs_acked,
+    /// Queued direct messages dropped because later ones took their room; their users saw a GAP.
+    directs_dropped,
+    /// Queued direct messages dropped because they were too old; their users saw a GAP.
+    directs_expired,
     /// Requests refused with an ERROR that left the connection alive.
     refused,
     /// PINGs sent, the further ones included.
@@ -159,6 +169,18 @@ counters! {
     mail_out,
     /// Mail taken from other shards.
     mail_in,
+    /// Room messages from histories put into outboxes, for joins and for HISTORY.
+    replayed,
+    /// Joins that asked for what was said since.
+    rejoined,
+    /// HISTORY requests answered.
+    histories_asked,
+    /// Answers to either that had to say that part is no longer kept.
+    history_gaps,
+    /// Histories of rooms dropped because all together took too much memory.
+    histories_dropped,
+    /// Rooms without members forgotten early because there were too many rooms.
+    rooms_evicted,
     /// Room messages shed because a mailbox or a room's queue was full; their members saw a GAP.
     shed,
     /// Single presence events that were folded into totals.

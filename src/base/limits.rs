@@ -82,6 +82,11 @@ pub const PAST_EPOCHS_MAX: usize = 4;
 pub const HISTORY_LOOKS: usize = 64;
 /// Rooms looked at for one without members that gives way where there are too many rooms.
 pub const IDLE_ROOM_LOOKS: usize = 16;
+/// Letters staged for a shard above which joins are answered without a first page: pages are large,
+/// and are asked for as they can be taken.
+pub const REPLAYS_STAGED_MAX: usize = 64;
+/// Pages of replays that one shard has asked for and not got, at most.
+pub const PAGES_ASKED_MAX: usize = 64;
 /// Members that one turn looks at for whether their replay can go on.
 pub const CATCH_UP_BUDGET: usize = 256;
 /// How often a crowded room tells its new total at most (wire contract).
@@ -199,6 +204,12 @@ impl Limits {
     /// answers and for what other rooms say.
     pub fn replay_below(&self) -> usize {
         self.max_outbound / 4
+    }
+
+    /// How often a room's history is looked at for messages that are too old to be kept. They are not
+    /// told anyhow; this is for their memory.
+    pub fn history_period_ms(&self) -> u64 {
+        (self.history_age_ms / 4).max(1_000)
     }
 
     /// Bytes of one page of a replay, as native frames; a longer message is a page of its own. As

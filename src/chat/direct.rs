@@ -7,7 +7,7 @@ use std::fmt;
 
 use triomphe::ThinArc;
 
-use crate::base::limits::DIRECT_OVERHEAD_BYTES;
+use crate::base::limits::{DIRECT_OVERHEAD_BYTES, FRAME_HEADER};
 use crate::wire::message::Event;
 use crate::wire::native;
 
@@ -55,6 +55,11 @@ impl Direct {
     /// Bytes of memory that keeping it takes, as they are counted against the bounds.
     pub fn cost(&self) -> usize {
         self.0.slice.len() + DIRECT_OVERHEAD_BYTES
+    }
+
+    /// The same of a message that is not made yet, whose body is `body_len` long.
+    pub fn cost_of(from: &str, body_len: usize) -> usize {
+        FRAME_HEADER + native::direct_payload_len(from, body_len) + DIRECT_OVERHEAD_BYTES
     }
 }
 

@@ -23,7 +23,11 @@ pub struct Directory {
 impl Directory {
     /// An empty directory. Ids of direct messages follow `first_direct_id`.
     pub fn new(first_direct_id: u64) -> Directory {
-        Directory { sessions: BTreeSet::new(), resumed: BTreeMap::new(), last_direct_id: first_direct_id }
+        Directory {
+            sessions: BTreeSet::new(),
+            resumed: BTreeMap::new(),
+            last_direct_id: first_direct_id,
+        }
     }
 
     /// A session of `user` began, or goes on, on a connection.

@@ -9,8 +9,10 @@
 
 use std::sync::Arc;
 
-use crate::base::ids::{Address, Ref, Seq, ShardId};
-use crate::base::limits::{BATCH_BYTES, FRAME_HEADER, PRESENCE_PERIOD_MS, ROOM_IDLE_MS};
+use crate::base::ids::{Address, Position, Ref, Seq, ShardId};
+use crate::base::limits::{
+    BATCH_BYTES, FRAME_HEADER, IDLE_ROOM_LOOKS, PRESENCE_PERIOD_MS, ROOM_IDLE_MS,
+};
 use crate::base::name::{EVERYONE, Name};
 use crate::base::time::Now;
 use crate::wire::message::{Code, Event, PresenceKind};
@@ -38,6 +40,21 @@ pub(super) struct Said<'a> {
     pub echo: bool,
     /// What is said.
     pub body: &'a [u8],
+}
+
+impl Said<'_> {
+    /// The message, at its place in the room.
+    pub(super) fn event<'e>(&'e self, room: &'e str, at: Position, now: Now) -> Event<'e> {
+        Event::Message {
+            epoch: at.epoch,
+            seq: at.seq,
+            time_ms: now.wall_ms,
+            room,
+            from: self.from,
+            body: self.body,
+            replay: false,
+        }
+    }
 }
 
 /// A member that joins.
@@ -71,7 +88,7 @@ impl Shard {
         if let Some(key) = self.homes.find(room, hash) {
             return Some(key);
         }
-        if self.homes.len() >= self.limits.max_rooms {
+        if self.homes.len() >= self.limits.max_rooms && !self.make_way(now) {
             return None;
         }
         Some(self.homes.add(Name::new(room), hash, now.mono))
@@ -91,6 +108,9 @@ impl Shard {
             self.list_if_idle(key, now);
         } else {
             self.add_to_batch(key, said, now);
+        }
+        if self.limits.history_count > 0 && self.homes.get(key).may_keep {
+            self.keep(key, said, now);
         }
         if said.reference.wants_answer() {
             let (conn, reference) = (said.origin.conn(), said.reference);
@@ -124,15 +144,7 @@ impl Shard {
             let index = batch.frames.count() as u32;
             batch.authors.push(Author { index, address: said.origin });
         }
-        let event = Event::Message {
-            epoch: home.epoch,
-            seq: home.seq,
-            time_ms: now.wall_ms,
-            room: &home.name,
-            from: said.from,
-            body: said.body,
-            replay: false,
-        };
+        let event = said.event(&home.name, Position { epoch: home.epoch, seq: home.seq }, now);
         batch.frames.push(|out| native::encode_event(out, &event, false));
     }
 
@@ -144,7 +156,7 @@ impl Shard {
     }
 
     /// Closes a room's batch and hands it to the shards that have members.
-    fn close_batch(&mut self, key: HomeKey) {
+    pub(super) fn close_batch(&mut self, key: HomeKey) {
         let Some(batch) = self.homes.get_mut(key).open.take() else {
             return;
         };
@@ -197,7 +209,7 @@ impl Shard {
         }
     }
 
-    fn post_gap(&mut self, key: HomeKey, index: usize) {
+    pub(super) fn post_gap(&mut self, key: HomeKey, index: usize) {
         let home = self.homes.get_mut(key);
         let link = &mut home.links[index];
         if let Some((from, to)) = link.lost.take() {
@@ -210,7 +222,7 @@ impl Shard {
 
     /// Lets a member in: it gets what follows the room's present head.
     pub(super) fn home_join(&mut self, room: Name, joiner: Joiner, now: Now) {
-        let Joiner { user, member, reference, stay, again, since: _ } = joiner;
+        let Joiner { user, member, reference, stay, again, since } = joiner;
         let hash = self.hasher.hash(&room);
         let key = if again {
             // Where the shard has no member, the join before this one was refused.
@@ -225,12 +237,8 @@ impl Shard {
             }
             return self.refuse_for_home(member, reference, Asked::Join { stay }, now);
         };
-        self.close_batch(key);
-        // What its shard was not sent lies before the head that the member is told, and is told
-        // first.
-        if let Some(index) = self.homes.get(key).link_index(member.shard()) {
-            self.post_gap(key, index);
-        }
+        self.tell_all_so_far(key, member.shard());
+        let replay = self.begin_replay(key, member.shard(), since, now);
         let home = self.homes.get_mut(key);
         let mut newcomer = false;
         if !again {
@@ -239,10 +247,19 @@ impl Shard {
         }
         let (epoch, seq, total) = (home.epoch, home.seq, home.roster.total());
         let conn = member.conn();
-        let mail = Mail::Joined { room, conn, reference, stay, epoch, seq, total, replay: None };
+        let mail = Mail::Joined { room, conn, reference, stay, epoch, seq, total, replay };
         self.send(member.shard(), mail, now);
         if newcomer {
             self.tell_presence(key, PresenceKind::Joined, user, Some(member), now);
+        }
+    }
+
+    /// Sends `shard` all that it is to be told of a room so far. What it was not sent lies before the
+    /// head that somebody there is about to be told, and is told first.
+    pub(super) fn tell_all_so_far(&mut self, key: HomeKey, shard: ShardId) {
+        self.close_batch(key);
+        if let Some(index) = self.homes.get(key).link_index(shard) {
+            self.post_gap(key, index);
         }
     }
 
@@ -362,7 +379,7 @@ impl Shard {
     }
 
     /// Puts a room without members on the list of those that may be forgotten.
-    fn list_if_idle(&mut self, key: HomeKey, now: Now) {
+    pub(super) fn list_if_idle(&mut self, key: HomeKey, now: Now) {
         let home = self.homes.get_mut(key);
         if home.links.is_empty() && !home.idle_listed {
             home.idle_listed = true;
@@ -377,43 +394,50 @@ impl Shard {
         if !home.links.is_empty() {
             return;
         }
-        // A batch that was closed early leaves its room on the list of this turn's batches.
-        let batch_listed = self.open_homes.contains(&key);
-        let busy = home.owes_total || home.lossy_listed || batch_listed;
-        if busy || now.mono.since_ms(home.last_active) < ROOM_IDLE_MS {
+        let in_use = self.is_busy(key) || self.keeps_messages(key, now);
+        if in_use || now.mono.since_ms(self.homes.get(key).last_active) < ROOM_IDLE_MS {
             return self.list_if_idle(key, now);
         }
+        self.forget_room(key);
+    }
+
+    /// Whether something of a room is still to be told.
+    fn is_busy(&self, key: HomeKey) -> bool {
+        let home = self.homes.get(key);
+        // A batch that was closed early leaves its room on the list of this turn's batches.
+        home.owes_total || home.lossy_listed || self.open_homes.contains(&key)
+    }
+
+    /// Forgets a room and what it kept.
+    fn forget_room(&mut self, key: HomeKey) {
+        self.forget_history(key);
         self.homes.remove(key);
     }
 
-    /// Delivers a direct message to every session of its user.
-    pub(super) fn home_direct(
-        &mut self,
-        user: &Name,
-        from: &Name,
-        origin: Address,
-        body: &[u8],
-        now: Now,
-    ) {
-        let sessions: Vec<Address> = self.directory.sessions(user).collect();
-        if sessions.is_empty() {
-            let mail = Mail::Refused {
-                conn: origin.conn(),
-                reference: Ref::NONE,
-                request: Asked::Direct,
-                code: Code::Unavailable,
-                text: "not available: the user is offline",
+    /// Forgets the room that was idle for longest, of the first ones that may be forgotten. Returns
+    /// whether there was one.
+    fn make_way(&mut self, now: Now) -> bool {
+        let mut idle = [None; IDLE_ROOM_LOOKS];
+        for place in &mut idle {
+            let Some(key) = self.agenda.pop_idle_room() else {
+                break;
             };
-            return self.send(origin.shard(), mail, now);
+            let home = self.homes.get_mut(key);
+            home.idle_listed = false;
+            *place = home.links.is_empty().then_some(key);
         }
-        let id = self.directory.take_direct_id();
-        let body: Arc<[u8]> = Arc::from(body);
-        for session in sessions {
-            let (conn, from, body) = (session.conn(), from.clone(), Arc::clone(&body));
-            let mail = Mail::DirectTo { conn, id, time_ms: now.wall_ms, from, body };
-            self.send(session.shard(), mail, now);
+        let may_go = |key: &HomeKey| !self.is_busy(*key);
+        let since = |key: &HomeKey| self.homes.get(*key).last_active;
+        let longest = idle.iter().flatten().copied().filter(may_go).min_by_key(since);
+        for key in idle.into_iter().flatten().filter(|key| Some(*key) != longest) {
+            self.list_if_idle(key, now);
         }
-        self.send(origin.shard(), Mail::DirectDone { conn: origin.conn() }, now);
+        let Some(longest) = longest else {
+            return false;
+        };
+        self.counters.rooms_evicted += 1;
+        self.forget_room(longest);
+        true
     }
 
     fn refuse_for_home(&mut self, origin: Address, reference: Ref, request: Asked, now: Now) {

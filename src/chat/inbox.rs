@@ -32,16 +32,6 @@ pub enum Route {
     Tell,
 }
 
-/// What there is to say of a page besides its messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PageEnd {
-    /// These are no longer kept; to be told ahead of the messages.
-    pub missing: Option<Missing>,
-    /// The page has messages, so that another one is to follow. The one without is the seam: from
-    /// there on the session is live.
-    pub more: bool,
-}
-
 /// Bounds of one user's queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueBounds {
@@ -128,10 +118,16 @@ impl Inbox {
         nothing_kept && self.readers.iter().all(|reader| reader.missing.is_none())
     }
 
-    /// What becomes of a new message.
-    pub fn route(&self) -> Route {
+    /// What becomes of a new message, where messages are queued or not.
+    pub fn route(&self, queues: bool) -> Route {
         let live = |reader: &Reader| reader.standing == Standing::Live;
-        if self.readers.iter().any(live) { Route::Tell } else { Route::Queue }
+        let takes = |reader: &Reader| live(reader) || (!queues && reader.is_active());
+        if self.readers.iter().any(takes) { Route::Tell } else { Route::Queue }
+    }
+
+    /// Whether a session has a connection.
+    pub fn has_active(&self, identity: SessionId) -> bool {
+        self.readers.iter().any(|reader| reader.identity == identity && reader.is_active())
     }
 
     /// The sessions that are told a new message at once.
@@ -327,6 +323,9 @@ impl Inbox {
 
     /// Queues what a session was told, from one id to another, and no session took or holds.
     fn queue_orphans(&mut self, index: usize, (from, to): (u64, u64), terms: &mut Terms<'_>) {
+        if terms.bounds.count == 0 {
+            return;
+        }
         let mut place = 0;
         while let Some(told) = self.told.get(place) {
             let id = told.direct.id();
@@ -358,9 +357,13 @@ impl Inbox {
         self.bound_queue(terms);
     }
 
-    /// A session that ended in order was gone when its messages from one id to another came.
+    /// Messages from one id to another were not handed to a session: it is about to end, with the
+    /// rest of a page in hand, or had ended in order when they came.
     pub fn missed(&mut self, session: Address, (from, to): (u64, u64), terms: &mut Terms<'_>) {
-        if let Some(index) = self.leaving(session) {
+        if let Some(index) = self.active(session) {
+            let reader = &mut self.readers[index];
+            reader.cursor = reader.cursor.min(from.saturating_sub(1));
+        } else if let Some(index) = self.leaving(session) {
             self.queue_orphans(index, (from, to), terms);
         }
     }
@@ -399,20 +402,18 @@ impl Inbox {
     /// Gives a session that catches up the next messages: `take` is called with each, in the order
     /// of their ids, until they are `budget` bytes or more. A page without messages makes it live.
     /// Not the last one with messages does: what is live must not overtake what the session's shard
-    /// has of that one still to hand over.
+    /// has of that one still to hand over. Returns what is to be told to be missing, ahead of them.
     pub fn page(
         &mut self,
         session: Address,
         budget: usize,
         terms: &mut Terms<'_>,
         mut take: impl FnMut(&Direct),
-    ) -> PageEnd {
-        let Some(index) = self.active(session) else {
-            return PageEnd::default();
-        };
+    ) -> Option<Missing> {
+        let index = self.active(session)?;
         let reader = &mut self.readers[index];
         if reader.standing == Standing::Live {
-            return PageEnd::default();
+            return None;
         }
         let mut missing = reader.missing.take();
         if !reader.heard_missing
@@ -442,8 +443,7 @@ impl Inbox {
             reader.cursor = id;
             reader.untold.retain(|untold| *untold != id);
         }
-        let more = bytes > 0;
-        if !more {
+        if bytes == 0 {
             reader.standing = Standing::Live;
         }
         if self.queue.is_empty() && reader.heard_missing && self.missing.is_some() {
@@ -451,7 +451,7 @@ impl Inbox {
             self.missing = None;
             terms.changes.note(|| Change::Missing(None));
         }
-        PageEnd { missing, more }
+        missing
     }
 
     /// Drops what is too old, that is from before `before_ms`, and forgets sessions that were not

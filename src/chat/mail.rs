@@ -393,12 +393,13 @@ const _: () = assert!(size_of::<Mail>() <= 64, "mailboxes are sized for small le
 pub struct DirectPage {
     /// The session's connection.
     pub conn: ConnId,
-    /// The messages, each with the flag `REPLAY`. The room of the batch is the user's name.
+    /// The messages, each with the flag `REPLAY`. The room of the batch is the user's name. Without
+    /// any, nothing is left to be told: what follows is live.
     pub batch: Arc<Batch>,
     /// What is no longer kept, to be told ahead of them.
     pub missing: Option<MissingDirects>,
-    /// Whether to ask for the next page once this one is handed over.
-    pub more: bool,
+    /// Whether the session's shard asked for it.
+    pub asked: bool,
 }
 
 /// What becomes of a session that has lost its connection.

@@ -11,7 +11,7 @@
 //!
 //! Calls that name a connection which is gone do nothing, so a shell may be late with them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
 
 use crate::base::counters::{CloseReason, Counters};
@@ -25,9 +25,9 @@ use crate::base::wheel::Wheel;
 
 use super::agenda::Agenda;
 use super::batch::ChunkPool;
+use super::catch_up::CatchUps;
 use super::config::{ShardConfig, WebConfig};
 use super::directory::Directory;
-use super::handover::Handovers;
 use super::hash::{self, NameHasher};
 use super::heartbeat::HeartbeatPolicy;
 pub use super::holdings::Holdings;
@@ -35,6 +35,7 @@ use super::home::{HomeKey, HomeTable};
 use super::inboxes::Inboxes;
 use super::mail::{Mail, Postbag};
 use super::outbox::OutboxPool;
+use super::recovery::Archive;
 use super::room::{Audience, RoomTable};
 use super::session::{Marks, RoomKey, SessionTable, State, Stay};
 use super::stats::{Gathering, RoundTrips, Speakers};
@@ -102,10 +103,13 @@ pub struct Shard {
     pub(super) homes: HomeTable,
     pub(super) directory: Directory,
     pub(super) inboxes: Inboxes,
-    pub(super) handovers: Handovers,
+    /// Acknowledgements of direct messages that wait because a home's mail is at its bound.
+    pub(super) late_acks: BTreeMap<ConnId, u64>,
     pub(super) wheel: Wheel,
     pub(super) outboxes: OutboxPool,
     pub(super) chunks: ChunkPool,
+    pub(super) archive: Archive,
+    pub(super) catch_ups: CatchUps,
 
     pub(super) postbag: Postbag,
     pub(super) dirty: VecDeque<ConnId>,
@@ -164,10 +168,12 @@ impl Shard {
             homes: HomeTable::new(hasher),
             directory: Directory::new(now.wall_ms << DIRECT_ID_SHIFT),
             inboxes: Inboxes::new(hasher, &config.limits, false),
-            handovers: Handovers::default(),
+            late_acks: BTreeMap::new(),
             wheel: Wheel::new(now.mono),
             outboxes: OutboxPool::new(OUTBOXES_KEPT, BUFFER_KEPT_BYTES),
             chunks: ChunkPool::new(BATCHES_KEPT, BUFFER_KEPT_BYTES),
+            archive: Archive::default(),
+            catch_ups: CatchUps::default(),
             postbag: Postbag::new(config.shards),
             dirty: VecDeque::new(),
             verdicts: VecDeque::new(),
@@ -371,7 +377,7 @@ impl Shard {
 
     /// When [`Shard::expire`] has something to do at the earliest. `None`: never, as things stand.
     pub fn next_deadline(&self) -> Option<Mono> {
-        if !self.resuming.is_empty() || self.handovers.are_ready() {
+        if !self.resuming.is_empty() || self.catch_ups.are_due(self.counters.bytes_out) {
             return Some(Mono(0));
         }
         let timers = self.wheel.next_due().map(Tick::starts_at);

@@ -5,6 +5,7 @@
 //! a request: it calls the same functions as the native dialect.
 
 use crate::base::ids::{ConnId, Ref, SessionId, ShardId};
+use crate::base::limits::TEXT_HISTORY;
 use crate::base::name::{self, LOBBY, Name, NameError};
 use crate::base::time::Now;
 use crate::wire::line::{self, Command};
@@ -13,8 +14,8 @@ use crate::wire::native;
 
 use super::batch::Dialect;
 use super::heartbeat::Tempo;
-use super::mail::{Ending, Mail};
-use super::requests::code_of;
+use super::mail::{Ending, Extent, Mail, Since};
+use super::requests::{Part, code_of};
 use super::session::{RoomKey, Stay};
 use super::shard::{Shard, Verdict};
 
@@ -48,6 +49,7 @@ impl Shard {
             user: &user,
         });
         self.tell(conn, &welcome, now);
+        self.come_online(conn, now);
         self.send_on_if_draining(conn, now);
         self.enter_room(conn, LOBBY, now);
         if !was_named && !matches!(command, Command::Nick(_)) {
@@ -63,14 +65,19 @@ impl Shard {
             Command::Nick(nick) => self.rename(conn, nick, now),
             Command::Join(room) => self.enter_room(conn, room, now),
             Command::Leave => self.leave_current_room(conn, now),
-            Command::Msg { user, text } => self.whisper(conn, user, text, now),
+            Command::Msg { user, text } => {
+                self.direct(conn, Ref::NONE, user, text.as_bytes(), now);
+            }
             Command::Who => {
                 if let Some(room) = self.current_room_name(conn, now) {
                     self.who(conn, Ref::NONE, &room, now);
                 }
             }
-            Command::History(_) => {
-                self.refuse(conn, Ref::NONE, Code::Unavailable, "not available", now);
+            Command::History(count) => {
+                if let Some(room) = self.current_room_name(conn, now) {
+                    let extent = Extent::Latest(count.unwrap_or(TEXT_HISTORY));
+                    self.ask_history(conn, Ref::NONE, &room, extent, now);
+                }
             }
             Command::Ping => self.tell_urgently(conn, &Event::Pong(Heartbeat::default()), now),
             Command::Help => self.tell_raw(conn, line::encode_help, now),
@@ -94,7 +101,8 @@ impl Shard {
 
     /// Joins a room and makes it the one that lines go to.
     fn enter_room(&mut self, conn: ConnId, room: &str, now: Now) {
-        self.join(conn, Ref::NONE, room, true, now);
+        let part = Part { notify: true, since: Since::Live };
+        self.join(conn, Ref::NONE, room, part, now);
         let key = self.rooms.find(room, self.hasher.hash(room));
         if let Some(session) = self.sessions.get_mut(conn)
             && let Some(key) = key.filter(|key| session.membership(*key).is_some())
@@ -155,28 +163,6 @@ impl Shard {
         name
     }
 
-    fn whisper(&mut self, conn: ConnId, user: &str, text: &str, now: Now) {
-        if let Err(error) = name::check(user) {
-            return self.refuse_user_name(conn, error, now);
-        }
-        let home = self.home_of(self.hasher.hash(user));
-        if self.is_overloaded(home) {
-            return self.refuse(conn, Ref::NONE, Code::Unavailable, "overloaded", now);
-        }
-        let Some(session) = self.sessions.get_mut(conn) else {
-            return;
-        };
-        let from = session.user.clone().expect("a live session has a user");
-        if native::direct_payload_len(&from, text.len()) > self.limits.max_frame {
-            let text = "the message would be longer than max_frame";
-            return self.refuse(conn, Ref::NONE, Code::TooLarge, text, now);
-        }
-        session.extra().questions += 1;
-        let (user, origin) = (Name::new(user), self.address(conn));
-        let mail = Mail::Direct { user, from, origin, body: text.as_bytes().into() };
-        self.send(home, mail, now);
-    }
-
     /// Gives a client that has a name another one.
     fn rename(&mut self, conn: ConnId, nick: &str, now: Now) {
         if let Err(error) = name::check(nick) {
@@ -202,6 +188,7 @@ impl Shard {
             let (from, to) = (from.clone(), to.clone());
             self.send(home, Mail::Rename { room, from, to, member, stay }, now);
         }
+        self.leave_directs(conn, &from, now);
         let old_home = self.home_of(self.hasher.hash(&from));
         let identity = SessionId::born_at(address);
         let (session, ending) = (address, Ending::Orderly);

@@ -50,6 +50,8 @@ impl Shard {
         self.trim_pools(now);
         let mut budget = self.limits.timer_budget;
         let agenda = self.expire_agenda(&mut budget, now);
+        self.send_late_acks(now);
+        self.expire_directs(&mut budget, now);
         while budget > 0 {
             let Some((tick, conn)) = self.wheel.pop_due(now.mono.tick()) else {
                 return agenda;
@@ -112,6 +114,7 @@ impl Shard {
                 Some(Item::Handshake { conn, opened }) => self.expire_handshake(conn, opened, now),
                 Some(Item::Total(key)) => self.tell_total(key, now),
                 Some(Item::IdleRoom(key)) => self.sweep_idle_room(key, now),
+                Some(Item::History { key, listing }) => self.sweep_history(key, listing, now),
                 None => {
                     self.drop_done_handshakes();
                     return Progress::Done;
