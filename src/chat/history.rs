@@ -399,3 +399,288 @@ fn append_range(out: &mut Vec<u8>, ring: &VecDeque<u8>, start: usize, end: usize
     out.extend_from_slice(&front[start.min(split)..end.min(split)]);
     out.extend_from_slice(&back[start.max(split) - split..end.max(split) - split]);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::message::Event;
+
+    const EPOCH: Epoch = Epoch(7);
+
+    fn frame(at: Position, body: &[u8]) -> Vec<u8> {
+        let Position { epoch, seq } = at;
+        let (time_ms, room, from) = (1, "tea", "ann");
+        let event = Event::Message { epoch, seq, time_ms, room, from, body, replay: false };
+        let mut bytes = Vec::new();
+        native::encode_event(&mut bytes, &event, false);
+        bytes
+    }
+
+    /// Where the messages of a page stand.
+    fn places(page: &Frames) -> Vec<Position> {
+        let place = |index| match super::super::batch::message_of(page.frame(index)) {
+            Event::Message { epoch, seq, replay, .. } => {
+                assert!(replay, "a replay says that it is one");
+                Position { epoch, seq }
+            }
+            other => panic!("{other:?}"),
+        };
+        (0..page.count()).map(place).collect()
+    }
+
+    fn at(seq: u64) -> Position {
+        Position { epoch: EPOCH, seq: Seq(seq) }
+    }
+
+    fn filled(count: u64, limits: &Limits) -> History {
+        let mut history = History::default();
+        for seq in 1..=count {
+            history.push(at(seq), &frame(at(seq), b"hi"), 0, Mono(seq), limits);
+        }
+        history
+    }
+
+    const ALL: PageBounds = PageBounds { bytes: usize::MAX, count: usize::MAX };
+
+    fn replayed(history: &History, head: Position, after: Position) -> Vec<u64> {
+        let mut page = Frames::default();
+        let end = history.page(head, after, ALL, &mut page);
+        assert!(end.is_head && end.last == head && end.missing.is_none(), "{end:?}");
+        places(&page).iter().map(|place| place.seq.0).collect()
+    }
+
+    #[test]
+    fn what_follows_a_place_is_found_and_what_is_gone_is_said() {
+        let limits = Limits { history_count: 4, ..Limits::default() };
+        let history = filled(10, &limits);
+        for (since, gap, expected) in [
+            (9, false, &[10][..]),
+            (10, false, &[]),
+            (6, false, &[7, 8, 9, 10]),
+            (5, true, &[7, 8, 9, 10]),
+            (1, true, &[7, 8, 9, 10]),
+            (11, true, &[]),
+        ] {
+            for epoch in [EPOCH, Epoch(0)] {
+                let since = Position { epoch, seq: Seq(since) };
+                let start = history.start(at(10), Since::After(since));
+                assert_eq!(start.gap, gap, "{since:?}");
+                assert_eq!(replayed(&history, at(10), start.after), expected, "{since:?}");
+            }
+        }
+        let foreign = Position { epoch: Epoch(3), seq: Seq(8) };
+        let start = history.start(at(10), Since::After(foreign));
+        assert!(start.gap);
+        assert_eq!(replayed(&history, at(10), start.after), [7, 8, 9, 10]);
+        assert_eq!(history.start(at(10), Since::Live).after, at(10));
+    }
+
+    #[test]
+    fn a_resumed_session_gets_again_what_may_be_lost() {
+        let limits = Limits { history_count: 4, ..Limits::default() };
+        let history = filled(10, &limits);
+        let length = frame(at(1), b"hi").len() as u32;
+        let lost = |from, to| Some(Missing { epoch: EPOCH, from: Seq(from), to: Seq(to) });
+        for (last, undelivered_bytes, missing, expected) in [
+            (8, 0, None, &[9, 10][..]),
+            (8, 1, None, &[8, 9, 10]),
+            (8, length, None, &[8, 9, 10]),
+            (8, length + 1, None, &[7, 8, 9, 10]),
+            (10, 0, None, &[]),
+            (6, 0, None, &[7, 8, 9, 10]),
+            (4, 0, lost(5, 6), &[7, 8, 9, 10]),
+            // What is lost before the oldest one is so many of the shortest messages at most.
+            (8, 2 * length + 1, lost(6, 6), &[7, 8, 9, 10]),
+            (5, FRAME_MIN as u32 * 2, lost(4, 6), &[7, 8, 9, 10]),
+            (7, 1 << 30, lost(1, 6), &[7, 8, 9, 10]),
+        ] {
+            let since = Since::Resumed { last: at(last), undelivered_bytes };
+            let start = history.start(at(10), since);
+            assert_eq!((start.missing, start.gap), (missing, missing.is_some()), "{since:?}");
+            assert_eq!(replayed(&history, at(10), start.after), expected, "{since:?}");
+        }
+        let whole = filled(3, &limits);
+        let since = Since::Resumed { last: at(3), undelivered_bytes: 1 << 30 };
+        assert_eq!(whole.start(at(3), since), Start { after: at(0), gap: false, missing: None });
+    }
+
+    #[test]
+    fn a_listing_begins_at_the_oldest_or_ends_at_the_latest() {
+        let limits = Limits { history_count: 4, ..Limits::default() };
+        let history = filled(10, &limits);
+        let start = history.start_listing(at(10), Seq(0));
+        assert_eq!((start.after, start.gap), (at(6), true));
+        assert_eq!(history.start_listing(at(10), Seq(8)).after, at(8));
+        assert!(!filled(3, &limits).start_listing(at(3), Seq(0)).gap);
+        assert!(NOTHING.start_listing(at(3), Seq(0)).gap);
+        assert!(!NOTHING.start_listing(at(0), Seq(0)).gap);
+        let length = frame(at(1), b"hi").len();
+        let latest = |bytes, count| history.start_latest(at(10), PageBounds { bytes, count });
+        assert_eq!(latest(usize::MAX, 2), at(8));
+        assert_eq!(latest(usize::MAX, 100), at(6));
+        assert_eq!(latest(3 * length, 100), at(7));
+        assert_eq!(latest(1, 100), at(9));
+        assert_eq!(NOTHING.start_latest(at(10), ALL), at(10));
+    }
+
+    #[test]
+    fn nothing_outlives_its_age_and_too_long_a_message_is_a_gap() {
+        let limits = Limits { history_age_ms: 5, history_bytes: 60, ..Limits::default() };
+        let mut history = History::default();
+        history.push(at(1), &frame(at(1), b""), 3, Mono(10), &limits);
+        history.drop_aged(Mono(12), limits.history_age_ms);
+        assert_eq!(history.len(), 1);
+        history.drop_aged(Mono(13), limits.history_age_ms);
+        assert!(history.is_empty());
+        history.push(at(2), &frame(at(2), b""), 0, Mono(14), &limits);
+        history.push(at(3), &frame(at(3), &[b'x'; 100]), 0, Mono(15), &limits);
+        assert!(history.is_empty());
+        history.push(at(4), &frame(at(4), b""), 0, Mono(16), &limits);
+        let start = history.start(at(4), Since::After(at(2)));
+        assert_eq!((start.after, start.gap), (at(3), true));
+    }
+
+    /// A history that keeps everything in a list, and searches.
+    #[derive(Default)]
+    struct Naive {
+        said: Vec<(Position, usize, u64)>,
+        dropped: usize,
+        epochs: Vec<Epoch>,
+    }
+
+    impl Naive {
+        fn push(&mut self, at: Position, length: usize, now: Mono, limits: &Limits) {
+            if self.epochs.last() != Some(&at.epoch) {
+                self.epochs.push(at.epoch);
+                let known = self.known().to_vec();
+                while self.kept().first().is_some_and(|(at, ..)| !known.contains(&at.epoch)) {
+                    self.dropped += 1;
+                }
+            }
+            self.drop_aged(now, limits);
+            let bytes = |kept: &[(Position, usize, u64)]| kept.iter().map(|m| m.1).sum::<usize>();
+            while !self.kept().is_empty()
+                && (self.kept().len() >= limits.history_count
+                    || bytes(self.kept()) + length > limits.history_bytes)
+            {
+                self.dropped += 1;
+            }
+            self.said.push((at, length, now.0));
+            self.dropped += usize::from(length > limits.history_bytes);
+        }
+
+        fn drop_aged(&mut self, now: Mono, limits: &Limits) {
+            let is_old = |m: &(Position, usize, u64)| now.0 - m.2 > limits.history_age_ms;
+            while self.kept().first().is_some_and(is_old) {
+                self.dropped += 1;
+            }
+        }
+
+        fn kept(&self) -> &[(Position, usize, u64)] {
+            &self.said[self.dropped..]
+        }
+
+        fn known(&self) -> &[Epoch] {
+            &self.epochs[self.epochs.len().saturating_sub(PAST_EPOCHS_MAX + 1)..]
+        }
+
+        /// How many messages were said up to a place.
+        fn index(&self, at: Position) -> usize {
+            let rank = |epoch| self.epochs.iter().position(|known| *known == epoch);
+            let place = (rank(at.epoch), at.seq);
+            self.said.iter().filter(|m| (rank(m.0.epoch), m.0.seq) <= place).count()
+        }
+
+        fn judge(&self, since: Position, head: Position, start: Start) {
+            let epoch = if since.epoch == Epoch(0) { head.epoch } else { since.epoch };
+            let since = Position { epoch, seq: since.seq };
+            if !self.known().contains(&epoch) {
+                assert!(
+                    start.gap && self.index(start.after) == self.dropped,
+                    "{since:?} {start:?}"
+                );
+            } else if epoch == head.epoch && since.seq > head.seq {
+                assert!(start.gap && start.after == head, "{since:?} {start:?}");
+            } else {
+                let first = self.index(since);
+                let lost = self.said[first..self.dropped.max(first)].iter();
+                let lost = lost.filter(|m| m.0.epoch == epoch).count();
+                assert_eq!(start.gap, lost > 0 || epoch != head.epoch, "{since:?} {start:?}");
+                let after = self.index(start.after);
+                assert_eq!(after, first + lost, "{since:?} {start:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_ring_agrees_with_a_list_that_is_searched() {
+        for seed in 0..200 {
+            let mut dice = fastrand::Rng::with_seed(seed);
+            let limits = Limits {
+                history_count: dice.usize(1..40),
+                history_bytes: dice.usize(40..4_000),
+                history_age_ms: dice.choice([50, 1_000, 1 << 40]).unwrap(),
+                ..Limits::default()
+            };
+            let (mut ring, mut naive) = (History::default(), Naive::default());
+            let (mut head, mut now) = (at(0), Mono(0));
+            // A reader, who goes on after what it was last told.
+            let mut reader = at(0);
+            for _ in 0..400 {
+                now.0 += dice.u64(0..8);
+                if dice.u8(..) < 4 {
+                    head = Position { epoch: Epoch(head.epoch.0 + 1), seq: Seq(0) };
+                }
+                head.seq.0 += 1;
+                let longest = if dice.bool() { 8 } else { 200 };
+                let body = vec![b'x'; dice.usize(0..longest)];
+                let bytes = frame(head, &body);
+                ring.push(head, &bytes, 0, now, &limits);
+                naive.push(head, bytes.len(), now, &limits);
+                assert_eq!(ring.len(), naive.kept().len());
+                if dice.u8(..) < 30 {
+                    now.0 += dice.u64(0..100);
+                    ring.drop_aged(now, limits.history_age_ms);
+                    naive.drop_aged(now, &limits);
+                }
+                let epoch = Epoch(dice.u32(EPOCH.0 - 1..=head.epoch.0));
+                let epoch = if dice.bool() { epoch } else { Epoch(0) };
+                let since = Position { epoch, seq: Seq(dice.u64(0..=head.seq.0 + 2)) };
+                naive.judge(since, head, ring.start(head, Since::After(since)));
+                if dice.u8(..) < 60 {
+                    reader = read_on(&mut dice, &ring, &naive, reader, head);
+                }
+            }
+            assert!(ring.memory() <= 2 * limits.history_bytes.max(4_000) + 2_000);
+        }
+    }
+
+    /// Reads one page, and judges that each message is in it or said to be missing.
+    fn read_on(
+        dice: &mut fastrand::Rng,
+        ring: &History,
+        naive: &Naive,
+        reader: Position,
+        head: Position,
+    ) -> Position {
+        let bounds = PageBounds { bytes: dice.usize(1..3_000), count: dice.usize(1..30) };
+        let mut page = Frames::default();
+        let end = ring.page(head, reader, bounds, &mut page);
+        assert!(page.count() <= bounds.count);
+        assert!(page.count() < 2 || page.bytes().len() <= bounds.bytes);
+        let mut told = Vec::new();
+        if let Some(Missing { epoch, from, to }) = end.missing {
+            told.extend((from.0..=to.0).map(|seq| Position { epoch, seq: Seq(seq) }));
+            assert!(told.iter().all(|at| naive.index(*at) <= naive.dropped), "it is not missing");
+        }
+        told.extend(places(&page));
+        let first =
+            if naive.known().contains(&reader.epoch) { naive.index(reader) } else { naive.dropped };
+        let last = naive.index(end.last);
+        let expected: Vec<Position> = naive.said[first..last].iter().map(|m| m.0).collect();
+        assert_eq!(told, expected, "after {reader:?}");
+        assert_eq!(end.is_head, end.last == head);
+        assert!(end.is_head || !told.is_empty(), "a page makes progress");
+        end.last
+    }
+}
