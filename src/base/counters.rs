@@ -169,7 +169,8 @@ counters! {
     mail_out,
     /// Mail taken from other shards.
     mail_in,
-    /// Room messages from histories put into outboxes, for joins and for HISTORY.
+    /// Messages from histories and offline queues put into outboxes: for joins, for HISTORY, and at
+    /// hellos.
     replayed,
     /// Joins that asked for what was said since.
     rejoined,

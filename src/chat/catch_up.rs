@@ -117,7 +117,7 @@ impl CatchUps {
         self.replays.insert((conn, feed), replay);
     }
 
-    /// A replay waits for a page that is asked for now.
+    /// A replay waits for a page, which the caller asks for.
     pub fn await_page(&mut self, conn: ConnId, feed: Feed, replay: CatchUp) {
         self.asked += 1;
         self.replays.insert((conn, feed), replay);

@@ -160,13 +160,6 @@ impl Shard {
         self.send(origin.shard(), Mail::Refused { conn, reference, request, code, text }, now);
     }
 
-    /// Takes a queued message back that could not be written.
-    pub(super) fn take_back_direct(&mut self, user: &Name, id: u64, now: Now) {
-        if let Some(key) = self.inboxes.find(user) {
-            self.inboxes.change(key, now, |inbox, terms| inbox.take_back(id, terms.changes));
-        }
-    }
-
     /// A session acknowledged all direct messages up to `id`.
     pub(super) fn home_ack(&mut self, user: &Name, session: Address, id: u64, now: Now) {
         if let Some(key) = self.inboxes.find(user) {
@@ -231,8 +224,8 @@ impl Shard {
         self.counters.directs_expired += struck[Strike::Expired as usize];
     }
 
-    /// Takes back what a store kept for a user, in the order of the messages' ids. Before anybody is
-    /// connected.
+    /// Takes back what a store kept for a user, in the order of the messages' ids. Before anybody
+    /// is connected.
     pub fn recover_directs(
         &mut self,
         user: &Name,

@@ -17,13 +17,15 @@
 //! | [`homes`] | the rooms and users whose home this shard is: order, presence, rosters |
 //! | [`recovery`] | what members get of the past: replays, listings, how much is kept |
 //! | [`catch_up`] | replays on their way to the members of this shard |
+//! | [`directs`], [`direct_feed`] | direct messages, at the user's home and at the connections |
 //! | [`letters`] | mail from other shards |
 //! | [`fan_out`] | news to the members of this shard |
 //! | [`timers`] | heartbeats, time-outs, the drain |
 //!
-//! and the nouns they work on: [`session`], [`room`], [`home`], [`history`], [`roster`], [`directory`],
-//! [`batch`], [`outbox`], [`refs`], [`mail`], [`agenda`], [`heartbeat`], [`hash`],
-//! [`holdings`], [`config`].
+//! and the nouns they work on: [`session`], [`room`], [`home`], [`history`], [`roster`],
+//! [`directory`], [`inboxes`], [`inbox`], [`reader`], [`direct`], [`changes`], [`batch`],
+//! [`outbox`], [`refs`], [`mail`], [`postbag`], [`agenda`], [`heartbeat`], [`hash`], [`holdings`],
+//! [`config`].
 
 pub mod agenda;
 pub mod batch;
@@ -52,6 +54,7 @@ pub mod kept;
 pub mod letters;
 pub mod mail;
 pub mod outbox;
+pub mod postbag;
 pub mod press;
 pub mod reader;
 pub mod recovery;

@@ -33,8 +33,9 @@ use super::heartbeat::HeartbeatPolicy;
 pub use super::holdings::Holdings;
 use super::home::{HomeKey, HomeTable};
 use super::inboxes::Inboxes;
-use super::mail::{Mail, Postbag};
+use super::mail::Mail;
 use super::outbox::OutboxPool;
+use super::postbag::Postbag;
 use super::recovery::Archive;
 use super::room::{Audience, RoomTable};
 use super::session::{Marks, RoomKey, SessionTable, State, Stay};
@@ -42,8 +43,8 @@ use super::stats::{Gathering, RoundTrips, Speakers};
 use super::timers::Drain;
 use super::web::WebDesk;
 
-/// Direct messages are numbered from the time of the start in milliseconds, shifted by so much: more
-/// than a home takes in a millisecond, and within what a JavaScript number holds exactly.
+/// Direct messages are numbered from the time of the start in milliseconds, shifted by so much:
+/// more than a home takes in a millisecond, and within what a JavaScript number holds exactly.
 const DIRECT_ID_SHIFT: u32 = 10;
 
 /// Whether a budgeted phase has work left for the next turn, which then must not sleep.
