@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::base::ids::{Address, ConnId, Epoch, Position, Ref, Seq, SessionId, ShardId};
+use crate::base::ids::{Address, ConnId, Epoch, Position, Ref, Seq, SessionId};
 use crate::base::name::Name;
 use crate::wire::message::Code;
 
