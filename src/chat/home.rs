@@ -68,6 +68,11 @@ pub struct HomeRoom {
 }
 
 impl HomeRoom {
+    /// Whether it has no member, nor one that was cut off and is expected back.
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty() && self.roster.total() == 0
+    }
+
     /// Its last message.
     pub fn head(&self) -> Position {
         Position { epoch: self.epoch, seq: self.seq }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::base::counters::CloseReason;
 use crate::base::ids::{Address, ConnId, Epoch, Position, Ref, Seq, SessionId};
 use crate::base::name::Name;
 use crate::wire::message::Code;
@@ -18,6 +19,7 @@ use super::reader::Missing as MissingDirects;
 use super::room::Presence;
 use super::session::Stay;
 use super::stats::ShardStats;
+use super::whereabouts::Whereabouts;
 
 /// A letter. Between two shards letters arrive in the order in which they were posted; everything
 /// that is said of join seams rests on that.
@@ -37,6 +39,8 @@ pub enum Mail {
         stay: Stay,
         /// It is a member already; nothing begins.
         again: bool,
+        /// It was a member before, and its user is in the roster still.
+        returns: bool,
         /// What it is to get of the past.
         since: Since,
     },
@@ -132,9 +136,9 @@ pub enum Mail {
         session: Address,
         /// Which session it is, whatever its connection.
         identity: SessionId,
-        /// Whether it was there before, on another connection. Its [`Mail::Offline`] may be under
-        /// way still.
-        resumed: bool,
+        /// Whether it was there before, on another connection, whose [`Mail::Offline`] may be under
+        /// way still: then the bytes on their way to it that may not have arrived.
+        undelivered: Option<u32>,
     },
     /// To a user's home: a session lost its connection, or ended with it.
     Offline {
@@ -155,6 +159,26 @@ pub enum Mail {
         /// The session.
         identity: SessionId,
     },
+    /// To a user's home: the grace of a session that lost its connection is over.
+    Away {
+        /// The user.
+        user: Name,
+        /// The connection that it lost, of which [`Mail::Offline`] may be under way still.
+        session: Address,
+        /// Its rooms.
+        rooms: Arc<[Name]>,
+    },
+    /// To a user's home: a session whose grace was over was resumed. Behind its [`Mail::Online`].
+    Back {
+        /// The user.
+        user: Name,
+        /// The session's new connection.
+        session: Address,
+        /// Its rooms.
+        rooms: Arc<[Name]>,
+    },
+    /// To every shard, from a user's home: the user has no live session any more, or has one again.
+    Whereabouts(Arc<Whereabouts>),
     /// To a session's birth shard: it lost its connection, and all that was under way for it has
     /// arrived.
     Deposit(Box<Kept>),
@@ -409,6 +433,21 @@ pub enum Ending {
     Kept,
     /// It was cut off, and there is no way to resume it.
     Cut,
+}
+
+impl Ending {
+    /// The ending of a session that is not kept, whose connection ended for `reason`.
+    pub fn of(reason: CloseReason) -> Ending {
+        match reason {
+            CloseReason::PeerClosed
+            | CloseReason::SocketError
+            | CloseReason::HeartbeatTimeout
+            | CloseReason::SlowReader
+            | CloseReason::Superseded
+            | CloseReason::Draining => Ending::Cut,
+            _ => Ending::Orderly,
+        }
+    }
 }
 
 /// What a member that joins is to get of the past.

@@ -20,12 +20,14 @@
 //! | [`directs`], [`direct_feed`] | direct messages, at the user's home and at the connections |
 //! | [`letters`] | mail from other shards |
 //! | [`fan_out`] | news to the members of this shard |
+//! | [`resume`] | sessions that lose their connections and are claimed by others |
+//! | [`whereabouts`] | who is there at all: online and offline |
 //! | [`timers`] | heartbeats, time-outs, the drain |
 //!
 //! and the nouns they work on: [`session`], [`room`], [`home`], [`history`], [`roster`],
 //! [`directory`], [`inboxes`], [`inbox`], [`reader`], [`direct`], [`changes`], [`batch`],
 //! [`outbox`], [`refs`], [`mail`], [`postbag`], [`agenda`], [`heartbeat`], [`hash`], [`holdings`],
-//! [`config`].
+//! [`kept`], [`config`].
 
 pub mod agenda;
 pub mod batch;
@@ -60,6 +62,7 @@ pub mod reader;
 pub mod recovery;
 pub mod refs;
 pub mod requests;
+pub mod resume;
 pub mod room;
 pub mod roster;
 pub mod session;
@@ -68,3 +71,4 @@ pub mod stats;
 pub mod text;
 pub mod timers;
 pub mod web;
+pub mod whereabouts;

@@ -85,6 +85,8 @@ pub struct ShardStats {
     direct_bytes: usize,
     /// Replays that wait for their readers.
     replays: usize,
+    /// Sessions without a connection that may still be resumed.
+    kept_sessions: usize,
     messages_in: u64,
     published: u64,
     delivered: u64,
@@ -197,6 +199,7 @@ impl Shard {
             history_bytes: self.archive.memory(),
             direct_bytes: self.inboxes.memory(),
             replays: self.catch_ups.len(),
+            kept_sessions: self.keeping.table.len(),
             messages_in: counters.messages_in,
             published: counters.published,
             delivered: counters.delivered,
