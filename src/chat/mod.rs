@@ -26,8 +26,8 @@
 //!
 //! and the nouns they work on: [`session`], [`room`], [`home`], [`history`], [`roster`],
 //! [`directory`], [`inboxes`], [`inbox`], [`reader`], [`direct`], [`changes`], [`batch`],
-//! [`outbox`], [`refs`], [`mail`], [`postbag`], [`agenda`], [`heartbeat`], [`hash`], [`holdings`],
-//! [`kept`], [`config`].
+//! [`pulse`], [`outbox`], [`refs`], [`mail`], [`postbag`], [`agenda`], [`heartbeat`], [`hash`],
+//! [`holdings`], [`kept`], [`config`].
 
 pub mod agenda;
 pub mod batch;
@@ -58,6 +58,7 @@ pub mod mail;
 pub mod outbox;
 pub mod postbag;
 pub mod press;
+pub mod pulse;
 pub mod reader;
 pub mod recovery;
 pub mod refs;

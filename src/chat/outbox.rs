@@ -4,11 +4,13 @@
 //! outboxes return to. Never decides who gets what, nor when a queue is too long; it counts the
 //! bytes and the shard decides. An idle connection has no outbox at all.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::rc::Rc;
 
 use crate::base::limits::OWN_PIECE_BYTES;
+use crate::wire::http::SWITCHING;
 
 use super::batch::{Chunk, ChunkPool};
 
@@ -17,22 +19,21 @@ use super::batch::{Chunk, ChunkPool};
 enum Piece {
     /// Part of something that many connections get.
     Shared { chunk: Rc<Chunk>, start: u32, end: u32 },
-    /// Said to this connection alone.
-    Own(Vec<u8>),
-    /// The same, ahead of what waits.
+    /// Said to this connection alone. It may be part of the program itself.
+    Own(Cow<'static, [u8]>),
+    /// Said to this connection alone, ahead of what waits.
     Urgent(Vec<u8>),
-    /// Part of the program itself.
-    Static(&'static [u8]),
 }
 
 impl Piece {
+    #[inline(always)]
     fn bytes(&self) -> &[u8] {
         match self {
             Piece::Shared { chunk, start, end } => {
                 &chunk.frames().bytes()[*start as usize..*end as usize]
             }
-            Piece::Own(bytes) | Piece::Urgent(bytes) => bytes,
-            Piece::Static(bytes) => bytes,
+            Piece::Own(bytes) => bytes,
+            Piece::Urgent(bytes) => bytes,
         }
     }
 }
@@ -75,16 +76,18 @@ impl Outbox {
     pub fn push_static(&mut self, bytes: &'static [u8]) {
         if !bytes.is_empty() {
             self.waiting += bytes.len();
-            self.pieces.push_back(Piece::Static(bytes));
+            self.pieces.push_back(Piece::Own(Cow::Borrowed(bytes)));
         }
     }
 
     /// Queues what `encode` writes. It may write nothing.
     pub fn push_own(&mut self, pool: &mut OutboxPool, encode: impl FnOnce(&mut Vec<u8>)) {
-        let has_room =
-            |piece: &Piece| matches!(piece, Piece::Own(bytes) if bytes.len() < OWN_PIECE_BYTES);
+        let has_room = |piece: &Piece| match piece {
+            Piece::Own(Cow::Owned(bytes)) => bytes.len() < OWN_PIECE_BYTES,
+            _ => false,
+        };
         if !self.pieces.back().is_some_and(has_room) {
-            self.pieces.push_back(Piece::Own(pool.buffer()));
+            self.pieces.push_back(Piece::Own(Cow::Owned(pool.buffer())));
         }
         self.write_into(self.pieces.len() - 1, pool, encode);
     }
@@ -96,8 +99,11 @@ impl Outbox {
     /// be cut in two.
     pub fn push_urgent(&mut self, pool: &mut OutboxPool, encode: impl FnOnce(&mut Vec<u8>)) {
         let place = self.pieces.len().min(1);
-        if !matches!(self.pieces.get(place), Some(Piece::Urgent(_))) {
-            self.pieces.insert(place, Piece::Urgent(pool.buffer()));
+        match self.pieces.get(place) {
+            Some(Piece::Urgent(_)) => {}
+            Some(_) => self.pieces.insert(place, Piece::Urgent(pool.buffer())),
+            // Most often nothing waits, and an insertion is the dearer way to the end.
+            None => self.pieces.push_back(Piece::Urgent(pool.buffer())),
         }
         self.write_into(place, pool, encode);
     }
@@ -110,7 +116,7 @@ impl Outbox {
         pool: &mut OutboxPool,
         encode: impl FnOnce(&mut Vec<u8>),
     ) {
-        let (Piece::Own(bytes) | Piece::Urgent(bytes)) = &mut self.pieces[place] else {
+        let (Piece::Own(Cow::Owned(bytes)) | Piece::Urgent(bytes)) = &mut self.pieces[place] else {
             unreachable!("only a piece of its own is written to");
         };
         let before = bytes.len();
@@ -118,16 +124,19 @@ impl Outbox {
         self.waiting += bytes.len() - before;
         if bytes.is_empty() {
             let piece = self.pieces.remove(place).expect("it was just written to");
-            let (Piece::Own(bytes) | Piece::Urgent(bytes)) = piece else {
+            let (Piece::Own(Cow::Owned(bytes)) | Piece::Urgent(bytes)) = piece else {
                 unreachable!("only a piece of its own is written to");
             };
             pool.release_buffer(bytes);
         }
     }
 
-    /// Drops all that has not begun to be sent.
+    /// Drops all that has not begun to be sent, but for what makes the connection a WebSocket:
+    /// without that, nothing that follows could be understood.
     pub fn truncate(&mut self, pool: &mut OutboxPool, chunks: &mut ChunkPool) {
-        let begun = usize::from(self.sent_of_first > 0);
+        let switches = |piece: &Piece| piece.bytes().starts_with(SWITCHING);
+        let begun = self.sent_of_first > 0 || self.pieces.front().is_some_and(switches);
+        let begun = usize::from(begun);
         while self.pieces.len() > begun {
             let piece = self.pieces.pop_back().expect("there are more than were begun");
             self.waiting -= piece.bytes().len();
@@ -167,11 +176,12 @@ impl Outbox {
     }
 }
 
+#[inline(always)]
 fn release(piece: Piece, pool: &mut OutboxPool, chunks: &mut ChunkPool) {
     match piece {
         Piece::Shared { chunk, .. } => chunks.release(chunk),
-        Piece::Own(bytes) | Piece::Urgent(bytes) => pool.release_buffer(bytes),
-        Piece::Static(_) => {}
+        Piece::Own(Cow::Owned(bytes)) | Piece::Urgent(bytes) => pool.release_buffer(bytes),
+        Piece::Own(Cow::Borrowed(_)) => {}
     }
 }
 
@@ -241,6 +251,10 @@ impl OutboxPool {
     }
 
     /// Takes a buffer back.
+    ///
+    /// Not inlined, because most of what a connection is sent is shared, and the loop that lets go
+    /// of it is shorter so.
+    #[inline(never)]
     pub fn release_buffer(&mut self, mut buffer: Vec<u8>) {
         if self.buffers.len() < self.kept_max && buffer.capacity() <= self.bytes_max {
             buffer.clear();
@@ -336,6 +350,18 @@ mod tests {
         outbox.push_shared(&chunk, 0, 9);
         outbox.truncate(&mut pools.0, &mut pools.1);
         assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn truncation_keeps_what_makes_a_websocket() {
+        let mut pools = pools();
+        let mut outbox = Outbox::default();
+        let event = Event::Error { reference: Ref::NONE, code: Code::NotFound, text: "no" };
+        let chunk = pools.1.render_event(&event, Dialect::Text);
+        outbox.push_own(&mut pools.0, |out| out.extend_from_slice(SWITCHING));
+        outbox.push_shared(&chunk, 0, 9);
+        outbox.truncate(&mut pools.0, &mut pools.1);
+        assert_eq!(drain(&mut outbox, 100, &mut pools), SWITCHING);
     }
 
     #[test]

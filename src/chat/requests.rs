@@ -6,7 +6,7 @@
 
 use crate::base::counters::CloseReason;
 use crate::base::ids::{ConnId, Epoch, Position, Ref, Seq};
-use crate::base::limits::{HOLES_MAX, LINGER_MS};
+use crate::base::limits::{HOLES_MAX, LINGER_MS, LISTINGS_MAX};
 use crate::base::name::{self, EVERYONE, Name, NameError};
 use crate::base::time::Now;
 use crate::wire::message::{Code, Event, Heartbeat, Hello, OkFlags, Request, Welcome};
@@ -111,7 +111,11 @@ impl Shard {
         session.state = State::Live(dialect);
         session.user = Some(user);
         session.heard(now.mono);
+        let tempo = session.tempo;
         self.counters.welcomed += 1;
+        if let Some(pulses) = &mut self.pulses {
+            pulses.granted(conn.slot(), tempo.heartbeat_s, now.mono);
+        }
         self.speakers.came(dialect);
         if dialect == Dialect::Text {
             self.arm_at(conn, now, now.mono + self.limits.text_idle_timeout_ms);
@@ -142,11 +146,12 @@ impl Shard {
     }
 
     /// A greeted client that is no text client asks for something.
+    #[inline(always)]
     pub(super) fn request(&mut self, conn: ConnId, request: &Request<'_>, now: Now) {
         match *request {
             Request::Hello(_) => unreachable!("the intake handles HELLO"),
             Request::Ping(ping) => self.pong(conn, &ping, now),
-            Request::Pong(pong) => self.take_pong(&pong, now),
+            Request::Pong(pong) => self.take_pong(conn, &pong, now),
             Request::Bye { .. } => self.take_leave(conn, now),
             Request::Echo(bytes) => self.tell(conn, &Event::Echo(bytes), now),
             Request::Join { reference, epoch, since, room, notify } => {
@@ -208,7 +213,7 @@ impl Shard {
         self.tell_urgently(conn, &Event::Pong(pong), now);
     }
 
-    pub(super) fn take_pong(&mut self, pong: &Heartbeat, now: Now) {
+    pub(super) fn take_pong(&mut self, conn: ConnId, pong: &Heartbeat, now: Now) {
         self.counters.pongs += 1;
         // A clock set back in between, or a peer that makes times up, tells no round trip.
         if let Some(round_trip_ms) = now.wall_ms.checked_sub(pong.time_ms)
@@ -216,6 +221,7 @@ impl Shard {
         {
             self.counters.round_trip_ms += round_trip_ms;
             self.round_trips.record(round_trip_ms);
+            self.adapt_to_answer(conn, round_trip_ms, now);
         }
     }
 
@@ -405,7 +411,13 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
-        session.extra().questions += 1;
+        let extra = session.extra();
+        if extra.listings >= LISTINGS_MAX {
+            let text = "too many listings at a time: wait for an answer";
+            return self.refuse(conn, reference, Code::TooMany, text, now);
+        }
+        extra.listings += 1;
+        extra.questions += 1;
         let (room, origin) = (Name::new(room), self.address(conn));
         self.send(home, Mail::History { room, origin, reference, extent }, now);
     }
