@@ -383,7 +383,7 @@ fn what_a_session_that_breaks_had_not_acknowledged_comes_again_when_it_is_resume
         assert_eq!(world.heard(ann), ["ok 7: #4 queued"]);
         let bob = world.greet((to + 1) % SHARDS, resuming(session, key, "bob"));
         let expected = [
-            "welcome bob",
+            "resumed bob",
             "again [ann -> you] live 2",
             "again [ann -> you] live 3",
             "again [ann -> you] meanwhile",
