@@ -20,7 +20,8 @@
 //! | [`directs`], [`direct_feed`] | direct messages, at the user's home and at the connections |
 //! | [`letters`] | mail from other shards |
 //! | [`fan_out`] | news to the members of this shard |
-//! | [`resume`] | sessions that lose their connections and are claimed by others |
+//! | [`detach`] | sessions that lose their connections |
+//! | [`resume`] | and are claimed by others, or given up |
 //! | [`whereabouts`] | who is there at all: online and offline |
 //! | [`timers`] | heartbeats, time-outs, the drain |
 //!
@@ -34,6 +35,7 @@ pub mod batch;
 pub mod catch_up;
 pub mod changes;
 pub mod config;
+pub mod detach;
 pub mod dialect;
 pub mod direct;
 pub mod direct_feed;
