@@ -1,9 +1,9 @@
 //! How a session loses its connection.
 //!
-//! Owns which sessions are kept, what they take along, and the wait until all that was under way for
-//! one has arrived, whereupon it is deposited at the shard where it was born
-//! ([`resume`](super::resume)). Called where a connection ends ([`egress`](super::egress)), and with
-//! the answers that come for one that has ended.
+//! Owns which sessions are kept, what they take along, and the wait until all that was under way
+//! for one has arrived, whereupon it is deposited at the shard where it was born
+//! ([`resume`](super::resume)). Called where a connection ends ([`egress`](super::egress)), and
+//! with the answers that come for one that has ended.
 
 use crate::base::counters::CloseReason;
 use crate::base::ids::{ConnId, Position, Seq};
