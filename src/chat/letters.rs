@@ -85,6 +85,8 @@ impl Shard {
             Mail::DirectsMissed { user, session, from, to } => {
                 self.home_missed(&user, session, (from, to), now);
             }
+            // No answer to a request: it comes while the connection is on its way out.
+            Mail::LastDirects { conn, user } => self.end_of_directs(conn, user, now),
             Mail::DirectsEnded { user, session } => self.home_left(&user, session, now),
             Mail::Deliver(batch) => self.hear_batch(batch),
             Mail::Gap { room, epoch, from, to } => {
@@ -126,10 +128,6 @@ impl Shard {
                 conn
             }
             Mail::Directs(page) => self.take_directs(*page, now),
-            Mail::LastDirects { conn, user } => {
-                self.end_of_directs(conn, user, now);
-                conn
-            }
             Mail::DirectDone { conn, reference, id, queued_for } => {
                 self.direct_done(conn, reference, id, queued_for, now);
                 conn
