@@ -1,7 +1,7 @@
 //! A user's inbox against a naive model: every message with everybody who ever had to do with it.
 //!
-//! The model knows nothing of cursors and lists. It holds, of each message, which sessions were told
-//! it and which acknowledged it, and from that alone what must, may and must not be told next.
+//! The model knows nothing of cursors and lists. It holds, of each message, which sessions were
+//! told it and which acknowledged it, and from that alone what must, may and must not be told next.
 
 use std::collections::{BTreeMap, BTreeSet};
 

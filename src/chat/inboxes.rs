@@ -1,9 +1,9 @@
 //! The inboxes of the users whose home one shard is.
 //!
-//! Owns the table of them, the numbering of messages, the memory that they take together, when the oldest message of each is
-//! due to be dropped, and the changes that a store has to hear of. Never decides what becomes of a
-//! message: the [`inbox`](super::inbox) does, and [`directs`](super::directs) calls both. A user
-//! with nothing kept has no inbox.
+//! Owns the table of them, the numbering of messages, the memory that they take together, when the
+//! oldest message of each is due to be dropped, and the changes that a store has to hear of. Never
+//! decides what becomes of a message: the [`inbox`](super::inbox) does, and
+//! [`directs`](super::directs) calls both. A user with nothing kept has no inbox.
 
 use std::collections::{BTreeSet, VecDeque};
 

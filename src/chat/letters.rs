@@ -76,6 +76,26 @@ impl Shard {
             Mail::Offline { user, session, identity, ending } => {
                 self.home_offline(&user, session, identity, ending, now);
             }
+            mail @ (Mail::Direct { .. }
+            | Mail::Expired { .. }
+            | Mail::Ack { .. }
+            | Mail::NextDirects { .. }
+            | Mail::DirectsMissed { .. }
+            | Mail::LastDirects { .. }
+            | Mail::DirectsEnded { .. }) => self.take_letter_of_directs(mail, now),
+            Mail::Deliver(batch) => self.hear_batch(batch),
+            Mail::Gap { room, epoch, from, to } => {
+                self.hear_gap(&room, News::Gap { epoch, from, to });
+            }
+            Mail::Presence { room, presence } => self.hear_presence(&room, presence),
+            Mail::AskStats => self.tell_stats(from, now),
+            Mail::Stats(stats) => self.take_stats(stats, now),
+            answer => self.take_answer(answer, now),
+        }
+    }
+
+    fn take_letter_of_directs(&mut self, mail: Mail, now: Now) {
+        match mail {
             Mail::Direct { user, from, origin, reference, body } => {
                 self.home_direct(&user, &from, (origin, reference), &body, now);
             }
@@ -88,14 +108,7 @@ impl Shard {
             // No answer to a request: it comes while the connection is on its way out.
             Mail::LastDirects { conn, user } => self.end_of_directs(conn, user, now),
             Mail::DirectsEnded { user, session } => self.home_left(&user, session, now),
-            Mail::Deliver(batch) => self.hear_batch(batch),
-            Mail::Gap { room, epoch, from, to } => {
-                self.hear_gap(&room, News::Gap { epoch, from, to });
-            }
-            Mail::Presence { room, presence } => self.hear_presence(&room, presence),
-            Mail::AskStats => self.tell_stats(from, now),
-            Mail::Stats(stats) => self.take_stats(stats, now),
-            answer => self.take_answer(answer, now),
+            other => unreachable!("{other:?} is not about direct messages"),
         }
     }
 
