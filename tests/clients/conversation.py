@@ -194,8 +194,10 @@ def directs(server):
         late.bye()
         late.expect_end()
     late = Native(*server, "late", heartbeat_s=60)
-    late.ping(seq=1, time_ms=2)
-    late.expect("pong", seq=1)
+    # What it says to itself comes back when its home knows that it is there.
+    late.direct(1, "late", b"here")
+    here = late.expect("direct", body=b"here", replay=False, **{"from": "late"})["id"]
+    late.expect("ok", ref=1, flags=0, epoch=0, seq=here)
     ann.direct(4, "late", b"live")
     live = ann.expect("ok", ref=4, flags=0, epoch=0)["seq"]
     late.expect("direct", id=live, body=b"live", replay=False)
