@@ -134,6 +134,7 @@ impl Shard {
         });
         let gaps = self.gaps_of(conn);
         let joins = self.suspend_rooms(conn, &mut kept, now);
+        self.leave_directs(conn, &user, now);
         let home = self.home_of(self.hasher.hash(&user));
         let ending = Ending::Kept;
         self.send(home, Mail::Offline { user, session: address, identity: id, ending }, now);

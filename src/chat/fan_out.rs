@@ -271,6 +271,7 @@ impl Shard {
             self.end_replay(conn, Feed::Room(membership.room));
             self.leave_room(&membership, user.clone(), now);
         }
+        self.leave_directs(conn, &user, now);
         let home = self.home_of(self.hasher.hash(&user));
         let session = self.address(conn);
         self.send(home, Mail::Offline { user, session, identity, ending }, now);

@@ -58,9 +58,9 @@ impl Shard {
                 self.home_publish(&room, self.hasher.hash(&room), &said, now);
             }
             Mail::Who { room, origin, reference } => self.home_who(room, origin, reference, now),
-            Mail::Online { user, session, .. } => self.directory.online(user, session),
-            Mail::Offline { user, session, .. } => self.directory.offline(user, session),
-            Mail::Expired { .. } => {}
+            Mail::Online { user, session, identity, undelivered } => {
+                self.home_online(user, (session, identity), undelivered, now);
+            }
             Mail::Away { user, session, rooms } => self.home_away(user, session, rooms, now),
             Mail::Back { user, session, rooms } => self.home_back(user, session, rooms, now),
             Mail::Whereabouts(whereabouts) => self.hear_whereabouts(whereabouts),
@@ -73,9 +73,16 @@ impl Shard {
             Mail::Stays { session } => self.take_stays(session, now),
             Mail::Granted { conn, kept } => self.granted(conn, kept, now),
             Mail::Denied { conn } => self.denied(conn, now),
-            Mail::Direct { user, from, origin, body } => {
-                self.home_direct(&user, &from, origin, &body, now);
+            Mail::Offline { user, session, identity, ending } => {
+                self.home_offline(&user, session, identity, ending, now);
             }
+            mail @ (Mail::Direct { .. }
+            | Mail::Expired { .. }
+            | Mail::Ack { .. }
+            | Mail::NextDirects { .. }
+            | Mail::DirectsMissed { .. }
+            | Mail::LastDirects { .. }
+            | Mail::DirectsEnded { .. }) => self.take_letter_of_directs(mail, now),
             Mail::Deliver(batch) => self.hear_batch(batch),
             Mail::Gap { room, epoch, from, to } => {
                 self.hear_gap(&room, News::Gap { epoch, from, to });
@@ -84,6 +91,24 @@ impl Shard {
             Mail::AskStats => self.tell_stats(from, now),
             Mail::Stats(stats) => self.take_stats(stats, now),
             answer => self.take_answer(answer, now),
+        }
+    }
+
+    fn take_letter_of_directs(&mut self, mail: Mail, now: Now) {
+        match mail {
+            Mail::Direct { user, from, origin, reference, body } => {
+                self.home_direct(&user, &from, (origin, reference), &body, now);
+            }
+            Mail::Expired { user, identity } => self.home_expired(&user, identity, now),
+            Mail::Ack { user, session, id } => self.home_ack(&user, session, id, now),
+            Mail::NextDirects { user, session } => self.send_directs(&user, session, true, now),
+            Mail::DirectsMissed { user, session, from, to } => {
+                self.home_missed(&user, session, (from, to), now);
+            }
+            // No answer to a request: it comes while the connection is on its way out.
+            Mail::LastDirects { conn, user } => self.end_of_directs(conn, user, now),
+            Mail::DirectsEnded { user, session } => self.home_left(&user, session, now),
+            other => unreachable!("{other:?} is not about direct messages"),
         }
     }
 
@@ -111,14 +136,13 @@ impl Shard {
                 self.tell_roster(conn, reference, &room, total, &names, now);
                 conn
             }
-            Mail::DirectTo { conn, id, time_ms, from, body } => {
-                self.counters.directs += 1;
-                let event = Event::Direct { id, time_ms, from: &from, body: &body, replay: false };
-                self.tell(conn, &event, now);
+            Mail::DirectTo { conn, user, direct } => {
+                self.take_direct(conn, user, &direct, now);
                 conn
             }
-            Mail::DirectDone { conn } => {
-                self.question_answered(conn);
+            Mail::Directs(page) => self.take_directs(*page, now),
+            Mail::DirectDone { conn, reference, id, queued_for } => {
+                self.direct_done(conn, reference, id, queued_for, now);
                 conn
             }
             Mail::Refused { conn, reference, request, code, text } => {
@@ -251,7 +275,7 @@ impl Shard {
         now: Now,
     ) {
         let mut repetitions = 0;
-        if matches!(request, Asked::Publish)
+        if matches!(request, Asked::Publish | Asked::Direct)
             && reference.wants_answer()
             && let Some(refs) = self.refs_of(conn)
         {
@@ -278,6 +302,7 @@ impl Shard {
                     self.question_answered(conn);
                 }
             }
+            Asked::Publish | Asked::Direct if reference.wants_answer() => {}
             Asked::History => self.listing_answered(conn),
             Asked::Who | Asked::Direct => self.question_answered(conn),
             Asked::Publish => {}

@@ -1,21 +1,21 @@
-//! What one shard tells another, and the letters that wait to be posted.
+//! What one shard tells another.
 //!
-//! Owns [`Mail`] and the [`Postbag`]. Never sends: the worker takes letters out and puts them into
-//! the other worker's mailbox, and brings back those that found it full. What a shard has to tell
-//! itself never becomes a letter.
+//! Owns [`Mail`]. Never sends: letters wait in the [`postbag`](super::postbag), and the worker puts
+//! them into the other worker's mailbox. What a shard has to tell itself never becomes a letter.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::base::counters::CloseReason;
-use crate::base::ids::{Address, ConnId, Epoch, Position, Ref, Seq, SessionId, ShardId};
+use crate::base::ids::{Address, ConnId, Epoch, Position, Ref, Seq, SessionId};
 use crate::base::name::Name;
 use crate::wire::message::Code;
 
 use super::batch::Batch;
 use super::catch_up::Round;
+use super::direct::Direct;
 use super::history::Missing;
 use super::kept::Kept;
+use super::reader::Missing as MissingDirects;
 use super::room::Presence;
 use super::session::Stay;
 use super::stats::ShardStats;
@@ -136,9 +136,9 @@ pub enum Mail {
         session: Address,
         /// Which session it is, whatever its connection.
         identity: SessionId,
-        /// Whether it was there before, on another connection. Its [`Mail::Offline`] may be under
-        /// way still.
-        resumed: bool,
+        /// Whether it was there before, on another connection, whose [`Mail::Offline`] may be under
+        /// way still: then the bytes on their way to it that may not have arrived.
+        undelivered: Option<u32>,
     },
     /// To a user's home: a session lost its connection, or ended with it.
     Offline {
@@ -231,8 +231,44 @@ pub enum Mail {
         from: Name,
         /// The sender.
         origin: Address,
+        /// The request's number.
+        reference: Ref,
         /// What is said.
         body: Box<[u8]>,
+    },
+    /// To a user's home: a session of the user acknowledged all direct messages up to `id`.
+    Ack {
+        /// The user.
+        user: Name,
+        /// The session's connection.
+        session: Address,
+        /// The last one's number.
+        id: u64,
+    },
+    /// To a user's home: a session has been handed a page of direct messages and can take another.
+    NextDirects {
+        /// The user.
+        user: Name,
+        /// The session's connection.
+        session: Address,
+    },
+    /// To a user's home: direct messages came too late for a session, which had left.
+    DirectsMissed {
+        /// The user.
+        user: Name,
+        /// The session's connection.
+        session: Address,
+        /// The number of the first one.
+        from: u64,
+        /// The number of the last one.
+        to: u64,
+    },
+    /// To a user's home, the answer to [`Mail::LastDirects`]: what came too late has been told.
+    DirectsEnded {
+        /// The user.
+        user: Name,
+        /// The session's connection.
+        session: Address,
     },
     /// To every shard: what are your numbers?
     AskStats,
@@ -332,19 +368,30 @@ pub enum Mail {
     DirectTo {
         /// The session's connection.
         conn: ConnId,
-        /// The message's number.
-        id: u64,
-        /// When the home took it.
-        time_ms: u64,
-        /// From whom.
-        from: Name,
-        /// What is said.
-        body: Arc<[u8]>,
+        /// The user.
+        user: Name,
+        /// The message.
+        direct: Direct,
     },
-    /// From a user's home: the direct message is on its way to the user's sessions.
+    /// From a user's home: messages that were kept for the user.
+    Directs(Box<DirectPage>),
+    /// From a user's home: no more messages follow to a session that has left.
+    LastDirects {
+        /// The session's connection.
+        conn: ConnId,
+        /// The user.
+        user: Name,
+    },
+    /// From a user's home: the direct message is on its way to the user's sessions, or kept.
     DirectDone {
         /// The sender.
         conn: ConnId,
+        /// The request's number.
+        reference: Ref,
+        /// The message's number.
+        id: u64,
+        /// The user, where the message is kept until there is a session.
+        queued_for: Option<Name>,
     },
     /// From a home: the request cannot be done.
     Refused {
@@ -362,6 +409,20 @@ pub enum Mail {
 }
 
 const _: () = assert!(size_of::<Mail>() <= 64, "mailboxes are sized for small letters");
+
+/// Direct messages that were kept for a user, on their way to one of the user's sessions.
+#[derive(Debug)]
+pub struct DirectPage {
+    /// The session's connection.
+    pub conn: ConnId,
+    /// The messages, each with the flag `REPLAY`. The room of the batch is the user's name. Without
+    /// any, nothing is left to be told: what follows is live.
+    pub batch: Arc<Batch>,
+    /// What is no longer kept, to be told ahead of them.
+    pub missing: Option<MissingDirects>,
+    /// Whether the session's shard asked for it.
+    pub asked: bool,
+}
 
 /// What becomes of a session that has lost its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -452,122 +513,4 @@ pub enum Asked {
     History,
     /// A direct message.
     Direct,
-}
-
-#[derive(Debug, Default)]
-struct Bag {
-    letters: VecDeque<Mail>,
-    /// The mailbox was full this turn.
-    stalled: bool,
-    /// The bag is on the list of bags to be emptied.
-    listed: bool,
-}
-
-/// Letters that wait to be posted, a queue for each shard.
-#[derive(Debug)]
-pub struct Postbag {
-    bags: Vec<Bag>,
-    waiting: Vec<ShardId>,
-}
-
-impl Postbag {
-    /// Empty bags for `shards` shards.
-    pub fn new(shards: u16) -> Postbag {
-        let bags = std::iter::repeat_with(Bag::default).take(usize::from(shards)).collect();
-        Postbag { bags, waiting: Vec::new() }
-    }
-
-    /// Puts a letter to `to` behind the earlier ones.
-    pub fn push(&mut self, to: ShardId, mail: Mail) {
-        let bag = &mut self.bags[to.index()];
-        bag.letters.push_back(mail);
-        if !bag.listed {
-            bag.listed = true;
-            self.waiting.push(to);
-        }
-    }
-
-    /// How many letters to `to` wait.
-    pub fn waiting_for(&self, to: ShardId) -> usize {
-        self.bags[to.index()].letters.len()
-    }
-
-    /// Whether any letter waits.
-    pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
-    }
-
-    /// The next letter to post.
-    pub fn pop(&mut self) -> Option<(ShardId, Mail)> {
-        let mut index = 0;
-        while let Some(&to) = self.waiting.get(index) {
-            let bag = &mut self.bags[to.index()];
-            if bag.stalled {
-                index += 1;
-                continue;
-            }
-            match bag.letters.pop_front() {
-                Some(mail) => return Some((to, mail)),
-                None => {
-                    bag.listed = false;
-                    self.waiting.swap_remove(index);
-                }
-            }
-        }
-        None
-    }
-
-    /// Takes back a letter that found the mailbox of `to` full.
-    pub fn put_back(&mut self, to: ShardId, mail: Mail) {
-        let bag = &mut self.bags[to.index()];
-        bag.letters.push_front(mail);
-        bag.stalled = true;
-    }
-
-    /// A new turn begins: full mailboxes may have room again.
-    pub fn retry(&mut self) {
-        for to in &self.waiting {
-            self.bags[to.index()].stalled = false;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn letter(seq: u64) -> Mail {
-        let conn = ConnId::new(0, 0);
-        Mail::Published { conn, reference: Ref(1), epoch: Epoch(1), seq: Seq(seq) }
-    }
-
-    fn seq(mail: &Mail) -> u64 {
-        match mail {
-            Mail::Published { seq, .. } => seq.0,
-            other => panic!("unexpected {other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_full_mailbox_delays_its_own_letters_only_and_keeps_their_order() {
-        let mut bag = Postbag::new(3);
-        for number in 0..3 {
-            bag.push(ShardId(1), letter(number));
-            bag.push(ShardId(2), letter(10 + number));
-        }
-        let mut seen = Vec::new();
-        while let Some((to, mail)) = bag.pop() {
-            if to == ShardId(1) {
-                bag.put_back(to, mail);
-            } else {
-                seen.push(seq(&mail));
-            }
-        }
-        assert_eq!(seen, [10, 11, 12]);
-        assert_eq!(bag.waiting_for(ShardId(1)), 3);
-        bag.retry();
-        let rest: Vec<u64> = std::iter::from_fn(|| bag.pop()).map(|(_, mail)| seq(&mail)).collect();
-        assert_eq!(rest, [0, 1, 2]);
-        assert!(bag.is_empty());
-    }
 }

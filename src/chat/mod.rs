@@ -17,6 +17,7 @@
 //! | [`homes`] | the rooms and users whose home this shard is: order, presence, rosters |
 //! | [`recovery`] | what members get of the past: replays, listings, how much is kept |
 //! | [`catch_up`] | replays on their way to the members of this shard |
+//! | [`directs`], [`direct_feed`] | direct messages, at the user's home and at the connections |
 //! | [`letters`] | mail from other shards |
 //! | [`fan_out`] | news to the members of this shard |
 //! | [`detach`] | sessions that lose their connections |
@@ -25,16 +26,21 @@
 //! | [`timers`] | heartbeats, time-outs, the drain |
 //!
 //! and the nouns they work on: [`session`], [`room`], [`home`], [`history`], [`roster`],
-//! [`directory`], [`batch`], [`pulse`], [`outbox`], [`refs`], [`mail`], [`agenda`],
-//! [`heartbeat`], [`hash`], [`holdings`], [`kept`], [`config`].
+//! [`directory`], [`inboxes`], [`inbox`], [`reader`], [`direct`], [`changes`], [`batch`],
+//! [`pulse`], [`outbox`], [`refs`], [`mail`], [`postbag`], [`agenda`], [`heartbeat`], [`hash`],
+//! [`holdings`], [`kept`], [`config`].
 
 pub mod agenda;
 pub mod batch;
 pub mod catch_up;
+pub mod changes;
 pub mod config;
 pub mod detach;
 pub mod dialect;
+pub mod direct;
+pub mod direct_feed;
 pub mod directory;
+pub mod directs;
 pub mod egress;
 pub mod fan_out;
 pub mod hash;
@@ -44,14 +50,18 @@ pub mod holdings;
 pub mod home;
 pub mod homes;
 pub mod http;
+pub mod inbox;
+pub mod inboxes;
 pub mod input;
 pub mod intake;
 pub mod kept;
 pub mod letters;
 pub mod mail;
 pub mod outbox;
+pub mod postbag;
 pub mod press;
 pub mod pulse;
+pub mod reader;
 pub mod recovery;
 pub mod refs;
 pub mod requests;

@@ -5,7 +5,7 @@
 //! ([`homes`](super::homes) does); between the two it checks names and bounds.
 
 use crate::base::counters::CloseReason;
-use crate::base::ids::{ConnId, Epoch, Position, Ref, Seq, SessionId};
+use crate::base::ids::{ConnId, Epoch, Position, Ref, Seq};
 use crate::base::limits::{HOLES_MAX, LINGER_MS, LISTINGS_MAX};
 use crate::base::name::{self, EVERYONE, Name, NameError};
 use crate::base::time::Now;
@@ -20,9 +20,6 @@ use super::resume::Greeting;
 use super::room::Audience;
 use super::session::{Marks, Membership, Place, RoomKey, SessionTable, State};
 use super::shard::Shard;
-
-/// What the parts of the contract that keep messages are answered with.
-const NOT_AVAILABLE: &str = "not available";
 
 /// What a session wants of a room that it joins.
 #[derive(Clone, Copy)]
@@ -63,6 +60,7 @@ impl Shard {
         let user = user.unwrap_or_else(|| self.name_guest());
         self.admit(conn, user.clone(), dialect, now);
         self.welcome(conn, dialect, &user, false, now);
+        self.come_online(conn, None, now);
         self.send_on_if_draining(conn, now);
     }
 
@@ -107,12 +105,11 @@ impl Shard {
 
     /// Makes a connection the session of `user`.
     pub(super) fn admit(&mut self, conn: ConnId, user: Name, dialect: Dialect, now: Now) {
-        let identity = self.identity(conn);
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
         session.state = State::Live(dialect);
-        session.user = Some(user.clone());
+        session.user = Some(user);
         session.heard(now.mono);
         let tempo = session.tempo;
         self.counters.welcomed += 1;
@@ -125,10 +122,20 @@ impl Shard {
         } else {
             self.level_first_ping(conn, now);
         }
+    }
+
+    /// Tells a user's home of a session that was welcomed: what the home tells it comes behind the
+    /// welcome.
+    ///
+    /// Of one that goes on, the last `undelivered` bytes may not have arrived.
+    pub(super) fn come_online(&mut self, conn: ConnId, undelivered: Option<u32>, now: Now) {
+        let Some(user) = self.sessions.get(conn).and_then(|session| session.user.clone()) else {
+            return;
+        };
+        let identity = self.identity(conn);
         let home = self.home_of(self.hasher.hash(&user));
         let session = self.address(conn);
-        let resumed = identity != SessionId::born_at(session);
-        self.send(home, Mail::Online { user, session, identity, resumed }, now);
+        self.send(home, Mail::Online { user, session, identity, undelivered }, now);
     }
 
     /// A name for a user who gave none. Shards count in steps, so that no two give the same.
@@ -163,11 +170,10 @@ impl Shard {
                 let extent = Extent::Following { since, limit };
                 self.ask_history(conn, reference, room, extent, now);
             }
-            Request::Direct { reference, .. } => {
-                self.refuse(conn, reference, Code::Unavailable, NOT_AVAILABLE, now);
+            Request::Direct { reference, user, body } => {
+                self.direct(conn, reference, user, body, now);
             }
-            // Direct messages are not kept once they are delivered, so there is nothing to strike.
-            Request::Ack { .. } => {}
+            Request::Ack { id } => self.acknowledge(conn, id, now),
         }
     }
 
@@ -350,7 +356,7 @@ impl Shard {
     }
 
     /// Whether `reference` was not seen lately; answers the repetition of one that was done.
-    fn is_new(&mut self, conn: ConnId, reference: Ref, now: Now) -> bool {
+    pub(super) fn is_new(&mut self, conn: ConnId, reference: Ref, now: Now) -> bool {
         let Some(session) = self.sessions.get_mut(conn) else {
             return false;
         };

@@ -213,6 +213,7 @@ impl Shard {
         self.resuming.push(conn);
         self.admit(conn, user.clone(), dialect, now);
         self.welcome(conn, dialect, &user, true, now);
+        self.come_online(conn, Some(undelivered_bytes), now);
         if absent {
             let rooms = rooms.iter().map(|kept| kept.room.clone()).collect();
             let home = self.home_of(self.hasher.hash(&user));

@@ -11,7 +11,7 @@
 //!
 //! Calls that name a connection which is gone do nothing, so a shell may be late with them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
 
 use crate::base::counters::{CloseReason, Counters};
@@ -33,8 +33,10 @@ use super::hash::{self, NameHasher};
 use super::heartbeat::HeartbeatPolicy;
 pub use super::holdings::Holdings;
 use super::home::{HomeKey, HomeTable};
-use super::mail::{Ending, Mail, Postbag};
+use super::inboxes::Inboxes;
+use super::mail::{Ending, Mail};
 use super::outbox::OutboxPool;
+use super::postbag::Postbag;
 use super::pulse::{Network, Pulses};
 use super::recovery::Archive;
 use super::resume::Keeping;
@@ -44,6 +46,10 @@ use super::stats::{Gathering, RoundTrips, Speakers};
 use super::timers::Drain;
 use super::web::WebDesk;
 use super::whereabouts::Telling;
+
+/// Direct messages are numbered from the time of the start in milliseconds, shifted by so much:
+/// more than a home takes in a millisecond, and within what a JavaScript number holds exactly.
+const DIRECT_ID_SHIFT: u32 = 10;
 
 /// Whether a budgeted phase has work left for the next turn, which then must not sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +109,9 @@ pub struct Shard {
     pub(super) rooms: RoomTable,
     pub(super) homes: HomeTable,
     pub(super) directory: Directory,
+    pub(super) inboxes: Inboxes,
+    /// Acknowledgements of direct messages that wait because a home's mail is at its bound.
+    pub(super) late_acks: BTreeMap<ConnId, u64>,
     pub(super) wheel: Wheel,
     pub(super) outboxes: OutboxPool,
     pub(super) chunks: ChunkPool,
@@ -169,7 +178,9 @@ impl Shard {
             ),
             rooms,
             homes: HomeTable::new(hasher),
-            directory: Directory::new(now.wall_ms << 16),
+            directory: Directory::default(),
+            inboxes: Inboxes::new(hasher, &config.limits, now.wall_ms << DIRECT_ID_SHIFT),
+            late_acks: BTreeMap::new(),
             wheel: Wheel::new(now.mono),
             outboxes: OutboxPool::new(OUTBOXES_KEPT, BUFFER_KEPT_BYTES),
             chunks: ChunkPool::new(BATCHES_KEPT, BUFFER_KEPT_BYTES),
@@ -395,8 +406,8 @@ impl Shard {
         }
         let timers = self.wheel.next_due().map(Tick::starts_at);
         let drain = self.drain.as_ref().and_then(Drain::next_step);
-        let kept = self.next_kept_due();
-        [timers, self.agenda.next(), drain, kept].into_iter().flatten().min()
+        let (directs, kept) = (self.inboxes.next_due(), self.next_kept_due());
+        [timers, self.agenda.next(), drain, directs, kept].into_iter().flatten().min()
     }
 
     /// How many connections the heart knows.

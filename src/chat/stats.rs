@@ -83,6 +83,8 @@ pub struct ShardStats {
     kept_sessions: usize,
     /// Bytes of memory that the histories of those rooms take.
     history_bytes: usize,
+    /// Bytes that direct messages to those users are counted with.
+    direct_bytes: usize,
     /// Replays that wait for their readers.
     replays: usize,
     messages_in: u64,
@@ -196,6 +198,7 @@ impl Shard {
             users: self.directory.len(),
             kept_sessions: self.keeping.table.len(),
             history_bytes: self.archive.memory(),
+            direct_bytes: self.inboxes.memory(),
             replays: self.catch_ups.len(),
             messages_in: counters.messages_in,
             published: counters.published,

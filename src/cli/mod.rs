@@ -9,6 +9,7 @@ pub mod bench;
 pub mod chat;
 pub mod history;
 pub mod logging;
+pub mod offline;
 pub mod options;
 pub mod serve;
 pub mod sessions;

@@ -10,6 +10,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 
 use super::history::HistoryOptions;
+use super::offline::OfflineOptions;
 use super::sessions::SessionOptions;
 use super::units;
 use crate::base::ids::{NodeId, SHARDS_MAX};
@@ -211,6 +212,9 @@ pub struct ServeOptions {
     #[command(flatten)]
     pub history: HistoryOptions,
 
+    /// How much of what is said to users who are offline is kept.
+    #[command(flatten)]
+    pub offline: OfflineOptions,
     /// What becomes of sessions that lose their connections.
     #[command(flatten)]
     pub sessions: SessionOptions,
@@ -350,6 +354,7 @@ impl ServeOptions {
             ..Limits::default()
         };
         self.history.apply(&mut limits)?;
+        self.offline.apply(&mut limits)?;
         self.sessions.apply(&mut limits)?;
         Ok(limits)
     }
@@ -453,6 +458,7 @@ mod tests {
             (&["--resume-window", "2d"], "--resume-window 2d must be at most 1d"),
             (&["--presence-grace", "3m"], "must not be longer than --resume-window 2m"),
             (&["--history-age", "0"], "try --history-count 0"),
+            (&["--offline-age", "0"], "try --offline-count 0"),
             (&["--history-bytes", "4GiB"], "--history-bytes 4GiB must be less than"),
             (&["--handshake-timeout", "0"], "--handshake-timeout 0s must lie between"),
             (&["--allow-origin", "example.org/chat"], "write it like https://example.org"),

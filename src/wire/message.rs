@@ -29,7 +29,7 @@ pub enum Code {
     TooMany = 429,
     /// The outbound queue is full: the reader is too slow.
     SlowReader = 431,
-    /// Overloaded, draining, or not available.
+    /// Overloaded or draining.
     Unavailable = 503,
 }
 

@@ -139,6 +139,7 @@ impl Visit {
                 let total = total.parse().expect("a total is a number");
                 self.rooms[room_index(room)].total = Some(total);
             }
+            [_, "is", "offline,", "and", "will", "be", "told"] => {}
             _ => panic!("{notice:?} is no notice"),
         }
     }

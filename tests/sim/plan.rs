@@ -228,6 +228,9 @@ fn draw_limits(dice: &mut Dice) -> Limits {
     tighten(&mut limits.timer_budget, &[1, 2, 5]);
     tighten(&mut limits.max_mail_staged, &[1, 4, 16]);
     tighten(&mut limits.max_room_queue, &[1, 3, 8]);
+    tighten(&mut limits.offline_count, &[0, 1, 3]);
+    // So short that at the end nothing waits any more for anybody.
+    limits.offline_age_ms = 20_000;
     tighten(&mut limits.presence_max, &[1, 3, 5]);
     tighten(&mut limits.max_rooms_per_connection, &[1, 2, 3]);
     tighten(&mut limits.max_rooms, &[2, 3]);

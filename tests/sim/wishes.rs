@@ -281,14 +281,13 @@ impl Wisher<'_> {
     fn ask_in_vain(&mut self) {
         let choice = self.dice.within(0..=4);
         let codes: &'static [Code] = match choice {
-            0 => &[Code::Unavailable],
-            1 => &[Code::Malformed],
+            0 | 1 => &[Code::Malformed],
             _ => &[Code::Forbidden],
         };
         let reference = Ref(self.visit.note(Wish::Refusal(codes), true));
         let (epoch, since, notify) = (Epoch(0), Seq(0), false);
         let request = match choice {
-            0 => Request::Direct { reference, user: "ann", body: b"psst" },
+            0 => Request::Direct { reference, user: "a b", body: b"psst" },
             1 => Request::Join { reference, epoch, since, room: "a b", notify },
             2 => Request::Join { reference, epoch, since, room: "*", notify },
             3 => Request::Who { reference, room: "$all" },
