@@ -16,6 +16,7 @@ use crate::base::time::Mono;
 
 use super::batch::Batch;
 use super::hash::NameHasher;
+use super::journal::RoomRecords;
 use super::roster::Roster;
 use super::session::Stay;
 
@@ -43,6 +44,8 @@ pub struct HomeRoom {
     pub epoch: Epoch,
     /// Its last message.
     pub seq: Seq,
+    /// What the store keeps of it; none where all is in memory.
+    pub records: Option<Box<RoomRecords>>,
     /// This turn's messages.
     pub open: Option<Arc<Batch>>,
     /// The shards that have members.
@@ -60,6 +63,12 @@ pub struct HomeRoom {
 }
 
 impl HomeRoom {
+    /// The last message that anybody may have heard of.
+    pub fn head(&self) -> Seq {
+        let unwritten = self.records.as_ref().map_or(0, |records| records.unwritten);
+        Seq(self.seq.0 - u64::from(unwritten))
+    }
+
     /// The link to `shard`, made if there is none.
     pub fn link(&mut self, shard: ShardId) -> &mut Link {
         let index = self.link_index(shard).unwrap_or_else(|| {
@@ -146,12 +155,11 @@ impl HomeTable {
     /// one, and after a restart, however quick, the chance of the same one is one in 2^32. A clock
     /// would repeat itself within its own step, and be overtaken where rooms are made fast.
     pub fn add(&mut self, name: Name, hash: u64, now: Mono) -> HomeKey {
-        // 0 stands for no room.
-        self.last_epoch = self.last_epoch.wrapping_add(1).max(1);
         let room = HomeRoom {
             name,
-            epoch: Epoch(self.last_epoch),
+            epoch: self.take_epoch(),
             seq: Seq(0),
+            records: None,
             open: None,
             links: Vec::new(),
             roster: Roster::default(),
@@ -164,6 +172,13 @@ impl HomeTable {
         let (rooms, hasher) = (&self.rooms, self.hasher);
         self.index.insert_unique(hash, key, |key| hasher.hash(&rooms[key.0 as usize].name));
         key
+    }
+
+    /// The number of another epoch.
+    pub fn take_epoch(&mut self) -> Epoch {
+        // 0 stands for no room.
+        self.last_epoch = self.last_epoch.wrapping_add(1).max(1);
+        Epoch(self.last_epoch)
     }
 
     /// The room of `key`.

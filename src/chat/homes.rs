@@ -25,6 +25,8 @@ use super::shard::Shard;
 
 /// Bytes of a ROSTER payload before the names: ref, total, count.
 const ROSTER_HEADER: usize = 4 + 4 + 2;
+/// Why a room is not made.
+const TOO_MANY_ROOMS: &str = "too many rooms on this server";
 
 /// A message on its way to its place.
 pub(super) struct Said<'a> {
@@ -77,15 +79,23 @@ impl Shard {
 
     /// Gives a message its place and puts it into the room's batch.
     pub(super) fn home_publish(&mut self, room: &str, hash: u64, said: &Said<'_>, now: Now) {
+        if let Some(reason) = self.refuses_to_write() {
+            return self.refuse_for_home(said.origin, said.reference, Asked::Publish, reason, now);
+        }
         let Some(key) = self.home_room(room, hash, now) else {
-            let request = Asked::Publish;
-            return self.refuse_for_home(said.origin, said.reference, request, now);
+            let (origin, reference) = (said.origin, said.reference);
+            return self.refuse_for_home(origin, reference, Asked::Publish, TOO_MANY_ROOMS, now);
         };
         let home = self.homes.get_mut(key);
         home.seq = Seq(home.seq.0 + 1);
         home.last_active = now.mono;
         let (epoch, seq) = (home.epoch, home.seq);
-        if home.links.is_empty() {
+        if self.journal.is_some() {
+            self.add_to_batch(key, said, now);
+            if self.waits_for_write(key, said) {
+                return;
+            }
+        } else if home.links.is_empty() {
             self.list_if_idle(key, now);
         } else {
             self.add_to_batch(key, said, now);
@@ -146,6 +156,14 @@ impl Shard {
         let Some(batch) = self.homes.get_mut(key).open.take() else {
             return;
         };
+        if self.journal.is_some() {
+            return self.write_batch(key, batch);
+        }
+        self.deliver_batch(key, batch);
+    }
+
+    /// Hands a batch to the shards that have members.
+    pub(super) fn deliver_batch(&mut self, key: HomeKey, batch: Arc<Batch>) {
         for index in 0..self.homes.get(key).links.len() {
             self.post_batch(key, index, &batch);
         }
@@ -195,7 +213,7 @@ impl Shard {
         }
     }
 
-    fn post_gap(&mut self, key: HomeKey, index: usize) {
+    pub(super) fn post_gap(&mut self, key: HomeKey, index: usize) {
         let home = self.homes.get_mut(key);
         let link = &mut home.links[index];
         if let Some((from, to)) = link.lost.take() {
@@ -221,7 +239,8 @@ impl Shard {
             if !again {
                 self.homes.refuse(member.shard(), stay);
             }
-            return self.refuse_for_home(member, reference, Asked::Join { stay }, now);
+            let request = Asked::Join { stay };
+            return self.refuse_for_home(member, reference, request, TOO_MANY_ROOMS, now);
         };
         self.close_batch(key);
         // What its shard was not sent lies before the head that the member is told, and is told
@@ -235,7 +254,7 @@ impl Shard {
             home.link(member.shard()).members += 1;
             newcomer = home.roster.enter(user.clone());
         }
-        let (epoch, seq, total) = (home.epoch, home.seq, home.roster.total());
+        let (epoch, seq, total) = (home.epoch, home.head(), home.roster.total());
         let conn = member.conn();
         let mail = Mail::Joined { room, conn, reference, stay, epoch, seq, total };
         self.send(member.shard(), mail, now);
@@ -360,7 +379,7 @@ impl Shard {
     }
 
     /// Puts a room without members on the list of those that may be forgotten.
-    fn list_if_idle(&mut self, key: HomeKey, now: Now) {
+    pub(super) fn list_if_idle(&mut self, key: HomeKey, now: Now) {
         let home = self.homes.get_mut(key);
         if home.links.is_empty() && !home.idle_listed {
             home.idle_listed = true;
@@ -377,10 +396,12 @@ impl Shard {
         }
         // A batch that was closed early leaves its room on the list of this turn's batches.
         let batch_listed = self.open_homes.contains(&key);
-        let busy = home.owes_total || home.lossy_listed || batch_listed;
+        let in_flight = home.records.as_ref().is_some_and(|records| records.in_flight > 0);
+        let busy = home.owes_total || home.lossy_listed || batch_listed || in_flight;
         if busy || now.mono.since_ms(home.last_active) < ROOM_IDLE_MS {
             return self.list_if_idle(key, now);
         }
+        self.strike_room(key);
         self.homes.remove(key);
     }
 
@@ -414,14 +435,17 @@ impl Shard {
         self.send(origin.shard(), Mail::DirectDone { conn: origin.conn() }, now);
     }
 
-    fn refuse_for_home(&mut self, origin: Address, reference: Ref, request: Asked, now: Now) {
-        let mail = Mail::Refused {
-            conn: origin.conn(),
-            reference,
-            request,
-            code: Code::Unavailable,
-            text: "too many rooms on this server",
-        };
+    /// Tells whoever asked that it is not done, though it was no fault of theirs.
+    pub(super) fn refuse_for_home(
+        &mut self,
+        origin: Address,
+        reference: Ref,
+        request: Asked,
+        text: &'static str,
+        now: Now,
+    ) {
+        let (conn, code) = (origin.conn(), Code::Unavailable);
+        let mail = Mail::Refused { conn, reference, request, code, text };
         self.send(origin.shard(), mail, now);
     }
 }

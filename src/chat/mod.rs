@@ -16,12 +16,13 @@
 //! | [`text`] | the commands of a text client |
 //! | [`homes`] | the rooms and users whose home this shard is: order, presence, rosters |
 //! | [`letters`] | mail from other shards |
+//! | [`storing`] | what waits for the disk, and what came back from it |
 //! | [`fan_out`] | news to the members of this shard |
 //! | [`timers`] | heartbeats, time-outs, the drain |
 //!
 //! and the nouns they work on: [`session`], [`room`], [`home`], [`roster`], [`directory`],
 //! [`batch`], [`outbox`], [`refs`], [`mail`], [`agenda`], [`heartbeat`], [`hash`],
-//! [`holdings`], [`config`].
+//! [`holdings`], [`record`], [`journal`], [`config`].
 
 pub mod agenda;
 pub mod batch;
@@ -38,10 +39,12 @@ pub mod homes;
 pub mod http;
 pub mod input;
 pub mod intake;
+pub mod journal;
 pub mod letters;
 pub mod mail;
 pub mod outbox;
 pub mod press;
+pub mod record;
 pub mod refs;
 pub mod requests;
 pub mod room;
@@ -49,6 +52,7 @@ pub mod roster;
 pub mod session;
 pub mod shard;
 pub mod stats;
+pub mod storing;
 pub mod text;
 pub mod timers;
 pub mod web;

@@ -5,8 +5,8 @@
 //! at a time and then takes out what came of it:
 //!
 //! ```text
-//!  in   open · receive · end_of_input · closed · mail · expire · fan_out · drain
-//!  out  poll_mail · poll_dirty → gather → sent / blocked … writable · poll_verdict
+//!  in   open · receive · end_of_input · closed · mail · written · expire · fan_out · drain
+//!  out  poll_mail · poll_write · poll_dirty → gather → sent / blocked … writable · poll_verdict
 //! ```
 //!
 //! Calls that name a connection which is gone do nothing, so a shell may be late with them.
@@ -31,6 +31,7 @@ use super::hash::{self, NameHasher};
 use super::heartbeat::HeartbeatPolicy;
 pub use super::holdings::Holdings;
 use super::home::{HomeKey, HomeTable};
+use super::journal::Journal;
 use super::mail::{Mail, Postbag};
 use super::outbox::OutboxPool;
 use super::room::{Audience, RoomTable};
@@ -96,6 +97,8 @@ pub struct Shard {
     pub(super) chunks: ChunkPool,
 
     pub(super) postbag: Postbag,
+    /// What is written to the disk; none where all is in memory.
+    pub(super) journal: Option<Box<Journal>>,
     pub(super) dirty: VecDeque<ConnId>,
     pub(super) verdicts: VecDeque<Verdict>,
     pub(super) resuming: Vec<ConnId>,
@@ -155,6 +158,7 @@ impl Shard {
             outboxes: OutboxPool::new(OUTBOXES_KEPT, BUFFER_KEPT_BYTES),
             chunks: ChunkPool::new(BATCHES_KEPT, BUFFER_KEPT_BYTES),
             postbag: Postbag::new(config.shards),
+            journal: config.durability.map(|durability| Box::new(Journal::new(durability))),
             dirty: VecDeque::new(),
             verdicts: VecDeque::new(),
             resuming: Vec::new(),

@@ -222,6 +222,7 @@ impl Start {
                 seed: self.seeds.u64(..),
                 secret: self.secret,
                 publish_everyone: self.config.publish_everyone,
+                durability: None,
                 web: self.config.web.clone(),
             },
         }

@@ -73,6 +73,7 @@ impl World {
                 seed: u64::from(id),
                 secret,
                 publish_everyone: true,
+                durability: None,
                 web: WebConfig::default(),
             };
             change(&mut config);

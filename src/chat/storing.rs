@@ -1,0 +1,267 @@
+//! What a home does where there is a store: nobody hears of a message before it is written.
+//!
+//! Owns the way of a batch from its closing to the disk and back, what becomes of it when the disk
+//! fails, the striking of what is kept no longer, and the recovery at the start. Never writes: the
+//! worker takes records out by [`Shard::poll_write`], and tells what became of them by
+//! [`Shard::written`] and [`Shard::write_failed`].
+//!
+//! A failure fails all that is under way from this shard: what was written of it is struck again,
+//! its requests are refused, and its rooms begin other epochs, because places of the old ones were
+//! given to messages that nobody will hear of.
+
+use std::sync::Arc;
+
+use crate::base::ids::{Epoch, Seq};
+use crate::base::time::Now;
+
+use super::batch::Batch;
+use super::home::HomeKey;
+use super::homes::Said;
+use super::journal::{Answer, Held, Journal, RoomRecords, StoredMessages};
+use super::mail::{Asked, Mail};
+use super::record::{Durability, Record, RecordId, Recovered, StoreNumbers, Ticket};
+use super::shard::{Progress, Shard};
+
+/// Why something is not done when the disk fails.
+pub(super) const NOT_STORED: &str = "the storage fails";
+/// Why something is not done while the disk is behind.
+const BEHIND: &str = "overloaded: the storage is behind";
+
+impl Shard {
+    /// The next record to hand to the store, with its number. Call until `None`.
+    pub fn poll_write(&mut self) -> Option<(Ticket, Record)> {
+        self.journal.as_mut()?.pop_outgoing()
+    }
+
+    /// The store's channel was full: the record polled last is to be polled again.
+    pub fn write_refused(&mut self, record: Record) {
+        self.journal.as_mut().expect("a record was polled").put_back(record);
+    }
+
+    /// How many failures of the store this shard has heard of. To be told with each record: the
+    /// store drops what was handed to it before that.
+    pub fn store_generation(&self) -> u32 {
+        self.journal.as_ref().map_or(0, |journal| journal.generation())
+    }
+
+    /// Whether records wait to be handed over.
+    pub fn writes_wait(&self) -> Progress {
+        let wait = self.journal.as_ref().is_some_and(|journal| journal.has_outgoing());
+        if wait { Progress::More } else { Progress::Done }
+    }
+
+    /// Records that are not known to be written.
+    pub fn unwritten(&self) -> usize {
+        self.journal.as_ref().map_or(0, |journal| journal.pending())
+    }
+
+    /// All records up to `through` are written.
+    pub fn written(&mut self, through: Ticket, numbers: StoreNumbers, now: Now) {
+        let Some(journal) = self.journal.as_mut() else { return };
+        journal.note_written(numbers);
+        while let Some(held) = self.journal.as_mut().and_then(|j| j.pop_written(through)) {
+            self.counters.stored += 1;
+            match held {
+                Held::Batch { key, id, batch, answers } => {
+                    self.batch_written(key, id, batch, answers, now);
+                }
+                Held::Told { key, .. } => self.landed(key),
+                Held::Again(_) => {}
+            }
+        }
+    }
+
+    /// Nothing that is under way from this shard has been or will be written.
+    pub fn write_failed(&mut self, numbers: StoreNumbers, now: Now) {
+        if self.journal.is_none() {
+            return;
+        }
+        // Open batches hold places behind those that are lost.
+        self.close_batches();
+        for held in self.journal_mut().fail(numbers) {
+            self.counters.store_failures += 1;
+            match held {
+                Held::Batch { key, id, batch, answers } => {
+                    self.batch_failed(key, id, batch, answers, now);
+                }
+                Held::Told { key, epoch } => {
+                    self.landed(key);
+                    self.end_epoch(key, epoch);
+                }
+                Held::Again(record) => self.journal_mut().push_unawaited(record),
+            }
+        }
+    }
+
+    fn journal_mut(&mut self) -> &mut Journal {
+        self.journal.as_mut().expect("only where there is a store")
+    }
+
+    /// Why nothing that has to be written is done at present.
+    pub(super) fn refuses_to_write(&self) -> Option<&'static str> {
+        let journal = self.journal.as_ref()?;
+        match journal.refuses() {
+            false => None,
+            true if journal.is_failing() => Some(NOT_STORED),
+            true => Some(BEHIND),
+        }
+    }
+
+    /// Notes who waits for a message of the open batch. False where nobody does, because answers
+    /// are given at once.
+    pub(super) fn waits_for_write(&mut self, key: HomeKey, said: &Said<'_>) -> bool {
+        if self.journal_mut().durability() == Durability::None {
+            return false;
+        }
+        let home = self.homes.get_mut(key);
+        let seq = home.seq;
+        let records = home.records.get_or_insert_default();
+        records.unwritten += 1;
+        if said.reference.wants_answer() {
+            let (origin, reference) = (said.origin, said.reference);
+            records.answers.push(Answer { origin, reference, seq });
+        }
+        true
+    }
+
+    /// Sends a closed batch to the store. It is delivered when it is written, or at once where
+    /// nothing waits for the disk.
+    pub(super) fn write_batch(&mut self, key: HomeKey, batch: Arc<Batch>) {
+        let journal = self.journal.as_mut().expect("only where there is a store");
+        let records = self.homes.get_mut(key).records.get_or_insert_default();
+        records.in_flight += 1;
+        let id = journal.take_record_id();
+        let record = Record::Messages { id, batch: Arc::clone(&batch) };
+        if journal.durability() == Durability::None {
+            journal.push(record, Held::Told { key, epoch: batch.epoch });
+            note_messages(records, id, &batch);
+            self.deliver_batch(key, batch);
+        } else {
+            let answers = std::mem::replace(&mut records.answers, journal.spare_answers());
+            journal.push(record, Held::Batch { key, id, batch, answers });
+        }
+    }
+
+    /// A batch is written: whom it concerns may hear of it.
+    fn batch_written(
+        &mut self,
+        key: HomeKey,
+        id: RecordId,
+        batch: Arc<Batch>,
+        answers: Vec<Answer>,
+        now: Now,
+    ) {
+        let epoch = batch.epoch;
+        let records = self.homes.get_mut(key).records.as_mut().expect("a batch of it was written");
+        records.unwritten -= batch.frames.count() as u32;
+        records.in_flight -= 1;
+        note_messages(records, id, &batch);
+        self.deliver_batch(key, batch);
+        self.list_if_idle(key, now);
+        for Answer { origin, reference, seq } in answers.iter().copied() {
+            let mail = Mail::Published { conn: origin.conn(), reference, epoch, seq };
+            self.send(origin.shard(), mail, now);
+        }
+        self.journal_mut().release_answers(answers);
+    }
+
+    /// A batch could not be written: its messages were never said.
+    fn batch_failed(
+        &mut self,
+        key: HomeKey,
+        id: RecordId,
+        batch: Arc<Batch>,
+        answers: Vec<Answer>,
+        now: Now,
+    ) {
+        self.landed(key);
+        self.end_epoch(key, batch.epoch);
+        // Some of it may have reached the disk.
+        let room = batch.room.clone();
+        self.journal_mut().push_unawaited(Record::StrikeMessages { room, id });
+        for Answer { origin, reference, .. } in answers.iter().copied() {
+            self.refuse_for_home(origin, reference, Asked::Publish, NOT_STORED, now);
+        }
+        self.journal_mut().release_answers(answers);
+        self.chunks.release_batch(batch);
+        self.list_if_idle(key, now);
+    }
+
+    /// A record of a room is under way no longer.
+    fn landed(&mut self, key: HomeKey) {
+        let records = self.homes.get_mut(key).records.as_mut().expect("a record was under way");
+        records.in_flight -= 1;
+    }
+
+    /// Begins another epoch of a room, if `epoch` is its present one.
+    fn end_epoch(&mut self, key: HomeKey, epoch: Epoch) {
+        if self.homes.get(key).epoch != epoch {
+            return;
+        }
+        // What shards were not sent is told by the epoch in which it was said.
+        for index in 0..self.homes.get(key).links.len() {
+            self.post_gap(key, index);
+        }
+        self.counters.epochs_renewed += 1;
+        self.begin_epoch(key);
+    }
+
+    fn begin_epoch(&mut self, key: HomeKey) {
+        let epoch = self.homes.take_epoch();
+        let home = self.homes.get_mut(key);
+        home.epoch = epoch;
+        home.seq = Seq(0);
+        let room = home.name.clone();
+        let records = home.records.get_or_insert_default();
+        records.unwritten = 0;
+        records.has_head = true;
+        let journal = self.journal_mut();
+        let id = journal.take_record_id();
+        let seq = Seq(0);
+        journal.push_unawaited(Record::Head { room, id, epoch, seq });
+    }
+
+    /// Strikes all records of a room that is about to be forgotten.
+    pub(super) fn strike_room(&mut self, key: HomeKey) {
+        let Some(journal) = self.journal.as_mut() else { return };
+        let home = self.homes.get_mut(key);
+        let Some(records) = home.records.take() else { return };
+        for StoredMessages { id, .. } in records.messages {
+            journal.push_unawaited(Record::StrikeMessages { room: home.name.clone(), id });
+        }
+        if records.has_head {
+            journal.push_unawaited(Record::StrikeHead { room: home.name.clone() });
+        }
+    }
+
+    /// Takes back what was kept, before the first connection.
+    pub fn recover(&mut self, recovered: Recovered, now: Now) {
+        let Recovered { rooms, users: _, next_record, next_direct: _, renew_epochs } = recovered;
+        if self.journal.is_none() {
+            return;
+        }
+        self.journal_mut().begin_records_at(next_record);
+        for room in rooms {
+            let hash = self.hasher.hash(&room.name);
+            let known = self.homes.find(&room.name, hash);
+            let key = known.unwrap_or_else(|| self.homes.add(room.name, hash, now.mono));
+            let home = self.homes.get_mut(key);
+            (home.epoch, home.seq) = (room.epoch, room.seq);
+            let records = home.records.get_or_insert_default();
+            records.has_head = room.has_head;
+            for kept in &room.messages {
+                let last = Seq(kept.first.0 + kept.frames.count() as u64 - 1);
+                records.messages.push_back(StoredMessages { id: kept.id, epoch: kept.epoch, last });
+            }
+            if renew_epochs {
+                self.begin_epoch(key);
+            }
+            self.list_if_idle(key, now);
+        }
+    }
+}
+
+fn note_messages(records: &mut RoomRecords, id: RecordId, batch: &Batch) {
+    let stored = StoredMessages { id, epoch: batch.epoch, last: batch.last() };
+    records.messages.push_back(stored);
+}
