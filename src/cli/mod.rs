@@ -8,6 +8,7 @@ pub mod bench;
 pub mod logging;
 pub mod options;
 pub mod serve;
+pub mod storage;
 pub mod units;
 
 use std::ffi::OsString;

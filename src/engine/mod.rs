@@ -9,5 +9,6 @@ pub mod config;
 pub mod parcel;
 pub mod server;
 pub mod steward;
+pub mod store_thread;
 pub mod worker;
 pub mod worker_thread;

@@ -387,7 +387,7 @@ mod tests {
             let poll = Poll::new().unwrap();
             let (sender, mailbox) = mailbox(1, &poll, BELL).unwrap();
             mailboxes.push(sender);
-            Seat { poll, mailbox, peers: Vec::new(), steward: steward.clone() }
+            Seat { poll, mailbox, peers: Vec::new(), steward: steward.clone(), store: None }
         };
         let seats = (0..workers).map(seat).collect();
         let drain = Duration::from_secs(60);
@@ -413,7 +413,7 @@ mod tests {
         loop {
             match seat.mailbox.try_receive() {
                 Some(Parcel::Command(command)) => return command,
-                Some(Parcel::Mail { .. }) => panic!("nobody writes mail here"),
+                Some(_) => panic!("nobody writes mail here"),
                 None => thread::yield_now(),
             }
         }

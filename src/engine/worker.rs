@@ -13,8 +13,8 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crossbeam_channel::TrySendError;
-use log::debug;
+use crossbeam_channel::{Sender as StoreSender, TrySendError};
+use log::{debug, error};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
@@ -30,11 +30,13 @@ use crate::base::limits::{
 };
 use crate::base::time::{Mono, Now};
 use crate::chat::config::ShardConfig;
+use crate::chat::record::{Recovered, StoreNumbers};
 use crate::chat::shard::{Progress, Shard, Verdict};
 use crate::net::listener;
 use crate::net::mailbox::{Receiver, Sender};
 use crate::net::socket::{Arrival, Input};
 use crate::net::socket_table::SocketTable;
+use crate::store::keeper::{Outcome, Submission};
 
 /// The bell's token, and the door's. Connection ids have 52 bits, so these name no connection.
 pub const BELL: Token = Token(usize::MAX);
@@ -56,6 +58,8 @@ pub struct Seat {
     pub peers: Vec<Sender<Parcel>>,
     /// The steward's mailbox.
     pub steward: Sender<Report>,
+    /// Where records are handed to the store; none where all is in memory.
+    pub store: Option<StoreSender<Submission>>,
 }
 
 /// Whether the worker goes on.
@@ -89,6 +93,8 @@ pub struct Worker {
     busy: bool,
     /// Letters wait for a full mailbox.
     letters_wait: bool,
+    /// Records wait for room in the store's channel.
+    records_wait: bool,
 }
 
 impl Worker {
@@ -112,8 +118,14 @@ impl Worker {
             write_budget: limits.write_budget,
             busy: false,
             letters_wait: false,
+            records_wait: false,
             shard: Shard::new(config, now),
         }
+    }
+
+    /// Takes back what was kept of the shard.
+    pub fn recover(&mut self, recovered: Recovered) {
+        self.shard.recover(recovered, self.now);
     }
 
     /// Opens the door on the reserved `address`.
@@ -141,6 +153,7 @@ impl Worker {
             self.turn();
             self.shard.note_turn(self.clock.us().saturating_sub(woke_us));
         }
+        self.hand_over_the_rest();
         Ok(*self.shard.counters())
     }
 
@@ -164,6 +177,7 @@ impl Worker {
             self.shard.fan_out(self.now),
         ];
         self.post_mail();
+        self.hand_over_records();
         let flushed = self.flush();
         self.busy = phases.contains(&Progress::More) || flushed == Progress::More;
         self.close();
@@ -197,7 +211,7 @@ impl Worker {
         let deadlines = [
             self.shard.next_deadline().map(until),
             self.acceptor.deadline().map(until),
-            self.letters_wait.then_some(RETRY_MAIL),
+            (self.letters_wait || self.records_wait).then_some(RETRY_MAIL),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -290,6 +304,10 @@ impl Worker {
         for _ in 0..MAIL_BUDGET {
             match self.seat.mailbox.try_receive() {
                 Some(Parcel::Mail { from, mail }) => self.shard.mail(from, mail, self.now),
+                Some(Parcel::Stored { outcome, numbers }) => match outcome {
+                    Outcome::Written(through) => self.shard.written(through, numbers, self.now),
+                    Outcome::Failed => self.shard.write_failed(numbers, self.now),
+                },
                 Some(Parcel::Command(command)) => self.obey(command),
                 None => return Progress::Done,
             }
@@ -329,9 +347,40 @@ impl Worker {
                     self.letters_wait = true;
                     self.shard.mail_refused(to, mail);
                 }
-                Err(TrySendError::Full(Parcel::Command(_))) => unreachable!("it was mail"),
+                Err(TrySendError::Full(_)) => unreachable!("it was mail"),
                 // The worker has stopped, and this one is about to be stopped too.
                 Err(TrySendError::Disconnected(_)) => {}
+            }
+        }
+    }
+
+    /// Phase: hands what is to be kept to the store, all of the turn at once.
+    fn hand_over_records(&mut self) {
+        self.records_wait = false;
+        let Some(store) = &self.seat.store else { return };
+        let Some(submission) = submission(self.id, &mut self.shard) else { return };
+        match store.try_send(submission) {
+            Ok(()) => {}
+            Err(TrySendError::Full(submission)) => {
+                self.records_wait = true;
+                for record in submission.records.into_iter().rev() {
+                    self.shard.write_refused(record);
+                }
+            }
+            Err(TrySendError::Disconnected(_)) => {
+                error!("worker {}: the store is gone; nothing is stored any more", self.id);
+                self.seat.store = None;
+                self.shard.write_failed(StoreNumbers::default(), self.now);
+            }
+        }
+    }
+
+    /// The loop is left, nobody is served any more, and what is left may wait for the store.
+    fn hand_over_the_rest(&mut self) {
+        let Some(store) = self.seat.store.take() else { return };
+        while let Some(submission) = submission(self.id, &mut self.shard) {
+            if store.send(submission).is_err() {
+                break;
             }
         }
     }
@@ -423,4 +472,14 @@ impl Worker {
     fn report(&self, news: News) {
         let _ = self.seat.steward.try_send(Report { worker: self.id, news });
     }
+}
+
+/// The records of a turn; none where there are none.
+fn submission(id: ShardId, shard: &mut Shard) -> Option<Submission> {
+    let (first, record) = shard.poll_write()?;
+    let mut records = vec![record];
+    while let Some((_, record)) = shard.poll_write() {
+        records.push(record);
+    }
+    Some(Submission { shard: id, generation: shard.store_generation(), first, records })
 }
