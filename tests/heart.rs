@@ -9,6 +9,7 @@ mod heart {
     mod goodbye;
     mod greeting;
     mod heartbeats;
+    mod history;
     mod http;
     mod malformed;
     mod overload;

@@ -159,6 +159,18 @@ counters! {
     mail_out,
     /// Mail taken from other shards.
     mail_in,
+    /// Room messages from histories put into outboxes, for joins and for HISTORY.
+    replayed,
+    /// Joins that asked for what was said since.
+    rejoined,
+    /// HISTORY requests answered.
+    histories_asked,
+    /// Answers to either that had to say that part is no longer kept.
+    history_gaps,
+    /// Histories of rooms dropped because all together took too much memory.
+    histories_dropped,
+    /// Rooms without members forgotten early because there were too many rooms.
+    rooms_evicted,
     /// Room messages shed because a mailbox or a room's queue was full; their members saw a GAP.
     shed,
     /// Single presence events that were folded into totals.

@@ -131,6 +131,15 @@ pub struct Epoch(pub u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub u64);
 
+/// One message of a room, or the end of all that were sent before one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    /// The life of the room's history.
+    pub epoch: Epoch,
+    /// The place in it; 0 is before the first message.
+    pub seq: Seq,
+}
+
 /// A client's own number for a request. 0 asks for no answer on success.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ref(pub u32);

@@ -82,6 +82,23 @@ pub const LINGER_MS: u64 = 2_000;
 pub const STARVED_MS: u64 = 1_000;
 /// Rooms without members are forgotten after this long without a message.
 pub const ROOM_IDLE_MS: u64 = 60_000;
+/// Messages that one HISTORY is answered with at most.
+pub const HISTORY_ANSWER_MAX: usize = 1_000;
+/// Messages that `/history` shows where it is not told how many.
+pub const TEXT_HISTORY: u16 = 20;
+/// Earlier epochs of which a room's history remembers where they ended.
+pub const PAST_EPOCHS_MAX: usize = 4;
+/// Rooms looked at for one whose history gives way where all histories together are too much.
+pub const HISTORY_LOOKS: usize = 64;
+/// Rooms looked at for one without members that gives way where there are too many rooms.
+pub const IDLE_ROOM_LOOKS: usize = 16;
+/// Letters staged for a shard above which joins are answered without a first page: pages are large,
+/// and are asked for as they can be taken.
+pub const REPLAYS_STAGED_MAX: usize = 64;
+/// Pages of replays that one shard has asked for and not got, at most.
+pub const PAGES_ASKED_MAX: usize = 64;
+/// Members that one turn looks at for whether their replay can go on.
+pub const CATCH_UP_BUDGET: usize = 256;
 /// How often a crowded room tells its new total at most (wire contract).
 pub const PRESENCE_PERIOD_MS: u64 = 1_000;
 
@@ -143,6 +160,15 @@ pub struct Limits {
     /// Batches that may wait for fan-out in one room of one worker before further ones are shed
     /// (`--max-room-queue`).
     pub max_room_queue: usize,
+    /// Messages that a room's history keeps (`--history-count`); 0 keeps none.
+    pub history_count: usize,
+    /// Bytes of messages that a room's history keeps (`--history-bytes`).
+    pub history_bytes: usize,
+    /// How long a message is kept (`--history-age`).
+    pub history_age_ms: u64,
+    /// Memory that the histories of one worker's rooms may take together (`--history-memory`,
+    /// divided by the workers).
+    pub history_memory: usize,
 }
 
 impl Limits {
@@ -150,6 +176,24 @@ impl Limits {
     /// client that asks faster than it reads is slowed down before it is closed.
     pub fn pause_reading_above(&self) -> usize {
         self.max_outbound / 2
+    }
+
+    /// A replay goes on while fewer bytes than this wait for a connection, which leaves room for
+    /// answers and for what other rooms say.
+    pub fn replay_below(&self) -> usize {
+        self.max_outbound / 4
+    }
+
+    /// How often a room's history is looked at for messages that are too old to be kept. They are not
+    /// told anyhow; this is for their memory.
+    pub fn history_period_ms(&self) -> u64 {
+        (self.history_age_ms / 4).max(1_000)
+    }
+
+    /// Bytes of one page of a replay, as native frames; a longer message is a page of its own. As
+    /// JSON a page may take six times as much, and must fit even so.
+    pub fn replay_page_bytes(&self) -> usize {
+        BATCH_BYTES.min(self.max_outbound / 16)
     }
 }
 
@@ -170,6 +214,10 @@ impl Default for Limits {
             timer_budget: 8_192,
             max_mail_staged: 8_192,
             max_room_queue: 256,
+            history_count: 1_000,
+            history_bytes: 256 << 10,
+            history_age_ms: 24 * 3_600_000,
+            history_memory: 256 << 20,
         }
     }
 }

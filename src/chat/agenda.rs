@@ -1,6 +1,7 @@
 //! What is due after a fixed time.
 //!
-//! Owns three lists: handshakes, totals that crowded rooms owe, and rooms that may be forgotten.
+//! Owns four lists: handshakes, totals that crowded rooms owe, rooms that may be forgotten, and rooms
+//! with a history that grows old.
 //! Never acts: the shard's timers ([`timers`](super::timers)) do. What is added to one list is
 //! always due the same time later, so each is a queue in the order of its times, and costs less
 //! than the wheel: a handshake is nearly always over long before it is due, and leaves no stale
@@ -27,6 +28,13 @@ pub enum Item {
     Total(HomeKey),
     /// A room without members may be forgotten.
     IdleRoom(HomeKey),
+    /// A room's history may have grown old.
+    History {
+        /// The room, which may be gone.
+        key: HomeKey,
+        /// The entry that is meant.
+        listing: u32,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -39,12 +47,21 @@ struct Handshake {
 /// Capacity that a trim leaves to an empty list.
 const KEPT: usize = 64;
 
-/// The three lists.
+#[derive(Clone, Copy, Debug)]
+struct ListedHistory {
+    key: HomeKey,
+    listing: u32,
+    listed_at: Mono,
+    due: Mono,
+}
+
+/// The four lists.
 #[derive(Debug, Default)]
 pub struct Agenda {
     handshakes: VecDeque<Handshake>,
     totals: VecDeque<(Mono, HomeKey)>,
     idle_rooms: VecDeque<(Mono, HomeKey)>,
+    histories: VecDeque<ListedHistory>,
 }
 
 impl Agenda {
@@ -63,6 +80,23 @@ impl Agenda {
         self.idle_rooms.push_back((due, key));
     }
 
+    /// The room that may be forgotten first, taken from the list.
+    pub fn pop_idle_room(&mut self) -> Option<HomeKey> {
+        self.idle_rooms.pop_front().map(|(_, key)| key)
+    }
+
+    /// A room has a history, to be looked at at `due`.
+    pub fn note_history(&mut self, key: HomeKey, listing: u32, listed_at: Mono, due: Mono) {
+        self.histories.push_back(ListedHistory { key, listing, listed_at, due });
+    }
+
+    /// The room with a history that was not looked at for longest, taken from the list, its entry
+    /// there, and when that was made.
+    pub fn pop_history(&mut self) -> Option<(HomeKey, u32, Mono)> {
+        let listed = self.histories.pop_front()?;
+        Some((listed.key, listed.listing, listed.listed_at))
+    }
+
     /// Whose handshake is the oldest.
     pub fn first_handshake(&self) -> Option<ConnId> {
         self.handshakes.front().map(|handshake| handshake.conn)
@@ -78,7 +112,8 @@ impl Agenda {
         let handshake = self.handshakes.front().map(|handshake| handshake.due);
         let total = self.totals.front().map(|(due, _)| *due);
         let idle = self.idle_rooms.front().map(|(due, _)| *due);
-        [handshake, total, idle].into_iter().flatten().min()
+        let history = self.histories.front().map(|listed| listed.due);
+        [handshake, total, idle, history].into_iter().flatten().min()
     }
 
     /// The next item that is due.
@@ -90,7 +125,11 @@ impl Agenda {
         if let Some((_, key)) = self.totals.pop_front_if(|(due, _)| *due <= now) {
             return Some(Item::Total(key));
         }
-        self.idle_rooms.pop_front_if(|(due, _)| *due <= now).map(|(_, key)| Item::IdleRoom(key))
+        if let Some((_, key)) = self.idle_rooms.pop_front_if(|(due, _)| *due <= now) {
+            return Some(Item::IdleRoom(key));
+        }
+        let listed = self.histories.pop_front_if(|first| first.due <= now)?;
+        Some(Item::History { key: listed.key, listing: listed.listing })
     }
 
     /// Gives back the memory that a burst of connections left.

@@ -100,12 +100,12 @@ impl Shard {
         }
     }
 
-    fn queued(&mut self, conn: ConnId) {
+    pub(super) fn queued(&mut self, conn: ConnId) {
         let empty = self.sessions.get(conn).is_some_and(|session| session.waiting() == 0);
         if empty { self.recycle_outbox(conn) } else { self.mark_dirty(conn) }
     }
 
-    fn bound_outbox(&mut self, conn: ConnId, now: Now) {
+    pub(super) fn bound_outbox(&mut self, conn: ConnId, now: Now) {
         let max = self.limits.max_outbound;
         if self.sessions.get(conn).is_some_and(|session| session.waiting() > max) {
             self.close_slow_reader(conn, now);

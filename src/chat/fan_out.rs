@@ -18,6 +18,7 @@ use crate::base::name::Name;
 use crate::base::time::Now;
 
 use super::batch::{Batch, Chunk, ChunkPool};
+use super::catch_up::Feed;
 use super::mail::Mail;
 use super::outbox::{Outbox, OutboxPool};
 use super::room::{Audience, Delivery, News, Presence, Room};
@@ -28,7 +29,20 @@ impl Shard {
     /// Closes this turn's batches and hands news to members, as many as the budget allows.
     ///
     /// Rooms take turns, so that a huge one does not hold up the others.
+    ///
+    /// Then those whose replays wait for room have their turn.
     pub fn fan_out(&mut self, now: Now) -> Progress {
+        let progress = self.spread_news(now);
+        if self.catch_ups.is_empty() {
+            return progress;
+        }
+        match self.catch_up(now) {
+            Progress::Done => progress,
+            Progress::More => Progress::More,
+        }
+    }
+
+    fn spread_news(&mut self, now: Now) -> Progress {
         self.close_batches();
         let mut budget = self.limits.fan_out_budget;
         while budget > 0 {
@@ -244,6 +258,7 @@ impl Shard {
         while let Some(membership) =
             self.sessions.get_mut(conn).and_then(|session| session.pop_membership())
         {
+            self.end_replay(conn, Feed::Room(membership.room));
             self.leave_room(&membership, user.clone(), now);
         }
         let home = self.home_of(self.hasher.hash(&user));

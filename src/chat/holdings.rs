@@ -18,6 +18,8 @@ impl Shard {
             users: self.directory.len(),
             letters: (0..self.shards).map(|to| self.postbag.waiting_for(ShardId(to))).sum(),
             timers: self.wheel.len(),
+            replays: self.catch_ups.len(),
+            history_bytes: self.archive.memory(),
             stats_askers: self.gathering.waiting(),
         }
     }
@@ -40,6 +42,10 @@ pub struct Holdings {
     pub letters: usize,
     /// Entries of the timing wheel, stale ones too.
     pub timers: usize,
+    /// Replays that have not come to their end.
+    pub replays: usize,
+    /// Bytes of memory that histories take.
+    pub history_bytes: usize,
     /// Connections that wait, or waited, for the numbers of all shards.
     pub stats_askers: usize,
 }

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use slab::Slab;
 
-use crate::base::ids::{Epoch, Seq, ShardId};
-use crate::base::name::Name;
+use crate::base::ids::{Epoch, Position, Seq, ShardId};
+use crate::base::name::{EVERYONE, Name};
 use crate::base::time::Mono;
 
 use super::batch::Batch;
 use super::hash::NameHasher;
+use super::history::{History, NOTHING};
 use super::journal::RoomRecords;
 use super::roster::Roster;
 use super::session::Stay;
@@ -60,13 +61,25 @@ pub struct HomeRoom {
     pub idle_listed: bool,
     /// Whether it is on the list of rooms with links that lost messages.
     pub lossy_listed: bool,
+    /// Whether what is said in it may be kept. What is said to everybody is not: nobody can ask for
+    /// it.
+    pub may_keep: bool,
+    /// What was said, as far as it is kept.
+    pub history: Option<Box<History>>,
+    /// Its entry on the list of rooms with a history; 0 while it is not on it.
+    pub history_listing: u32,
 }
 
 impl HomeRoom {
     /// The last message that anybody may have heard of.
-    pub fn head(&self) -> Seq {
+    pub fn head(&self) -> Position {
         let unwritten = self.records.as_ref().map_or(0, |records| records.unwritten);
-        Seq(self.seq.0 - u64::from(unwritten))
+        Position { epoch: self.epoch, seq: Seq(self.seq.0 - u64::from(unwritten)) }
+    }
+
+    /// What was said, as far as it is kept.
+    pub fn history(&self) -> &History {
+        self.history.as_deref().unwrap_or(&NOTHING)
     }
 
     /// The link to `shard`, made if there is none.
@@ -155,6 +168,7 @@ impl HomeTable {
     /// one, and after a restart, however quick, the chance of the same one is one in 2^32. A clock
     /// would repeat itself within its own step, and be overtaken where rooms are made fast.
     pub fn add(&mut self, name: Name, hash: u64, now: Mono) -> HomeKey {
+        let may_keep = &*name != EVERYONE;
         let room = HomeRoom {
             name,
             epoch: self.take_epoch(),
@@ -167,6 +181,9 @@ impl HomeTable {
             last_active: now,
             idle_listed: false,
             lossy_listed: false,
+            may_keep,
+            history: None,
+            history_listing: 0,
         };
         let key = HomeKey(self.rooms.insert(room) as u32);
         let (rooms, hasher) = (&self.rooms, self.hasher);
@@ -197,9 +214,16 @@ impl HomeTable {
         &mut self.rooms[key.0 as usize]
     }
 
-    /// Forgets a room.
+    /// Whether `listing` is the entry of the room of `key` on the list of rooms with a history. The
+    /// room may be gone, and another one in its place.
+    pub fn is_listed(&self, key: HomeKey, listing: u32) -> bool {
+        self.rooms.get(key.0 as usize).is_some_and(|room| room.history_listing == listing)
+    }
+
+    /// Forgets a room, of which nothing is kept.
     pub fn remove(&mut self, key: HomeKey) {
         let room = self.rooms.remove(key.0 as usize);
+        debug_assert!(room.history.is_none(), "a history is accounted for when it is dropped");
         let hash = self.hasher.hash(&room.name);
         let entry = self.index.find_entry(hash, |other| *other == key).expect("rooms are indexed");
         entry.remove();

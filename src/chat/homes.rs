@@ -9,8 +9,10 @@
 
 use std::sync::Arc;
 
-use crate::base::ids::{Address, Ref, Seq, ShardId};
-use crate::base::limits::{BATCH_BYTES, FRAME_HEADER, PRESENCE_PERIOD_MS, ROOM_IDLE_MS};
+use crate::base::ids::{Address, Position, Ref, Seq, ShardId};
+use crate::base::limits::{
+    BATCH_BYTES, FRAME_HEADER, IDLE_ROOM_LOOKS, PRESENCE_PERIOD_MS, ROOM_IDLE_MS,
+};
 use crate::base::name::{EVERYONE, Name};
 use crate::base::time::Now;
 use crate::wire::message::{Code, Event, PresenceKind};
@@ -18,7 +20,7 @@ use crate::wire::native;
 
 use super::batch::{Author, Batch};
 use super::home::HomeKey;
-use super::mail::{Asked, Mail};
+use super::mail::{Asked, Mail, Since};
 use super::room::Presence;
 use super::session::Stay;
 use super::shard::Shard;
@@ -42,6 +44,21 @@ pub(super) struct Said<'a> {
     pub body: &'a [u8],
 }
 
+impl Said<'_> {
+    /// The message, at its place in the room.
+    pub(super) fn event<'e>(&'e self, room: &'e str, at: Position, now: Now) -> Event<'e> {
+        Event::Message {
+            epoch: at.epoch,
+            seq: at.seq,
+            time_ms: now.wall_ms,
+            room,
+            from: self.from,
+            body: self.body,
+            replay: false,
+        }
+    }
+}
+
 /// A member that joins.
 pub(super) struct Joiner {
     /// The member's user.
@@ -54,6 +71,8 @@ pub(super) struct Joiner {
     pub stay: Stay,
     /// It is a member already; nothing begins.
     pub again: bool,
+    /// What it is to get of the past.
+    pub since: Since,
 }
 
 impl Shard {
@@ -71,7 +90,7 @@ impl Shard {
         if let Some(key) = self.homes.find(room, hash) {
             return Some(key);
         }
-        if self.homes.len() >= self.limits.max_rooms {
+        if self.homes.len() >= self.limits.max_rooms && !self.make_way(now) {
             return None;
         }
         Some(self.homes.add(Name::new(room), hash, now.mono))
@@ -99,6 +118,10 @@ impl Shard {
             self.list_if_idle(key, now);
         } else {
             self.add_to_batch(key, said, now);
+        }
+        if self.limits.history_count > 0 && self.homes.get(key).may_keep {
+            self.keep(key, said, now);
+            self.trim_records(key);
         }
         if said.reference.wants_answer() {
             let (conn, reference) = (said.origin.conn(), said.reference);
@@ -132,15 +155,7 @@ impl Shard {
             let index = batch.frames.count() as u32;
             batch.authors.push(Author { index, address: said.origin });
         }
-        let event = Event::Message {
-            epoch: home.epoch,
-            seq: home.seq,
-            time_ms: now.wall_ms,
-            room: &home.name,
-            from: said.from,
-            body: said.body,
-            replay: false,
-        };
+        let event = said.event(&home.name, Position { epoch: home.epoch, seq: home.seq }, now);
         batch.frames.push(|out| native::encode_event(out, &event, false));
     }
 
@@ -152,7 +167,7 @@ impl Shard {
     }
 
     /// Closes a room's batch and hands it to the shards that have members.
-    fn close_batch(&mut self, key: HomeKey) {
+    pub(super) fn close_batch(&mut self, key: HomeKey) {
         let Some(batch) = self.homes.get_mut(key).open.take() else {
             return;
         };
@@ -226,7 +241,7 @@ impl Shard {
 
     /// Lets a member in: it gets what follows the room's present head.
     pub(super) fn home_join(&mut self, room: Name, joiner: Joiner, now: Now) {
-        let Joiner { user, member, reference, stay, again } = joiner;
+        let Joiner { user, member, reference, stay, again, since } = joiner;
         let hash = self.hasher.hash(&room);
         let key = if again {
             // Where the shard has no member, the join before this one was refused.
@@ -242,24 +257,29 @@ impl Shard {
             let request = Asked::Join { stay };
             return self.refuse_for_home(member, reference, request, TOO_MANY_ROOMS, now);
         };
-        self.close_batch(key);
-        // What its shard was not sent lies before the head that the member is told, and is told
-        // first.
-        if let Some(index) = self.homes.get(key).link_index(member.shard()) {
-            self.post_gap(key, index);
-        }
+        self.tell_all_so_far(key, member.shard());
+        let replay = self.begin_replay(key, member.shard(), since, now);
         let home = self.homes.get_mut(key);
         let mut newcomer = false;
         if !again {
             home.link(member.shard()).members += 1;
             newcomer = home.roster.enter(user.clone());
         }
-        let (epoch, seq, total) = (home.epoch, home.head(), home.roster.total());
+        let (epoch, seq, total) = (home.epoch, home.head().seq, home.roster.total());
         let conn = member.conn();
-        let mail = Mail::Joined { room, conn, reference, stay, epoch, seq, total };
+        let mail = Mail::Joined { room, conn, reference, stay, epoch, seq, total, replay };
         self.send(member.shard(), mail, now);
         if newcomer {
             self.tell_presence(key, PresenceKind::Joined, user, Some(member), now);
+        }
+    }
+
+    /// Sends `shard` all that it is to be told of a room so far. What it was not sent lies before the
+    /// head that somebody there is about to be told, and is told first.
+    pub(super) fn tell_all_so_far(&mut self, key: HomeKey, shard: ShardId) {
+        self.close_batch(key);
+        if let Some(index) = self.homes.get(key).link_index(shard) {
+            self.post_gap(key, index);
         }
     }
 
@@ -394,15 +414,54 @@ impl Shard {
         if !home.links.is_empty() {
             return;
         }
-        // A batch that was closed early leaves its room on the list of this turn's batches.
-        let batch_listed = self.open_homes.contains(&key);
-        let in_flight = home.records.as_ref().is_some_and(|records| records.in_flight > 0);
-        let busy = home.owes_total || home.lossy_listed || batch_listed || in_flight;
-        if busy || now.mono.since_ms(home.last_active) < ROOM_IDLE_MS {
+        let in_use = self.is_busy(key) || self.keeps_messages(key, now);
+        if in_use || now.mono.since_ms(self.homes.get(key).last_active) < ROOM_IDLE_MS {
             return self.list_if_idle(key, now);
         }
+        self.forget_room(key);
+    }
+
+    /// Whether something of a room is still to be told.
+    fn is_busy(&self, key: HomeKey) -> bool {
+        let home = self.homes.get(key);
+        // A batch that was closed early leaves its room on the list of this turn's batches.
+        home.owes_total
+            || home.lossy_listed
+            || self.open_homes.contains(&key)
+            || home.records.as_ref().is_some_and(|records| records.in_flight > 0)
+    }
+
+    /// Forgets a room and what it kept.
+    fn forget_room(&mut self, key: HomeKey) {
+        self.forget_history(key);
         self.strike_room(key);
         self.homes.remove(key);
+    }
+
+    /// Forgets the room that was idle for longest, of the first ones that may be forgotten. Returns
+    /// whether there was one.
+    fn make_way(&mut self, now: Now) -> bool {
+        let mut idle = [None; IDLE_ROOM_LOOKS];
+        for place in &mut idle {
+            let Some(key) = self.agenda.pop_idle_room() else {
+                break;
+            };
+            let home = self.homes.get_mut(key);
+            home.idle_listed = false;
+            *place = home.links.is_empty().then_some(key);
+        }
+        let may_go = |key: &HomeKey| !self.is_busy(*key);
+        let since = |key: &HomeKey| self.homes.get(*key).last_active;
+        let longest = idle.iter().flatten().copied().filter(may_go).min_by_key(since);
+        for key in idle.into_iter().flatten().filter(|key| Some(*key) != longest) {
+            self.list_if_idle(key, now);
+        }
+        let Some(longest) = longest else {
+            return false;
+        };
+        self.counters.rooms_evicted += 1;
+        self.forget_room(longest);
+        true
     }
 
     /// Delivers a direct message to every session of its user.

@@ -10,11 +10,21 @@ use crate::base::time::Now;
 use crate::wire::message::{Code, Event, Names, OkFlags};
 
 use super::batch::Dialect;
+use super::catch_up::Feed;
 use super::homes::{Joiner, Said};
-use super::mail::{Asked, Mail};
+use super::mail::{Asked, Mail, Replay};
 use super::room::News;
 use super::session::{Place, RoomKey, State, Stay};
 use super::shard::Shard;
+
+/// What a home tells a member that it let in.
+struct LetIn {
+    reference: Ref,
+    epoch: Epoch,
+    seq: Seq,
+    total: u32,
+    replay: Option<Box<Replay>>,
+}
 
 impl Shard {
     /// Mail arrived from shard `from`.
@@ -26,9 +36,15 @@ impl Shard {
     /// Does what a letter says, whether it came from another shard or is this one's own.
     pub(super) fn take_letter(&mut self, from: ShardId, mail: Mail, now: Now) {
         match mail {
-            Mail::Join { room, user, member, reference, stay, again } => {
-                let joiner = Joiner { user, member, reference, stay, again };
+            Mail::Join { room, user, member, reference, stay, again, since } => {
+                let joiner = Joiner { user, member, reference, stay, again, since };
                 self.home_join(room, joiner, now);
+            }
+            Mail::NextPage { room, member, round, after } => {
+                self.home_next_page(room, member, round, after, now);
+            }
+            Mail::History { room, origin, reference, extent } => {
+                self.home_history(room, origin, reference, extent, now);
             }
             Mail::Leave { room, user, stay } => self.home_leave(from, &room, user, stay, now),
             Mail::Rename { room, from, to, member, stay } => {
@@ -57,8 +73,17 @@ impl Shard {
 
     fn take_answer(&mut self, mail: Mail, now: Now) {
         let conn = match mail {
-            Mail::Joined { room, conn, reference, stay, epoch, seq, total } => {
-                self.joined(conn, &room, stay, (reference, epoch, seq), total, now);
+            Mail::Joined { room, conn, reference, stay, epoch, seq, total, replay } => {
+                let let_in = LetIn { reference, epoch, seq, total, replay };
+                self.joined(conn, &room, stay, let_in, now);
+                conn
+            }
+            Mail::Page { room, conn, round, total, replay } => {
+                self.take_next_page(conn, &room, round, total, *replay, now);
+                conn
+            }
+            Mail::Listed { conn, room, reference, head, replay } => {
+                self.take_listing(conn, &room, reference, head, *replay, now);
                 conn
             }
             Mail::Published { conn, reference, epoch, seq } => {
@@ -89,40 +114,50 @@ impl Shard {
         self.close_if_answered(conn, now);
     }
 
-    /// The home let a member in. Its stay begins: it gets what follows `seq`.
-    fn joined(
-        &mut self,
-        conn: ConnId,
-        room: &Name,
-        stay: Stay,
-        (reference, epoch, seq): (Ref, Epoch, Seq),
-        total: u32,
-        now: Now,
-    ) {
+    /// The home let a member in. Its stay begins: it gets what follows the head that it is told, or
+    /// first of all what it asked for of the past.
+    fn joined(&mut self, conn: ConnId, room: &Name, stay: Stay, let_in: LetIn, now: Now) {
+        let LetIn { reference, epoch, seq, total, replay } = let_in;
         let key = self.rooms.find(room, self.hasher.hash(room));
         let membership = key.and_then(|key| self.sessions.get(conn)?.membership(key).copied());
         let membership = membership.filter(|membership| membership.stay() == stay);
         match membership.map(|membership| (membership, membership.place.index())) {
-            Some((membership, None)) => self.begin_stay(conn, membership.room, total),
+            Some((membership, None)) => {
+                if self.end_replay(conn, Feed::Room(membership.room)) {
+                    self.question_answered(conn);
+                }
+                if replay.is_none() {
+                    self.begin_stay(conn, membership.room, total);
+                }
+            }
             // Asked again: what precedes the head that is told must have been delivered before.
             Some((membership, Some(place))) => {
                 self.question_answered(conn);
                 self.finish_deliveries(conn, &membership, now);
-                self.move_behind_news(conn, membership.room, place);
+                if replay.is_none() {
+                    self.move_behind_news(conn, membership.room, place);
+                } else {
+                    self.suspend_stay(conn, membership.room, place);
+                }
             }
             // Left meanwhile: nothing begins, but the request was done and is answered.
             None => self.question_answered(conn),
         }
         if reference.wants_answer() {
-            let flags = OkFlags::default();
+            let gap = replay.as_ref().is_some_and(|replay| replay.gap);
+            let flags = OkFlags { gap, ..OkFlags::default() };
             self.tell(conn, &Event::Ok { reference, flags, epoch, seq }, now);
         }
-        if membership.is_some() {
-            self.tell_text_joined(conn, room, total, now);
+        let Some(membership) = membership else {
+            return;
+        };
+        if let Some(replay) = replay {
+            self.take_first_page(conn, membership.room, total, *replay, now);
         }
+        self.tell_text_joined(conn, room, total, now);
     }
 
-    fn begin_stay(&mut self, conn: ConnId, key: RoomKey, total: u32) {
+    pub(super) fn begin_stay(&mut self, conn: ConnId, key: RoomKey, total: u32) {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
@@ -136,8 +171,21 @@ impl Shard {
         }
     }
 
+    /// Takes a member, which has been given all queued news, out of its place until its replay has
+    /// come to the head.
+    fn suspend_stay(&mut self, conn: ConnId, key: RoomKey, place: usize) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        if let Some(membership) = session.membership_mut(key) {
+            membership.place = Place::PENDING;
+            self.rooms.get_mut(key).joining += 1;
+            self.vacate(key, place);
+        }
+    }
+
     /// Moves a member, which has been given all queued news, behind the end of it.
-    fn move_behind_news(&mut self, conn: ConnId, key: RoomKey, place: usize) {
+    pub(super) fn move_behind_news(&mut self, conn: ConnId, key: RoomKey, place: usize) {
         let is_member = self.sessions.get(conn).is_some_and(|s| s.membership(key).is_some());
         if !is_member || self.rooms.get(key).queued() == 0 {
             return;
@@ -188,7 +236,7 @@ impl Shard {
             Asked::Publish if reference.wants_answer() => {
                 repetitions = session.extra().refs.forget(reference);
             }
-            Asked::Who | Asked::Direct => self.question_answered(conn),
+            Asked::Who | Asked::History | Asked::Direct => self.question_answered(conn),
             Asked::Publish => {}
         }
         for _ in 0..=repetitions {
@@ -196,7 +244,7 @@ impl Shard {
         }
     }
 
-    fn question_answered(&mut self, conn: ConnId) {
+    pub(super) fn question_answered(&mut self, conn: ConnId) {
         if let Some(extra) = self.sessions.get_mut(conn).and_then(|s| s.extra.as_mut()) {
             extra.questions = extra.questions.saturating_sub(1);
         }

@@ -7,11 +7,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::base::ids::{Address, ConnId, Epoch, Ref, Seq, ShardId};
+use crate::base::ids::{Address, ConnId, Epoch, Position, Ref, Seq, ShardId};
 use crate::base::name::Name;
 use crate::wire::message::Code;
 
 use super::batch::Batch;
+use super::catch_up::Round;
+use super::history::Missing;
 use super::room::Presence;
 use super::session::Stay;
 use super::stats::ShardStats;
@@ -34,6 +36,30 @@ pub enum Mail {
         stay: Stay,
         /// It is a member already; nothing begins.
         again: bool,
+        /// What it is to get of the past.
+        since: Since,
+    },
+    /// To a room's home: a member whose replay has not reached the head asks for its next page.
+    NextPage {
+        /// The room.
+        room: Name,
+        /// The member.
+        member: Address,
+        /// Its replay.
+        round: Round,
+        /// What the replay came to.
+        after: Position,
+    },
+    /// To a room's home: what was said?
+    History {
+        /// The room.
+        room: Name,
+        /// Who asks.
+        origin: Address,
+        /// The request's number.
+        reference: Ref,
+        /// How much of it.
+        extent: Extent,
     },
     /// To a room's home: a connection of the sending shard left. Every join is followed by one
     /// leave, also a join that the home refuses: the leave may be under way already.
@@ -127,6 +153,35 @@ pub enum Mail {
         seq: Seq,
         /// Members of the room now.
         total: u32,
+        /// The beginning of the replay, where one was asked for. If it does not come to the head,
+        /// the stay begins behind a later page.
+        replay: Option<Box<Replay>>,
+    },
+    /// From a room's home: how the replay goes on. Where it comes to the head, the stay begins.
+    Page {
+        /// The room.
+        room: Name,
+        /// The member.
+        conn: ConnId,
+        /// Its replay.
+        round: Round,
+        /// Members of the room now.
+        total: u32,
+        /// The page.
+        replay: Box<Replay>,
+    },
+    /// From a room's home: what was said.
+    Listed {
+        /// Who asked.
+        conn: ConnId,
+        /// The room.
+        room: Name,
+        /// The request's number.
+        reference: Ref,
+        /// The room's last message.
+        head: Position,
+        /// The messages, and what is missing before them.
+        replay: Box<Replay>,
     },
     /// From a room's home: the message has its place.
     Published {
@@ -207,6 +262,53 @@ pub enum Mail {
 
 const _: () = assert!(size_of::<Mail>() <= 64, "mailboxes are sized for small letters");
 
+/// What a member that joins is to get of the past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// Nothing: what follows the present head.
+    Live,
+    /// What follows this message. Epoch 0 is whatever the present one is.
+    After(Position),
+    /// What a session that goes on may not have got.
+    Resumed {
+        /// The last message that was on its way to it.
+        last: Position,
+        /// Bytes of messages up to that one, as plain native frames, that may not have arrived.
+        undelivered_bytes: u32,
+    },
+}
+
+/// How much of a room's history somebody asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// At most `limit` messages that follow `since`; 0 stands for the oldest one, and for as many
+    /// as there are.
+    Following {
+        /// A place in the present epoch.
+        since: Seq,
+        /// How many.
+        limit: u16,
+    },
+    /// The last ones, at most so many.
+    Latest(u16),
+}
+
+/// A page of what was said.
+#[derive(Debug)]
+pub struct Replay {
+    /// The messages, each with the flag `REPLAY`; several epochs may be in it. Absent where there
+    /// is none.
+    pub page: Option<Arc<Batch>>,
+    /// The last message that it holds or leaves out for good: what follows it is not told yet.
+    pub last: Position,
+    /// Nothing follows it.
+    pub is_head: bool,
+    /// Part of what was asked for is no longer kept.
+    pub gap: bool,
+    /// What of it is to be told as a GAP, ahead of the page.
+    pub missing: Option<Missing>,
+}
+
 /// Which kind of request a refusal answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
@@ -219,6 +321,8 @@ pub enum Asked {
     Publish,
     /// A question.
     Who,
+    /// A question about the past.
+    History,
     /// A direct message.
     Direct,
 }

@@ -15,17 +15,20 @@
 //! | [`requests`] | what a client may ask, and the refusals |
 //! | [`text`] | the commands of a text client |
 //! | [`homes`] | the rooms and users whose home this shard is: order, presence, rosters |
+//! | [`recovery`] | what members get of the past: replays, listings, how much is kept |
+//! | [`catch_up`] | replays on their way to the members of this shard |
 //! | [`letters`] | mail from other shards |
 //! | [`storing`] | what waits for the disk, and what came back from it |
 //! | [`fan_out`] | news to the members of this shard |
 //! | [`timers`] | heartbeats, time-outs, the drain |
 //!
-//! and the nouns they work on: [`session`], [`room`], [`home`], [`roster`], [`directory`],
+//! and the nouns they work on: [`session`], [`room`], [`home`], [`history`], [`roster`], [`directory`],
 //! [`batch`], [`outbox`], [`refs`], [`mail`], [`agenda`], [`heartbeat`], [`hash`],
 //! [`holdings`], [`record`], [`journal`], [`config`].
 
 pub mod agenda;
 pub mod batch;
+pub mod catch_up;
 pub mod config;
 pub mod dialect;
 pub mod directory;
@@ -33,6 +36,7 @@ pub mod egress;
 pub mod fan_out;
 pub mod hash;
 pub mod heartbeat;
+pub mod history;
 pub mod holdings;
 pub mod home;
 pub mod homes;
@@ -45,6 +49,7 @@ pub mod mail;
 pub mod outbox;
 pub mod press;
 pub mod record;
+pub mod recovery;
 pub mod refs;
 pub mod requests;
 pub mod room;

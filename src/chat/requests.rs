@@ -5,7 +5,7 @@
 //! ([`homes`](super::homes) does); between the two it checks names and bounds.
 
 use crate::base::counters::CloseReason;
-use crate::base::ids::{ConnId, Epoch, Ref, Seq};
+use crate::base::ids::{ConnId, Epoch, Position, Ref, Seq};
 use crate::base::limits::{HOLES_MAX, LINGER_MS};
 use crate::base::name::{self, EVERYONE, Name, NameError};
 use crate::base::time::Now;
@@ -13,8 +13,9 @@ use crate::wire::message::{Code, Event, Heartbeat, Hello, OkFlags, Request, Welc
 use crate::wire::native;
 
 use super::batch::Dialect;
+use super::catch_up::Feed;
 use super::heartbeat::Tempo;
-use super::mail::Mail;
+use super::mail::{Extent, Mail, Since};
 use super::refs::Arrival;
 use super::room::Audience;
 use super::session::{Marks, Membership, Place, RoomKey, SessionTable, State};
@@ -22,6 +23,15 @@ use super::shard::Shard;
 
 /// What the parts of the contract that keep messages are answered with.
 const NOT_AVAILABLE: &str = "not available";
+
+/// What a session wants of a room that it joins.
+#[derive(Clone, Copy)]
+pub(super) struct Part {
+    /// To be told of joins and leaves.
+    pub notify: bool,
+    /// What it is to get of the past.
+    pub since: Since,
+}
 
 impl Shard {
     /// A client that is no text client said HELLO.
@@ -115,18 +125,23 @@ impl Shard {
             Request::Pong(pong) => self.take_pong(&pong, now),
             Request::Bye { .. } => self.take_leave(conn, now),
             Request::Echo(bytes) => self.tell(conn, &Event::Echo(bytes), now),
-            Request::Join { reference, since, room, notify, .. } => {
-                if since != Seq(0) {
-                    return self.refuse(conn, reference, Code::Unavailable, NOT_AVAILABLE, now);
-                }
-                self.join(conn, reference, room, notify, now);
+            Request::Join { reference, epoch, since, room, notify } => {
+                let since = match since {
+                    Seq(0) => Since::Live,
+                    seq => Since::After(Position { epoch, seq }),
+                };
+                self.join(conn, reference, room, Part { notify, since }, now);
             }
             Request::Leave { reference, room } => self.leave(conn, reference, room, now),
             Request::Publish { reference, room, body, echo } => {
                 self.publish(conn, reference, room, body, echo, now);
             }
             Request::Who { reference, room } => self.who(conn, reference, room, now),
-            Request::Direct { reference, .. } | Request::History { reference, .. } => {
+            Request::History { reference, room, since, limit } => {
+                let extent = Extent::Following { since, limit };
+                self.ask_history(conn, reference, room, extent, now);
+            }
+            Request::Direct { reference, .. } => {
                 self.refuse(conn, reference, Code::Unavailable, NOT_AVAILABLE, now);
             }
             // Direct messages are not kept once they are delivered, so there is nothing to strike.
@@ -187,14 +202,8 @@ impl Shard {
     }
 
     /// Makes a session a member of a room, or tells a member the room's head again.
-    pub(super) fn join(
-        &mut self,
-        conn: ConnId,
-        reference: Ref,
-        room: &str,
-        notify: bool,
-        now: Now,
-    ) {
+    pub(super) fn join(&mut self, conn: ConnId, reference: Ref, room: &str, part: Part, now: Now) {
+        let Part { notify, since } = part;
         if !self.room_is_valid(conn, reference, room, now) {
             return;
         }
@@ -234,7 +243,7 @@ impl Shard {
         let membership = session_membership(&self.sessions, conn, key);
         let stay = membership.stay();
         let (room, member) = (self.rooms.get(key).name.clone(), self.address(conn));
-        self.send(home, Mail::Join { room, user, member, reference, stay, again }, now);
+        self.send(home, Mail::Join { room, user, member, reference, stay, again, since }, now);
     }
 
     /// Ends a session's membership of a room at its own wish.
@@ -252,7 +261,11 @@ impl Shard {
             // The last of the news was too much for its outbox, and it was closed.
             return;
         }
-        if membership.place == Place::PENDING {
+        let was_let_in = self.end_replay(conn, Feed::Room(membership.room));
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        if membership.place == Place::PENDING && !was_let_in {
             // The join is answered when the home has done it, as one that begins nothing.
             session.extra().questions += 1;
         }
@@ -346,6 +359,30 @@ impl Shard {
         session.extra().questions += 1;
         let mail = Mail::Who { room: Name::new(room), origin: self.address(conn), reference };
         self.send(home, mail, now);
+    }
+
+    /// Asks a room's home what was said.
+    pub(super) fn ask_history(
+        &mut self,
+        conn: ConnId,
+        reference: Ref,
+        room: &str,
+        extent: Extent,
+        now: Now,
+    ) {
+        if !self.room_is_valid(conn, reference, room, now) {
+            return;
+        }
+        let home = self.home_of(self.hasher.hash(room));
+        if self.is_overloaded(home) {
+            return self.refuse(conn, reference, Code::Unavailable, "overloaded", now);
+        }
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        session.extra().questions += 1;
+        let (room, origin) = (Name::new(room), self.address(conn));
+        self.send(home, Mail::History { room, origin, reference, extent }, now);
     }
 
     /// Whether `room` names a room that one can be in; refuses the request if not.

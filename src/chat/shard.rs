@@ -25,6 +25,7 @@ use crate::base::wheel::Wheel;
 
 use super::agenda::Agenda;
 use super::batch::ChunkPool;
+use super::catch_up::CatchUps;
 use super::config::{ShardConfig, WebConfig};
 use super::directory::Directory;
 use super::hash::{self, NameHasher};
@@ -34,6 +35,7 @@ use super::home::{HomeKey, HomeTable};
 use super::journal::Journal;
 use super::mail::{Mail, Postbag};
 use super::outbox::OutboxPool;
+use super::recovery::Archive;
 use super::room::{Audience, RoomTable};
 use super::session::{Marks, RoomKey, SessionTable, State, Stay};
 use super::stats::{Gathering, RoundTrips, Speakers};
@@ -95,6 +97,8 @@ pub struct Shard {
     pub(super) wheel: Wheel,
     pub(super) outboxes: OutboxPool,
     pub(super) chunks: ChunkPool,
+    pub(super) archive: Archive,
+    pub(super) catch_ups: CatchUps,
 
     pub(super) postbag: Postbag,
     /// What is written to the disk; none where all is in memory.
@@ -157,6 +161,8 @@ impl Shard {
             wheel: Wheel::new(now.mono),
             outboxes: OutboxPool::new(OUTBOXES_KEPT, BUFFER_KEPT_BYTES),
             chunks: ChunkPool::new(BATCHES_KEPT, BUFFER_KEPT_BYTES),
+            archive: Archive::default(),
+            catch_ups: CatchUps::default(),
             postbag: Postbag::new(config.shards),
             journal: config.durability.map(|durability| Box::new(Journal::new(durability))),
             dirty: VecDeque::new(),
@@ -353,7 +359,7 @@ impl Shard {
 
     /// When [`Shard::expire`] has something to do at the earliest. `None`: never, as things stand.
     pub fn next_deadline(&self) -> Option<Mono> {
-        if !self.resuming.is_empty() {
+        if !self.resuming.is_empty() || self.catch_ups.are_due(self.counters.bytes_out) {
             return Some(Mono(0));
         }
         let timers = self.wheel.next_due().map(Tick::starts_at);

@@ -79,9 +79,14 @@ pub struct ShardStats {
     rooms: usize,
     /// Sessions of users whose home it is.
     users: usize,
+    /// Bytes of memory that the histories of those rooms take.
+    history_bytes: usize,
+    /// Replays that wait for their readers.
+    replays: usize,
     messages_in: u64,
     published: u64,
     delivered: u64,
+    replayed: u64,
     bytes_in: u64,
     bytes_out: u64,
     pings: u64,
@@ -187,9 +192,12 @@ impl Shard {
             websocket: self.speakers.websocket,
             rooms: self.homes.len() - usize::from(self.everyone_home() == self.id),
             users: self.directory.len(),
+            history_bytes: self.archive.memory(),
+            replays: self.catch_ups.len(),
             messages_in: counters.messages_in,
             published: counters.published,
             delivered: counters.delivered,
+            replayed: counters.replayed,
             bytes_in: counters.bytes_in,
             bytes_out: counters.bytes_out,
             pings: counters.pings,

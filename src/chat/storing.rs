@@ -11,15 +11,18 @@
 
 use std::sync::Arc;
 
-use crate::base::ids::{Epoch, Seq};
+use crate::base::ids::{Epoch, Position, Seq};
 use crate::base::time::Now;
+use crate::wire::message::Event;
 
-use super::batch::Batch;
+use super::batch::{Batch, message_of};
 use super::home::HomeKey;
 use super::homes::Said;
 use super::journal::{Answer, Held, Journal, RoomRecords, StoredMessages};
 use super::mail::{Asked, Mail};
-use super::record::{Durability, Record, RecordId, Recovered, StoreNumbers, Ticket};
+use super::record::{
+    Durability, Record, RecordId, Recovered, RecoveredMessages, RecoveredRoom, StoreNumbers, Ticket,
+};
 use super::shard::{Progress, Shard};
 
 /// Why something is not done when the disk fails.
@@ -127,14 +130,20 @@ impl Shard {
     /// Sends a closed batch to the store. It is delivered when it is written, or at once where
     /// nothing waits for the disk.
     pub(super) fn write_batch(&mut self, key: HomeKey, batch: Arc<Batch>) {
+        let keeps = self.keeps_history(key);
         let journal = self.journal.as_mut().expect("only where there is a store");
         let records = self.homes.get_mut(key).records.get_or_insert_default();
         records.in_flight += 1;
         let id = journal.take_record_id();
-        let record = Record::Messages { id, batch: Arc::clone(&batch) };
+        let record = if keeps {
+            Record::Messages { id, batch: Arc::clone(&batch) }
+        } else {
+            let (room, epoch, seq) = (batch.room.clone(), batch.epoch, batch.last());
+            Record::Head { room, id, epoch, seq }
+        };
         if journal.durability() == Durability::None {
             journal.push(record, Held::Told { key, epoch: batch.epoch });
-            note_messages(records, id, &batch);
+            note(records, id, &batch, keeps);
             self.deliver_batch(key, batch);
         } else {
             let answers = std::mem::replace(&mut records.answers, journal.spare_answers());
@@ -152,10 +161,16 @@ impl Shard {
         now: Now,
     ) {
         let epoch = batch.epoch;
+        let keeps = self.keeps_history(key);
         let records = self.homes.get_mut(key).records.as_mut().expect("a batch of it was written");
         records.unwritten -= batch.frames.count() as u32;
         records.in_flight -= 1;
-        note_messages(records, id, &batch);
+        note(records, id, &batch, keeps);
+        if keeps {
+            let first = Position { epoch, seq: batch.first };
+            self.keep_written(key, first, &batch.frames, |_| 0, now);
+            self.trim_records(key);
+        }
         self.deliver_batch(key, batch);
         self.list_if_idle(key, now);
         for Answer { origin, reference, seq } in answers.iter().copied() {
@@ -221,6 +236,43 @@ impl Shard {
         journal.push_unawaited(Record::Head { room, id, epoch, seq });
     }
 
+    /// Whether what is said in a room is kept, and not its last place alone.
+    fn keeps_history(&self, key: HomeKey) -> bool {
+        self.limits.history_count > 0 && self.homes.get(key).may_keep
+    }
+
+    /// Strikes the records of messages that a room's history has dropped. The last place is kept
+    /// by itself where no message is left to say it.
+    pub(super) fn trim_records(&mut self, key: HomeKey) {
+        let Some(journal) = self.journal.as_mut() else { return };
+        let home = self.homes.get_mut(key);
+        let Some(records) = home.records.as_mut() else { return };
+        let first = home.history.as_ref().and_then(|history| history.first());
+        let before = records.messages.len();
+        while let Some(oldest) = records.messages.front().copied() {
+            if let Some(first) = first {
+                let of_its_epoch = |record: &StoredMessages| record.epoch == first.epoch;
+                let is_older = match of_its_epoch(&oldest) {
+                    true => oldest.last < first.seq,
+                    false => records.messages.iter().any(of_its_epoch),
+                };
+                if !is_older {
+                    break;
+                }
+            }
+            records.messages.pop_front();
+            let (room, id) = (home.name.clone(), oldest.id);
+            journal.push_unawaited(Record::StrikeMessages { room, id });
+        }
+        // What is under way says a later place.
+        if before > 0 && records.messages.is_empty() && records.in_flight == 0 {
+            records.has_head = true;
+            let Position { epoch, seq } = home.head();
+            let (room, id) = (home.name.clone(), journal.take_record_id());
+            journal.push_unawaited(Record::Head { room, id, epoch, seq });
+        }
+    }
+
     /// Strikes all records of a room that is about to be forgotten.
     pub(super) fn strike_room(&mut self, key: HomeKey) {
         let Some(journal) = self.journal.as_mut() else { return };
@@ -242,26 +294,51 @@ impl Shard {
         }
         self.journal_mut().begin_records_at(next_record);
         for room in rooms {
-            let hash = self.hasher.hash(&room.name);
-            let known = self.homes.find(&room.name, hash);
-            let key = known.unwrap_or_else(|| self.homes.add(room.name, hash, now.mono));
-            let home = self.homes.get_mut(key);
-            (home.epoch, home.seq) = (room.epoch, room.seq);
-            let records = home.records.get_or_insert_default();
-            records.has_head = room.has_head;
-            for kept in &room.messages {
-                let last = Seq(kept.first.0 + kept.frames.count() as u64 - 1);
-                records.messages.push_back(StoredMessages { id: kept.id, epoch: kept.epoch, last });
-            }
-            if renew_epochs {
-                self.begin_epoch(key);
-            }
-            self.list_if_idle(key, now);
+            self.recover_room(room, renew_epochs, now);
         }
+    }
+
+    fn recover_room(&mut self, room: RecoveredRoom, renew_epoch: bool, now: Now) {
+        let hash = self.hasher.hash(&room.name);
+        let known = self.homes.find(&room.name, hash);
+        let key = known.unwrap_or_else(|| self.homes.add(room.name, hash, now.mono));
+        let home = self.homes.get_mut(key);
+        (home.epoch, home.seq) = (room.epoch, room.seq);
+        let records = home.records.get_or_insert_default();
+        records.has_head = room.has_head;
+        for RecoveredMessages { id, epoch, first, frames } in &room.messages {
+            let (id, epoch, last) = (*id, *epoch, Seq(first.0 + frames.count() as u64 - 1));
+            records.messages.push_back(StoredMessages { id, epoch, last });
+        }
+        if self.keeps_history(key) {
+            // Older ones have the same fate, and what the clock said then need not be true now.
+            let oldest_ms = self.limits.history_age_ms + 1;
+            let age_ms = |frame: &[u8]| match message_of(frame) {
+                Event::Message { time_ms, .. } => {
+                    now.wall_ms.saturating_sub(time_ms).min(oldest_ms)
+                }
+                other => unreachable!("{other:?} was read as a message"),
+            };
+            for RecoveredMessages { epoch, first, frames, .. } in &room.messages {
+                let first = Position { epoch: *epoch, seq: *first };
+                self.keep_written(key, first, frames, age_ms, now);
+            }
+            self.keeps_messages(key, now);
+        }
+        if renew_epoch {
+            self.begin_epoch(key);
+        }
+        self.trim_records(key);
+        self.list_if_idle(key, now);
     }
 }
 
-fn note_messages(records: &mut RoomRecords, id: RecordId, batch: &Batch) {
-    let stored = StoredMessages { id, epoch: batch.epoch, last: batch.last() };
-    records.messages.push_back(stored);
+/// Notes what a room has in the store.
+fn note(records: &mut RoomRecords, id: RecordId, batch: &Batch, keeps: bool) {
+    if keeps {
+        let stored = StoredMessages { id, epoch: batch.epoch, last: batch.last() };
+        records.messages.push_back(stored);
+    } else {
+        records.has_head = true;
+    }
 }

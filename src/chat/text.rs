@@ -5,6 +5,7 @@
 //! a request: it calls the same functions as the native dialect.
 
 use crate::base::ids::{ConnId, Ref, ShardId};
+use crate::base::limits::TEXT_HISTORY;
 use crate::base::name::{self, LOBBY, Name, NameError};
 use crate::base::time::Now;
 use crate::wire::line::{self, Command};
@@ -13,8 +14,8 @@ use crate::wire::native;
 
 use super::batch::Dialect;
 use super::heartbeat::Tempo;
-use super::mail::Mail;
-use super::requests::code_of;
+use super::mail::{Extent, Mail, Since};
+use super::requests::{Part, code_of};
 use super::session::{RoomKey, Stay};
 use super::shard::{Shard, Verdict};
 
@@ -69,8 +70,11 @@ impl Shard {
                     self.who(conn, Ref::NONE, &room, now);
                 }
             }
-            Command::History(_) => {
-                self.refuse(conn, Ref::NONE, Code::Unavailable, "not available", now);
+            Command::History(count) => {
+                if let Some(room) = self.current_room_name(conn, now) {
+                    let extent = Extent::Latest(count.unwrap_or(TEXT_HISTORY));
+                    self.ask_history(conn, Ref::NONE, &room, extent, now);
+                }
             }
             Command::Ping => self.tell_urgently(conn, &Event::Pong(Heartbeat::default()), now),
             Command::Help => self.tell_raw(conn, line::encode_help, now),
@@ -94,7 +98,8 @@ impl Shard {
 
     /// Joins a room and makes it the one that lines go to.
     fn enter_room(&mut self, conn: ConnId, room: &str, now: Now) {
-        self.join(conn, Ref::NONE, room, true, now);
+        let part = Part { notify: true, since: Since::Live };
+        self.join(conn, Ref::NONE, room, part, now);
         let key = self.rooms.find(room, self.hasher.hash(room));
         if let Some(session) = self.sessions.get_mut(conn)
             && let Some(key) = key.filter(|key| session.membership(*key).is_some())

@@ -112,6 +112,7 @@ impl Shard {
                 Some(Item::Handshake { conn, opened }) => self.expire_handshake(conn, opened, now),
                 Some(Item::Total(key)) => self.tell_total(key, now),
                 Some(Item::IdleRoom(key)) => self.sweep_idle_room(key, now),
+                Some(Item::History { key, listing }) => self.sweep_history(key, listing, now),
                 None => {
                     self.drop_done_handshakes();
                     return Progress::Done;

@@ -5,6 +5,7 @@
 
 #[cfg(feature = "bench")]
 pub mod bench;
+pub mod history;
 pub mod logging;
 pub mod options;
 pub mod serve;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 
+use super::history::HistoryOptions;
 use super::storage::StorageOptions;
 use super::units;
 use crate::base::ids::{NodeId, SHARDS_MAX};
@@ -194,6 +195,10 @@ pub struct ServeOptions {
     #[arg(env = "COREBEAT_MAX_MAIL_STAGED", hide_env = true, help_heading = LIMITS)]
     pub max_mail_staged: usize,
 
+    /// How much of what is said is kept.
+    #[command(flatten)]
+    pub history: HistoryOptions,
+
     /// Sockets that are read
     #[arg(long, value_name = "COUNT", value_parser = count)]
     #[arg(default_value_t = limits().read_budget)]
@@ -316,7 +321,7 @@ impl ServeOptions {
                 units::show_size(self.max_frame.saturating_mul(16))
             ));
         }
-        Ok(Limits {
+        let mut limits = Limits {
             max_frame: self.max_frame,
             max_outbound: self.max_outbound,
             max_rooms_per_connection: self.max_rooms_per_connection,
@@ -331,7 +336,9 @@ impl ServeOptions {
             max_mail_staged: self.max_mail_staged,
             max_room_queue: self.max_room_queue,
             ..Limits::default()
-        })
+        };
+        self.history.apply(&mut limits)?;
+        Ok(limits)
     }
 }
 
@@ -429,6 +436,9 @@ mod tests {
             (&["--max-frame", "1MiB"], "try --max-outbound 16MiB"),
             (&["--max-frame", "17MiB"], "must lie between 1KiB and 16MiB"),
             (&["--heartbeat-shortest", "20m"], "--heartbeat-longest 600s is shorter"),
+            (&["--history-age", "60d"], "--history-age 60d must lie between 1s and 30d"),
+            (&["--history-age", "0"], "try --history-count 0"),
+            (&["--history-bytes", "4GiB"], "--history-bytes 4GiB must be less than"),
             (&["--handshake-timeout", "0"], "--handshake-timeout 0s must lie between"),
             (&["--allow-origin", "example.org/chat"], "write it like https://example.org"),
         ] {

@@ -151,6 +151,8 @@ impl Start {
         config.workers = workers;
         config.limits.max_connections =
             connections_per_worker(open_files, tables, workers, config.max_connections)?;
+        let memory = &mut config.limits.history_memory;
+        *memory = memory.div_ceil(usize::from(workers));
         let reservation = listener::reserve(config.listen)
             .map_err(|cause| StartError::Listen { address: config.listen, cause })?;
         let [first, second, seed] = random_words().map_err(machine("read random numbers"))?;

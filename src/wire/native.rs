@@ -181,6 +181,11 @@ pub fn append_with_crc(out: &mut Vec<u8>, frames: &[u8]) {
     }
 }
 
+/// Sets the flag `REPLAY` of a frame without checksum.
+pub fn mark_replay(frame: &mut [u8]) {
+    frame[3] |= Flags::REPLAY.0 as u8;
+}
+
 /// Bytes of a MESSAGE's payload whose body is `body_len` long, for the check against `max_frame`.
 pub fn message_payload_len(room: &str, from: &str, body_len: usize) -> usize {
     4 + 8 + 8 + 1 + room.len() + 1 + from.len() + body_len

@@ -207,7 +207,7 @@ fn a_text_client_reads_a_total_as_a_line() {
 
 #[test]
 fn when_all_is_gone_nothing_is_held() {
-    let mut world = World::new();
+    let mut world = World::with(|config| config.limits.history_age_ms = 60_000);
     let clients: Vec<Client> = (0..9)
         .map(|number| {
             let shard = number % 3;

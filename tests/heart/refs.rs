@@ -92,8 +92,9 @@ fn a_refused_ref_may_be_tried_again() {
     world.say(ann, publish(1, "porch", "hi"));
     assert_eq!(world.heard(ann), ["error 1: 403", "error 1: 413", "ok 1: 1"]);
     // Fill every home, so that a home itself refuses; then make the request where there is room.
+    world.say(ann, join(0, "porch"));
     for number in 0..30 {
-        world.say(ann, publish(0, &format!("room-{number}"), "hi"));
+        world.say(ann, join(0, &format!("room-{number}")));
     }
     world.heard(ann);
     world.send(ann, &frames(&[publish(2, "one-too-many", "hi"), publish(2, "one-too-many", "hi")]));

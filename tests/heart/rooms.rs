@@ -131,7 +131,7 @@ fn a_room_without_members_counts_its_messages_and_one_may_publish_without_joinin
 #[test]
 fn a_room_forgotten_begins_again_in_another_epoch() {
     for room in ROOMS {
-        let mut world = World::new();
+        let mut world = World::with(|config| config.limits.history_count = 0);
         let ann = world.native(0, "ann");
         world.answers_pings(ann);
         let mut epochs = Vec::new();
@@ -373,20 +373,10 @@ fn a_roster_names_a_thousand_at_most_and_as_many_as_a_frame_holds() {
 
 #[test]
 fn what_keeps_messages_is_not_available_yet_and_the_connection_lives() {
-    for room in ROOMS {
-        let mut world = World::new();
-        let ann = world.native(0, "ann");
-        let bob = world.native(1, "bob");
-        use corebeat::base::ids::{Epoch, Ref, Seq};
-        let (epoch, since) = (Epoch(0), Seq(1));
-        let reference = Ref(3);
-        world.say(ann, direct(1, "bob", "psst"));
-        world.say(ann, Request::History { reference: Ref(2), room, since, limit: 10 });
-        world.say(ann, Request::Join { reference, epoch, since, room, notify: false });
-        world.say(ann, Request::Ack { id: 17 });
-        assert_eq!(world.heard(ann), ["error 1: 503", "error 2: 503", "error 3: 503"]);
-        world.say(bob, publish(0, room, "hi"));
-        assert!(world.heard(ann).is_empty(), "a refused JOIN is no membership");
-        assert_eq!(world.fate(ann), Fate::Open);
-    }
+    let mut world = World::new();
+    let ann = world.native(0, "ann");
+    world.say(ann, direct(1, "bob", "psst"));
+    world.say(ann, Request::Ack { id: 17 });
+    assert_eq!(world.heard(ann), ["error 1: 503"]);
+    assert_eq!(world.fate(ann), Fate::Open);
 }
