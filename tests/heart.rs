@@ -3,6 +3,7 @@
 
 mod heart {
     mod backpressure;
+    mod directs;
     mod ear;
     mod echo;
     mod everyone;

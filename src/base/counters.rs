@@ -139,8 +139,18 @@ counters! {
     duplicates,
     /// Copies of room messages put into outboxes.
     delivered,
-    /// Direct messages put into outboxes.
+    /// Direct messages put into outboxes, replayed ones included.
     directs,
+    /// Direct messages queued for users who were offline when they were sent.
+    directs_queued,
+    /// Direct messages refused because they could not be kept for users who were offline.
+    directs_refused,
+    /// Queued direct messages struck by an ACK.
+    directs_acked,
+    /// Queued direct messages dropped because later ones took their room; their users saw a GAP.
+    directs_dropped,
+    /// Queued direct messages dropped because they were too old; their users saw a GAP.
+    directs_expired,
     /// Requests refused with an ERROR that left the connection alive.
     refused,
     /// PINGs sent, the further ones included.

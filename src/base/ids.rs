@@ -123,6 +123,44 @@ impl fmt::Debug for Address {
     }
 }
 
+/// A session, which may outlive the connection that began it.
+///
+/// It tells the shard at which the session was born, which knows what became of it. It is no
+/// secret: the key that belongs to it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(u64);
+
+impl SessionId {
+    /// The session that began on the connection at `birth`.
+    ///
+    /// Inverted, because 0 stands for no session on the wire: no worker has so many slots that all
+    /// bits of an address are ones.
+    pub fn born_at(birth: Address) -> SessionId {
+        SessionId(!birth.to_bits())
+    }
+
+    /// The session that [`SessionId::to_bits`] described, or that a client made up.
+    pub fn from_bits(bits: u64) -> SessionId {
+        SessionId(bits)
+    }
+
+    /// All of it in one word, as the wire has it.
+    pub fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// The connection that began it, which may be gone.
+    pub fn birth(self) -> Address {
+        Address(!self.0)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "session of {:?}", self.birth())
+    }
+}
+
 /// A life of a room's history. Messages are counted from 1 within it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u32);
@@ -166,6 +204,15 @@ mod tests {
         assert_eq!(address.shard(), ShardId(4095));
         assert_eq!(conn.slot(), SLOTS_PER_SHARD - 1);
         assert_eq!(ConnId::from_bits(conn.to_bits()), conn);
+    }
+
+    #[test]
+    fn a_session_tells_where_it_was_born_and_is_never_zero() {
+        let first = Address::new(ShardId(0), ConnId::new(0, 0));
+        assert_ne!(SessionId::born_at(first).to_bits(), 0);
+        let birth = Address::new(ShardId(7), ConnId::new(3, 9));
+        let session = SessionId::from_bits(SessionId::born_at(birth).to_bits());
+        assert_eq!(session.birth(), birth);
     }
 
     #[test]

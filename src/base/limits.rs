@@ -80,6 +80,8 @@ pub const LINGER_MS: u64 = 2_000;
 /// A timer late by more than this shows that the server itself was suspended or starved; silence
 /// measured across such a gap is not held against anybody.
 pub const STARVED_MS: u64 = 1_000;
+/// Bytes that are taken for lost with a connection whose kernel does not say how many are.
+pub const UNACKNOWLEDGED_BYTES_GUESS: usize = 64 << 10;
 /// Rooms without members are forgotten after this long without a message.
 pub const ROOM_IDLE_MS: u64 = 60_000;
 /// Messages that one HISTORY is answered with at most.
@@ -101,6 +103,19 @@ pub const PAGES_ASKED_MAX: usize = 64;
 pub const CATCH_UP_BUDGET: usize = 256;
 /// How often a crowded room tells its new total at most (wire contract).
 pub const PRESENCE_PERIOD_MS: u64 = 1_000;
+
+/// Connections with pages of direct messages to hand over that are looked at in one turn.
+pub const HANDOVERS_PER_TURN: usize = 256;
+/// Direct messages that were told to live sessions and are kept until they are acknowledged, for
+/// each user; and their bytes. Older ones are forgotten.
+pub const TOLD_MAX: usize = 128;
+/// Bytes of such messages, for each user.
+pub const TOLD_BYTES: usize = 256 << 10;
+/// What a kept direct message is taken to cost besides its frame: its place in the queue, its
+/// counts and what the allocator rounds up.
+pub const DIRECT_OVERHEAD_BYTES: usize = 40;
+/// What a user with kept direct messages is taken to cost besides them.
+pub const INBOX_BYTES: usize = 384;
 
 /// How often a worker gives back what its pools did not need.
 pub const TRIM_PERIOD_MS: u64 = 1_000;
@@ -160,6 +175,25 @@ pub struct Limits {
     /// Batches that may wait for fan-out in one room of one worker before further ones are shed
     /// (`--max-room-queue`).
     pub max_room_queue: usize,
+    /// How long a session is kept that has lost its connection; 0: not at all
+    /// (`--resume-window`).
+    pub resume_window_ms: u64,
+    /// Sessions without a connection that one worker keeps (`--max-kept-sessions`, divided by the
+    /// workers); the oldest give way.
+    pub max_kept_sessions: usize,
+    /// How long a session may be away before its rooms are told that it left
+    /// (`--presence-grace`).
+    pub presence_grace_ms: u64,
+    /// Direct messages kept for one user who is offline (`--offline-count`); 0: none. The oldest
+    /// give way.
+    pub offline_count: usize,
+    /// Bytes of such messages for one user (`--offline-bytes`); the oldest give way.
+    pub offline_bytes: usize,
+    /// How long they are kept (`--offline-age`).
+    pub offline_age_ms: u64,
+    /// Bytes of direct messages that one worker keeps in all (`--offline-memory`, divided by the
+    /// workers); above that further ones are refused.
+    pub offline_memory: usize,
     /// Messages that a room's history keeps (`--history-count`); 0 keeps none.
     pub history_count: usize,
     /// Bytes of messages that a room's history keeps (`--history-bytes`).
@@ -214,6 +248,13 @@ impl Default for Limits {
             timer_budget: 8_192,
             max_mail_staged: 8_192,
             max_room_queue: 256,
+            resume_window_ms: 120_000,
+            max_kept_sessions: 1 << 20,
+            presence_grace_ms: 3_000,
+            offline_count: 1_000,
+            offline_bytes: 1 << 20,
+            offline_age_ms: 7 * 24 * 3_600_000,
+            offline_memory: 256 << 20,
             history_count: 1_000,
             history_bytes: 256 << 10,
             history_age_ms: 24 * 3_600_000,

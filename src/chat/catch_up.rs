@@ -36,23 +36,35 @@ pub struct Round(pub u32);
 pub enum Feed {
     /// The messages of a room that the connection is a member of.
     Room(RoomKey),
+    /// The direct messages that were kept for its user.
+    Directs,
 }
 
 /// A page that is being handed over.
 #[derive(Debug)]
-struct OpenPage {
+pub struct OpenPage {
     chunk: Rc<Chunk>,
     /// The next message.
-    next: usize,
+    pub next: usize,
 }
 
 /// A replay that has not come to its end.
 #[derive(Debug)]
-struct CatchUp {
+pub struct CatchUp {
     round: Round,
-    /// What it came to: the next page follows this.
+    /// What it came to in a room: the next page follows this.
     after: Position,
-    page: Option<OpenPage>,
+    /// The page that is being handed over.
+    pub page: Option<OpenPage>,
+    /// What the page was rendered from, where its messages have to be known by their ids.
+    pub source: Option<Arc<Batch>>,
+}
+
+impl CatchUp {
+    /// A replay without a page.
+    pub fn new(round: Round) -> CatchUp {
+        CatchUp { round, after: Position::default(), page: None, source: None }
+    }
 }
 
 /// All replays of a shard that have not come to their end.
@@ -91,10 +103,46 @@ impl CatchUps {
     }
 
     /// Begins or goes on with a replay, which waits for room.
-    fn wait(&mut self, conn: ConnId, feed: Feed, replay: CatchUp) {
+    pub fn wait(&mut self, conn: ConnId, feed: Feed, replay: CatchUp) {
         self.waiting.push_back((conn, feed, replay.round));
         self.replays.insert((conn, feed), replay);
         self.stirred = true;
+    }
+
+    /// A replay that was looked at waits on: until bytes were sent, or for the next turn if it is
+    /// `due` then.
+    pub fn wait_on(&mut self, conn: ConnId, feed: Feed, replay: CatchUp, due: bool) {
+        self.waiting.push_back((conn, feed, replay.round));
+        self.stirred |= due;
+        self.replays.insert((conn, feed), replay);
+    }
+
+    /// A replay waits for a page that is asked for now.
+    pub fn await_page(&mut self, conn: ConnId, feed: Feed, replay: CatchUp) {
+        self.asked += 1;
+        self.replays.insert((conn, feed), replay);
+    }
+
+    /// A page that was asked for came.
+    pub fn page_came(&mut self) {
+        self.asked -= 1;
+        self.stirred = true;
+    }
+
+    /// Pages that were asked for and have not come.
+    pub fn pages_asked(&self) -> usize {
+        self.asked
+    }
+
+    /// Takes a replay out.
+    pub fn take(&mut self, of: (ConnId, Feed)) -> Option<CatchUp> {
+        if self.replays.is_empty() { None } else { self.replays.remove(&of) }
+    }
+
+    /// A number for a new replay.
+    pub fn next_round(&mut self) -> Round {
+        self.last_round = Round(self.last_round.0.wrapping_add(1));
+        self.last_round
     }
 
     /// How many of those who wait are to be looked at now.
@@ -132,30 +180,29 @@ impl Shard {
 
     /// Hands over what a connection has room for, and asks for more when all of it is handed over.
     fn go_on(&mut self, conn: ConnId, feed: Feed, mut replay: CatchUp, now: Now) {
+        let Feed::Room(key) = feed else {
+            return self.go_on_with_directs(conn, replay, now);
+        };
         if let Some(page) = replay.page.take() {
             replay.page = self.hand_over_page(conn, page, now);
         }
         let Some(session) = self.sessions.get(conn) else {
             return;
         };
-        if session.membership(feed.room()).is_none() {
+        if session.membership(key).is_none() {
             // The page was too much for its outbox, and it was closed.
             return self.release_page(replay.page);
         }
         let has_room = session.waiting() < self.limits.replay_below() && replay.page.is_none();
-        let home = self.rooms.get(feed.room()).home;
+        let home = self.rooms.get(key).home;
         let overloaded = self.is_overloaded(home);
         if !has_room || overloaded || self.catch_ups.asked >= PAGES_ASKED_MAX {
-            self.catch_ups.waiting.push_back((conn, feed, replay.round));
             // The letters that wait keep the worker awake. A page that comes stirs by itself.
-            self.catch_ups.stirred |= overloaded;
-            self.catch_ups.replays.insert((conn, feed), replay);
-            return;
+            return self.catch_ups.wait_on(conn, feed, replay, overloaded);
         }
-        self.catch_ups.asked += 1;
         let (round, after) = (replay.round, replay.after);
-        self.catch_ups.replays.insert((conn, feed), replay);
-        let (room, member) = (self.rooms.get(feed.room()).name.clone(), self.address(conn));
+        self.catch_ups.await_page(conn, feed, replay);
+        let (room, member) = (self.rooms.get(key).name.clone(), self.address(conn));
         self.send(home, Mail::NextPage { room, member, round, after }, now);
     }
 
@@ -168,8 +215,7 @@ impl Shard {
         replay: Replay,
         now: Now,
     ) {
-        self.catch_ups.last_round.0 = self.catch_ups.last_round.0.wrapping_add(1);
-        let round = self.catch_ups.last_round;
+        let round = self.catch_ups.next_round();
         self.take_page(conn, key, round, total, replay, now);
     }
 
@@ -183,18 +229,16 @@ impl Shard {
         replay: Replay,
         now: Now,
     ) {
-        self.catch_ups.asked -= 1;
-        self.catch_ups.stirred = true;
+        self.catch_ups.page_came();
         let key = self.rooms.find(room, self.hasher.hash(room));
-        let feed = key.map(Feed::Room);
-        let is_it = |feed: &Feed| {
-            let known = self.catch_ups.replays.get(&(conn, *feed));
+        let is_it = |key: &RoomKey| {
+            let known = self.catch_ups.replays.get(&(conn, Feed::Room(*key)));
             known.is_some_and(|known| known.round == round)
         };
-        if let Some(feed) = feed.filter(is_it) {
-            let caught_up = self.take_page(conn, feed.room(), round, total, replay, now);
+        if let Some(key) = key.filter(is_it) {
+            let caught_up = self.take_page(conn, key, round, total, replay, now);
             if caught_up {
-                self.tell_total_at_seam(conn, feed.room(), total, now);
+                self.tell_total_at_seam(conn, key, total, now);
             }
         }
     }
@@ -226,12 +270,12 @@ impl Shard {
             self.begin_stay(conn, key, total);
             return true;
         }
-        self.catch_ups.wait(conn, feed, CatchUp { round, after, page: rest });
+        self.catch_ups.wait(conn, feed, CatchUp { after, page: rest, ..CatchUp::new(round) });
         false
     }
 
     /// Renders a page for a connection.
-    fn open_page(&mut self, conn: ConnId, page: Arc<Batch>) -> Option<OpenPage> {
+    pub(super) fn open_page(&mut self, conn: ConnId, page: Arc<Batch>) -> Option<OpenPage> {
         let State::Live(dialect) = self.sessions.get(conn)?.state else {
             return None;
         };
@@ -242,7 +286,12 @@ impl Shard {
 
     /// Hands over as many messages of a page as there is room for. Returns the page if it is not
     /// at its end.
-    fn hand_over_page(&mut self, conn: ConnId, mut page: OpenPage, now: Now) -> Option<OpenPage> {
+    pub(super) fn hand_over_page(
+        &mut self,
+        conn: ConnId,
+        mut page: OpenPage,
+        now: Now,
+    ) -> Option<OpenPage> {
         if let Some(session) = self.sessions.get_mut(conn)
             && matches!(session.state, State::Live(_))
         {
@@ -269,7 +318,7 @@ impl Shard {
         None
     }
 
-    fn release_page(&mut self, page: Option<OpenPage>) {
+    pub(super) fn release_page(&mut self, page: Option<OpenPage>) {
         if let Some(page) = page {
             self.chunks.release(page.chunk);
         }
@@ -353,13 +402,5 @@ impl Shard {
             self.bound_outbox(conn, now);
         }
         self.chunks.release(page.chunk);
-    }
-}
-
-impl Feed {
-    /// The room.
-    fn room(self) -> RoomKey {
-        let Feed::Room(key) = self;
-        key
     }
 }

@@ -3,9 +3,9 @@
 //! Owns the sessions of the users whose home this shard is, and the numbering of direct messages.
 //! Never delivers: the shard asks for addresses and posts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::base::ids::Address;
+use crate::base::ids::{Address, SessionId};
 use crate::base::name::Name;
 
 /// The sessions of users, one entry of 16 bytes each; several of one user lie side by side.
@@ -15,22 +15,32 @@ use crate::base::name::Name;
 #[derive(Debug)]
 pub struct Directory {
     sessions: BTreeSet<(Name, Address)>,
-    next_direct_id: u64,
+    /// Which sessions those are that began on another connection.
+    resumed: BTreeMap<Address, SessionId>,
+    last_direct_id: u64,
 }
 
 impl Directory {
     /// An empty directory. Ids of direct messages follow `first_direct_id`.
     pub fn new(first_direct_id: u64) -> Directory {
-        Directory { sessions: BTreeSet::new(), next_direct_id: first_direct_id }
+        Directory {
+            sessions: BTreeSet::new(),
+            resumed: BTreeMap::new(),
+            last_direct_id: first_direct_id,
+        }
     }
 
-    /// A session of `user` began.
-    pub fn online(&mut self, user: Name, session: Address) {
+    /// A session of `user` began, or goes on, on a connection.
+    pub fn online(&mut self, user: Name, session: Address, identity: SessionId) {
+        if identity != SessionId::born_at(session) {
+            self.resumed.insert(session, identity);
+        }
         self.sessions.insert((user, session));
     }
 
-    /// A session of `user` ended.
+    /// A connection of `user` ended.
     pub fn offline(&mut self, user: Name, session: Address) {
+        self.resumed.remove(&session);
         let was_online = self.sessions.remove(&(user, session));
         debug_assert!(was_online, "a session goes offline once, after it was online");
     }
@@ -39,6 +49,14 @@ impl Directory {
     pub fn sessions(&self, user: &Name) -> impl Iterator<Item = Address> {
         let all = (user.clone(), Address::MIN)..=(user.clone(), Address::MAX);
         self.sessions.range(all).map(|(_, session)| *session)
+    }
+
+    /// The sessions of `user`, by their identities.
+    pub fn readers(&self, user: &Name) -> impl Iterator<Item = (SessionId, Address)> {
+        self.sessions(user).map(|session| {
+            let resumed = self.resumed.get(&session).copied();
+            (resumed.unwrap_or(SessionId::born_at(session)), session)
+        })
     }
 
     /// How many sessions there are.
@@ -51,10 +69,20 @@ impl Directory {
         self.sessions.is_empty()
     }
 
+    /// The number of the last direct message, for whomever.
+    pub fn last_direct_id(&self) -> u64 {
+        self.last_direct_id
+    }
+
+    /// Numbers of direct messages grow beyond `id` from here on.
+    pub fn skip_direct_ids(&mut self, id: u64) {
+        self.last_direct_id = self.last_direct_id.max(id);
+    }
+
     /// The number of the next direct message, which grows for every user of this home.
     pub fn take_direct_id(&mut self) -> u64 {
-        self.next_direct_id += 1;
-        self.next_direct_id
+        self.last_direct_id += 1;
+        self.last_direct_id
     }
 }
 
@@ -69,7 +97,8 @@ mod tests {
         let address = |slot| Address::new(ShardId(1), ConnId::new(slot, 0));
         let [ann, bob, eve] = ["ann", "bob", "anna"].map(Name::new);
         for slot in 0..100 {
-            directory.online(if slot % 2 == 0 { &ann } else { &bob }.clone(), address(slot));
+            let (user, session) = (if slot % 2 == 0 { &ann } else { &bob }, address(slot));
+            directory.online(user.clone(), session, SessionId::born_at(session));
         }
         assert_eq!(directory.sessions(&ann).count(), 50);
         directory.offline(ann.clone(), address(0));

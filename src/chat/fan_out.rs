@@ -12,14 +12,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::base::counters::Counters;
-use crate::base::ids::{Address, ConnId, ShardId};
+use crate::base::ids::{Address, ConnId, SessionId, ShardId};
 use crate::base::limits::FAN_OUT_SLICE;
 use crate::base::name::Name;
 use crate::base::time::Now;
 
 use super::batch::{Batch, Chunk, ChunkPool};
 use super::catch_up::Feed;
-use super::mail::Mail;
+use super::mail::{Ending, Mail};
 use super::outbox::{Outbox, OutboxPool};
 use super::room::{Audience, Delivery, News, Presence, Room};
 use super::session::{Marks, Membership, Place, RoomKey, SessionTable, State};
@@ -261,9 +261,11 @@ impl Shard {
             self.end_replay(conn, Feed::Room(membership.room));
             self.leave_room(&membership, user.clone(), now);
         }
+        self.leave_directs(conn, &user, now);
         let home = self.home_of(self.hasher.hash(&user));
         let session = self.address(conn);
-        self.send(home, Mail::Offline { user, session }, now);
+        let (identity, ending) = (SessionId::born_at(session), Ending::Orderly);
+        self.send(home, Mail::Offline { user, session, identity, ending }, now);
     }
 }
 

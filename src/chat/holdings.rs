@@ -16,6 +16,10 @@ impl Shard {
             home_rooms: self.homes.len() - usize::from(self.everyone_home() == self.id),
             refused_joins: self.homes.refused(),
             users: self.directory.len(),
+            inboxes: self.inboxes.len(),
+            queued_directs: self.inboxes.queued(),
+            direct_bytes: self.inboxes.memory(),
+            late_acks: self.late_acks.len(),
             letters: (0..self.shards).map(|to| self.postbag.waiting_for(ShardId(to))).sum(),
             timers: self.wheel.len(),
             replays: self.catch_ups.len(),
@@ -38,6 +42,14 @@ pub struct Holdings {
     pub refused_joins: usize,
     /// Sessions of users whose home is here.
     pub users: usize,
+    /// Users with direct messages that are kept here.
+    pub inboxes: usize,
+    /// Direct messages that wait for users, of those.
+    pub queued_directs: usize,
+    /// Bytes that all direct messages are counted with.
+    pub direct_bytes: usize,
+    /// Connections whose last acknowledgement has not been sent.
+    pub late_acks: usize,
     /// Letters that wait to be posted.
     pub letters: usize,
     /// Entries of the timing wheel, stale ones too.

@@ -464,36 +464,6 @@ impl Shard {
         true
     }
 
-    /// Delivers a direct message to every session of its user.
-    pub(super) fn home_direct(
-        &mut self,
-        user: &Name,
-        from: &Name,
-        origin: Address,
-        body: &[u8],
-        now: Now,
-    ) {
-        let sessions: Vec<Address> = self.directory.sessions(user).collect();
-        if sessions.is_empty() {
-            let mail = Mail::Refused {
-                conn: origin.conn(),
-                reference: Ref::NONE,
-                request: Asked::Direct,
-                code: Code::Unavailable,
-                text: "not available: the user is offline",
-            };
-            return self.send(origin.shard(), mail, now);
-        }
-        let id = self.directory.take_direct_id();
-        let body: Arc<[u8]> = Arc::from(body);
-        for session in sessions {
-            let (conn, from, body) = (session.conn(), from.clone(), Arc::clone(&body));
-            let mail = Mail::DirectTo { conn, id, time_ms: now.wall_ms, from, body };
-            self.send(session.shard(), mail, now);
-        }
-        self.send(origin.shard(), Mail::DirectDone { conn: origin.conn() }, now);
-    }
-
     /// Tells whoever asked that it is not done, though it was no fault of theirs.
     pub(super) fn refuse_for_home(
         &mut self,

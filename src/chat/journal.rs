@@ -11,6 +11,8 @@ use std::sync::Arc;
 use crate::base::ids::{Address, Epoch, Ref, Seq};
 use crate::base::limits::{RECORD_BYTES_PENDING, RECORDS_PENDING_MAX};
 
+use crate::base::name::Name;
+
 use super::batch::Batch;
 use super::home::HomeKey;
 use super::record::{Durability, Record, RecordId, StoreNumbers, Ticket};
@@ -73,6 +75,15 @@ pub enum Held {
         key: HomeKey,
         /// The epoch that ends if they could not be.
         epoch: Epoch,
+    },
+    /// A message that is queued for a user: its sender is told.
+    Direct {
+        /// The user.
+        user: Name,
+        /// The message's number.
+        id: u64,
+        /// The sender, and the request's number.
+        asked: (Address, Ref),
     },
     /// Nobody waits. If it could not be written, it is tried again.
     Again(Record),

@@ -55,11 +55,22 @@ impl Shard {
                 self.home_publish(&room, self.hasher.hash(&room), &said, now);
             }
             Mail::Who { room, origin, reference } => self.home_who(room, origin, reference, now),
-            Mail::Online { user, session } => self.directory.online(user, session),
-            Mail::Offline { user, session } => self.directory.offline(user, session),
-            Mail::Direct { user, from, origin, body } => {
-                self.home_direct(&user, &from, origin, &body, now);
+            Mail::Online { user, session, identity, resumed } => {
+                self.home_online(user, session, identity, resumed, now);
             }
+            Mail::Offline { user, session, identity, ending } => {
+                self.home_offline(&user, session, identity, ending, now);
+            }
+            Mail::Direct { user, from, origin, reference, body } => {
+                self.home_direct(&user, &from, (origin, reference), &body, now);
+            }
+            Mail::Expired { user, identity } => self.home_expired(&user, identity, now),
+            Mail::Ack { user, session, id } => self.home_ack(&user, session, id, now),
+            Mail::NextDirects { user, session } => self.send_directs(&user, session, true, now),
+            Mail::DirectsMissed { user, session, from, to } => {
+                self.home_missed(&user, session, (from, to), now);
+            }
+            Mail::DirectsEnded { user, session } => self.home_left(&user, session, now),
             Mail::Deliver(batch) => self.hear_batch(batch),
             Mail::Gap { room, epoch, from, to } => {
                 self.hear_gap(&room, News::Gap { epoch, from, to });
@@ -95,14 +106,17 @@ impl Shard {
                 self.tell_roster(conn, reference, &room, total, &names, now);
                 conn
             }
-            Mail::DirectTo { conn, id, time_ms, from, body } => {
-                self.counters.directs += 1;
-                let event = Event::Direct { id, time_ms, from: &from, body: &body, replay: false };
-                self.tell(conn, &event, now);
+            Mail::DirectTo { conn, user, direct } => {
+                self.take_direct(conn, user, &direct, now);
                 conn
             }
-            Mail::DirectDone { conn } => {
-                self.question_answered(conn);
+            Mail::Directs(page) => self.take_directs(*page, now),
+            Mail::LastDirects { conn, user } => {
+                self.end_of_directs(conn, user, now);
+                conn
+            }
+            Mail::DirectDone { conn, reference, id, queued_for } => {
+                self.direct_done(conn, reference, id, queued_for, now);
                 conn
             }
             Mail::Refused { conn, reference, request, code, text } => {
@@ -233,7 +247,7 @@ impl Shard {
                     self.question_answered(conn);
                 }
             }
-            Asked::Publish if reference.wants_answer() => {
+            Asked::Publish | Asked::Direct if reference.wants_answer() => {
                 repetitions = session.extra().refs.forget(reference);
             }
             Asked::Who | Asked::History | Asked::Direct => self.question_answered(conn),

@@ -7,13 +7,16 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::base::ids::{Address, ConnId, Epoch, Position, Ref, Seq, ShardId};
+use crate::base::ids::{Address, ConnId, Epoch, Position, Ref, Seq, SessionId, ShardId};
 use crate::base::name::Name;
 use crate::wire::message::Code;
 
 use super::batch::Batch;
 use super::catch_up::Round;
+use super::direct::Direct;
 use super::history::Missing;
+use super::kept::Kept;
+use super::reader::Missing as MissingDirects;
 use super::room::Presence;
 use super::session::Stay;
 use super::stats::ShardStats;
@@ -108,19 +111,95 @@ pub enum Mail {
         /// The request's number.
         reference: Ref,
     },
-    /// To a user's home: a session began.
+    /// To a room's home: a member lost its connection and may come back. Its stay ends, and its
+    /// user stays in the roster.
+    Suspend {
+        /// The room.
+        room: Name,
+        /// The stay that ends.
+        stay: Stay,
+    },
+    /// To a room's home: a suspended member did not come back in time. Its user leaves the roster.
+    Absent {
+        /// The room.
+        room: Name,
+        /// The user.
+        user: Name,
+    },
+    /// To a user's home: a session began, or was resumed on a new connection.
     Online {
         /// The user.
         user: Name,
         /// The session's connection.
         session: Address,
+        /// Which session it is, whatever its connection.
+        identity: SessionId,
+        /// Whether it was there before, on another connection. Its [`Mail::Offline`] may be under
+        /// way still.
+        resumed: bool,
     },
-    /// To a user's home: a session ended.
+    /// To a user's home: a session lost its connection, or ended with it.
     Offline {
         /// The user.
         user: Name,
         /// The session's connection.
         session: Address,
+        /// Which session it is, whatever its connection.
+        identity: SessionId,
+        /// What becomes of the session.
+        ending: Ending,
+    },
+    /// To a user's home: a session whose [`Mail::Offline`] said [`Ending::Kept`] was not resumed in
+    /// time and never will be.
+    Expired {
+        /// The user.
+        user: Name,
+        /// The session.
+        identity: SessionId,
+    },
+    /// To a session's birth shard: it lost its connection, and all that was under way for it has
+    /// arrived.
+    Deposit(Box<Kept>),
+    /// To a session's birth shard: it ended for good, away from there.
+    Ended {
+        /// The session.
+        session: SessionId,
+    },
+    /// To a session's birth shard: a connection asks to resume it, with its key.
+    Claim {
+        /// The session.
+        session: SessionId,
+        /// Who asks.
+        claimer: Address,
+        /// Whose session the client takes it for, unless it does not say.
+        user: Option<Name>,
+    },
+    /// To the shard where a session lives: another connection claims it. Where it is gone, its
+    /// [`Mail::Deposit`] or [`Mail::Ended`] is under way.
+    Evict {
+        /// The session.
+        session: SessionId,
+        /// Where it lives.
+        conn: ConnId,
+        /// Whose it has to be, unless that was not said.
+        user: Option<Name>,
+    },
+    /// To a session's birth shard, which asked for its eviction: it is somebody else's and stays.
+    Stays {
+        /// The session.
+        session: SessionId,
+    },
+    /// From a session's birth shard: it is the claimer's now.
+    Granted {
+        /// The claimer.
+        conn: ConnId,
+        /// The session.
+        kept: Box<Kept>,
+    },
+    /// From a session's birth shard: there is no such session for the claimer.
+    Denied {
+        /// The claimer.
+        conn: ConnId,
     },
     /// To a user's home: a message for that user.
     Direct {
@@ -130,8 +209,44 @@ pub enum Mail {
         from: Name,
         /// The sender.
         origin: Address,
+        /// The request's number.
+        reference: Ref,
         /// What is said.
         body: Box<[u8]>,
+    },
+    /// To a user's home: a session of the user acknowledged all direct messages up to `id`.
+    Ack {
+        /// The user.
+        user: Name,
+        /// The session's connection.
+        session: Address,
+        /// The last one's number.
+        id: u64,
+    },
+    /// To a user's home: a session has been handed a page of direct messages and can take another.
+    NextDirects {
+        /// The user.
+        user: Name,
+        /// The session's connection.
+        session: Address,
+    },
+    /// To a user's home: direct messages came too late for a session, which had left.
+    DirectsMissed {
+        /// The user.
+        user: Name,
+        /// The session's connection.
+        session: Address,
+        /// The number of the first one.
+        from: u64,
+        /// The number of the last one.
+        to: u64,
+    },
+    /// To a user's home, the answer to [`Mail::LastDirects`]: what came too late has been told.
+    DirectsEnded {
+        /// The user.
+        user: Name,
+        /// The session's connection.
+        session: Address,
     },
     /// To every shard: what are your numbers?
     AskStats,
@@ -231,19 +346,30 @@ pub enum Mail {
     DirectTo {
         /// The session's connection.
         conn: ConnId,
-        /// The message's number.
-        id: u64,
-        /// When the home took it.
-        time_ms: u64,
-        /// From whom.
-        from: Name,
-        /// What is said.
-        body: Arc<[u8]>,
+        /// The user.
+        user: Name,
+        /// The message.
+        direct: Direct,
     },
-    /// From a user's home: the direct message is on its way to the user's sessions.
+    /// From a user's home: messages that were kept for the user.
+    Directs(Box<DirectPage>),
+    /// From a user's home: no more messages follow to a session that has left.
+    LastDirects {
+        /// The session's connection.
+        conn: ConnId,
+        /// The user.
+        user: Name,
+    },
+    /// From a user's home: the direct message is on its way to the user's sessions, or kept.
     DirectDone {
         /// The sender.
         conn: ConnId,
+        /// The request's number.
+        reference: Ref,
+        /// The message's number.
+        id: u64,
+        /// The user, where the message is kept until there is a session.
+        queued_for: Option<Name>,
     },
     /// From a home: the request cannot be done.
     Refused {
@@ -261,6 +387,31 @@ pub enum Mail {
 }
 
 const _: () = assert!(size_of::<Mail>() <= 64, "mailboxes are sized for small letters");
+
+/// Direct messages that were kept for a user, on their way to one of the user's sessions.
+#[derive(Debug)]
+pub struct DirectPage {
+    /// The session's connection.
+    pub conn: ConnId,
+    /// The messages, each with the flag `REPLAY`. The room of the batch is the user's name. Without
+    /// any, nothing is left to be told: what follows is live.
+    pub batch: Arc<Batch>,
+    /// What is no longer kept, to be told ahead of them.
+    pub missing: Option<MissingDirects>,
+    /// Whether the session's shard asked for it.
+    pub asked: bool,
+}
+
+/// What becomes of a session that has lost its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It ended for good, at its client's wish or by its fault.
+    Orderly,
+    /// It is kept: it will be resumed, or [`Mail::Expired`] says that it was not.
+    Kept,
+    /// It was cut off, and there is no way to resume it.
+    Cut,
+}
 
 /// What a member that joins is to get of the past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,6 +11,8 @@ use crate::base::ids::{Epoch, Seq};
 use crate::base::name::Name;
 
 use super::batch::{Batch, Frames};
+use super::direct::Direct;
+use super::reader::Missing;
 
 /// When the answer to a request may be given whose outcome must outlive the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,14 +92,8 @@ pub enum Record {
     Direct {
         /// The user.
         user: Name,
-        /// The message's number, growing for each user.
-        id: u64,
-        /// When the home took it.
-        time_ms: u64,
-        /// From whom.
-        from: Name,
-        /// What is said.
-        body: Arc<[u8]>,
+        /// The message.
+        direct: Direct,
     },
     /// A message waits for its user no longer.
     StrikeDirect {
@@ -108,11 +104,11 @@ pub enum Record {
     },
     /// What is to be told of messages that were dropped before their user came. Replaces what was
     /// to be told before.
-    Dropped {
+    Missing {
         /// The user.
         user: Name,
-        /// What was dropped; none once it was told.
-        dropped: Option<DroppedDirects>,
+        /// What is missing; none once it was told.
+        missing: Option<Missing>,
     },
 }
 
@@ -124,23 +120,14 @@ impl Record {
         FIXED
             + match self {
                 Record::Messages { batch, .. } => batch.room.len() + batch.frames.bytes().len(),
-                Record::Direct { user, from, body, .. } => user.len() + from.len() + body.len(),
+                Record::Direct { user, direct } => user.len() + direct.frame().len(),
                 Record::StrikeMessages { room: name, .. }
                 | Record::Head { room: name, .. }
                 | Record::StrikeHead { room: name }
                 | Record::StrikeDirect { user: name, .. }
-                | Record::Dropped { user: name, .. } => name.len(),
+                | Record::Missing { user: name, .. } => name.len(),
             }
     }
-}
-
-/// Messages to a user that were dropped, because too many waited or too long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DroppedDirects {
-    /// The number of the first one.
-    pub from: u64,
-    /// The number of the last one.
-    pub to: u64,
 }
 
 /// What a shard is given back at its start.
@@ -192,22 +179,9 @@ pub struct RecoveredUser {
     /// The name.
     pub name: Name,
     /// The messages, in the order of their numbers.
-    pub directs: Vec<RecoveredDirect>,
-    /// What was dropped and is to be told.
-    pub dropped: Option<DroppedDirects>,
-}
-
-/// A message that waits for its user.
-#[derive(Debug)]
-pub struct RecoveredDirect {
-    /// Its number.
-    pub id: u64,
-    /// When it was taken.
-    pub time_ms: u64,
-    /// From whom.
-    pub from: Name,
-    /// What is said.
-    pub body: Arc<[u8]>,
+    pub directs: Vec<Direct>,
+    /// What is missing and is to be told.
+    pub missing: Option<Missing>,
 }
 
 /// What the store has done since its start, as it tells it with each watermark.

@@ -5,7 +5,7 @@
 //! ([`homes`](super::homes) does); between the two it checks names and bounds.
 
 use crate::base::counters::CloseReason;
-use crate::base::ids::{ConnId, Epoch, Position, Ref, Seq};
+use crate::base::ids::{ConnId, Epoch, Position, Ref, Seq, SessionId};
 use crate::base::limits::{HOLES_MAX, LINGER_MS};
 use crate::base::name::{self, EVERYONE, Name, NameError};
 use crate::base::time::Now;
@@ -70,6 +70,7 @@ impl Shard {
         } else {
             self.tell(conn, &welcome, now);
         }
+        self.come_online(conn, now);
         self.send_on_if_draining(conn, now);
         if hello.session != 0 {
             self.refuse(conn, Ref::NONE, Code::Unavailable, NOT_AVAILABLE, now);
@@ -96,7 +97,7 @@ impl Shard {
         };
         session.state = State::Live(dialect);
         session.tempo = tempo;
-        session.user = Some(user.clone());
+        session.user = Some(user);
         session.heard(now.mono);
         self.counters.welcomed += 1;
         self.speakers.came(dialect);
@@ -105,9 +106,18 @@ impl Shard {
         } else {
             self.level_first_ping(conn, now);
         }
+    }
+
+    /// Tells a user's home of a session that was welcomed: what the home tells it comes behind the
+    /// welcome.
+    pub(super) fn come_online(&mut self, conn: ConnId, now: Now) {
+        let Some(user) = self.sessions.get(conn).and_then(|session| session.user.clone()) else {
+            return;
+        };
         let home = self.home_of(self.hasher.hash(&user));
         let session = self.address(conn);
-        self.send(home, Mail::Online { user, session }, now);
+        let identity = SessionId::born_at(session);
+        self.send(home, Mail::Online { user, session, identity, resumed: false }, now);
     }
 
     /// A name for a user who gave none. Shards count in steps, so that no two give the same.
@@ -141,11 +151,10 @@ impl Shard {
                 let extent = Extent::Following { since, limit };
                 self.ask_history(conn, reference, room, extent, now);
             }
-            Request::Direct { reference, .. } => {
-                self.refuse(conn, reference, Code::Unavailable, NOT_AVAILABLE, now);
+            Request::Direct { reference, user, body } => {
+                self.direct(conn, reference, user, body, now);
             }
-            // Direct messages are not kept once they are delivered, so there is nothing to strike.
-            Request::Ack { .. } => {}
+            Request::Ack { id } => self.acknowledge(conn, id, now),
         }
     }
 
@@ -325,7 +334,7 @@ impl Shard {
     }
 
     /// Whether `reference` was not seen lately; answers the repetition of one that was done.
-    fn is_new(&mut self, conn: ConnId, reference: Ref, now: Now) -> bool {
+    pub(super) fn is_new(&mut self, conn: ConnId, reference: Ref, now: Now) -> bool {
         let Some(session) = self.sessions.get_mut(conn) else {
             return false;
         };

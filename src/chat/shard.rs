@@ -11,7 +11,7 @@
 //!
 //! Calls that name a connection which is gone do nothing, so a shell may be late with them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
 
 use crate::base::counters::{CloseReason, Counters};
@@ -32,6 +32,7 @@ use super::hash::{self, NameHasher};
 use super::heartbeat::HeartbeatPolicy;
 pub use super::holdings::Holdings;
 use super::home::{HomeKey, HomeTable};
+use super::inboxes::Inboxes;
 use super::journal::Journal;
 use super::mail::{Mail, Postbag};
 use super::outbox::OutboxPool;
@@ -41,6 +42,10 @@ use super::session::{Marks, RoomKey, SessionTable, State, Stay};
 use super::stats::{Gathering, RoundTrips, Speakers};
 use super::timers::Drain;
 use super::web::WebDesk;
+
+/// Direct messages are numbered from the time of the start in milliseconds, shifted by so much: more
+/// than a home takes in a millisecond, and within what a JavaScript number holds exactly.
+const DIRECT_ID_SHIFT: u32 = 10;
 
 /// Whether a budgeted phase has work left for the next turn, which then must not sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +69,9 @@ pub enum Verdict {
     ProbeHost(ConnId),
     /// Read from it again: [`Shard::wants_input`] had become false, and is true again.
     Resume(ConnId),
+    /// Tell by [`Shard::measured`] how many bytes the peer's kernel has not acknowledged: its
+    /// session is kept, and may have to be sent them again.
+    Measure(ConnId),
 }
 
 impl Verdict {
@@ -73,7 +81,8 @@ impl Verdict {
             Verdict::Shutdown(conn)
             | Verdict::Close(conn, _)
             | Verdict::ProbeHost(conn)
-            | Verdict::Resume(conn) => conn,
+            | Verdict::Resume(conn)
+            | Verdict::Measure(conn) => conn,
         }
     }
 }
@@ -94,6 +103,9 @@ pub struct Shard {
     pub(super) rooms: RoomTable,
     pub(super) homes: HomeTable,
     pub(super) directory: Directory,
+    pub(super) inboxes: Inboxes,
+    /// Acknowledgements of direct messages that wait because a home's mail is at its bound.
+    pub(super) late_acks: BTreeMap<ConnId, u64>,
     pub(super) wheel: Wheel,
     pub(super) outboxes: OutboxPool,
     pub(super) chunks: ChunkPool,
@@ -157,7 +169,9 @@ impl Shard {
             ),
             rooms,
             homes: HomeTable::new(hasher),
-            directory: Directory::new(now.wall_ms << 16),
+            directory: Directory::new(now.wall_ms << DIRECT_ID_SHIFT),
+            inboxes: Inboxes::new(hasher, &config.limits, config.durability.is_some()),
+            late_acks: BTreeMap::new(),
             wheel: Wheel::new(now.mono),
             outboxes: OutboxPool::new(OUTBOXES_KEPT, BUFFER_KEPT_BYTES),
             chunks: ChunkPool::new(BATCHES_KEPT, BUFFER_KEPT_BYTES),
@@ -233,8 +247,10 @@ impl Shard {
         }
     }
 
-    /// The socket failed. The shell drops it by itself.
-    pub fn closed(&mut self, conn: ConnId, reason: CloseReason, now: Now) {
+    /// The socket failed, with so many bytes that the peer's kernel had not acknowledged. The shell
+    /// drops it by itself.
+    pub fn closed(&mut self, conn: ConnId, reason: CloseReason, unacknowledged: usize, now: Now) {
+        let _ = unacknowledged;
         let Some(session) = self.sessions.get(conn) else {
             return;
         };
@@ -243,6 +259,12 @@ impl Shard {
             self.counters.count_close(reason);
         }
         self.remove(conn);
+    }
+
+    /// The answer to [`Verdict::Measure`]: so many bytes the peer's kernel has not acknowledged.
+    /// There may be mail to post and bytes to send after it.
+    pub fn measured(&mut self, conn: ConnId, unacknowledged: usize, now: Now) {
+        let _ = (conn, unacknowledged, now);
     }
 
     /// The next letter to post. Call until `None`.
@@ -364,7 +386,8 @@ impl Shard {
         }
         let timers = self.wheel.next_due().map(Tick::starts_at);
         let drain = self.drain.as_ref().and_then(Drain::next_step);
-        [timers, self.agenda.next(), drain].into_iter().flatten().min()
+        let kept = self.inboxes.next_due();
+        [timers, self.agenda.next(), kept, drain].into_iter().flatten().min()
     }
 
     /// How many connections the heart knows.

@@ -11,17 +11,19 @@
 
 use std::sync::Arc;
 
-use crate::base::ids::{Epoch, Position, Seq};
+use crate::base::ids::{Address, Epoch, Position, Ref, Seq};
 use crate::base::time::Now;
 use crate::wire::message::Event;
 
 use super::batch::{Batch, message_of};
+use super::changes::Change;
 use super::home::HomeKey;
 use super::homes::Said;
 use super::journal::{Answer, Held, Journal, RoomRecords, StoredMessages};
 use super::mail::{Asked, Mail};
 use super::record::{
-    Durability, Record, RecordId, Recovered, RecoveredMessages, RecoveredRoom, StoreNumbers, Ticket,
+    Durability, Record, RecordId, Recovered, RecoveredMessages, RecoveredRoom, RecoveredUser,
+    StoreNumbers, Ticket,
 };
 use super::shard::{Progress, Shard};
 
@@ -33,7 +35,9 @@ const BEHIND: &str = "overloaded: the storage is behind";
 impl Shard {
     /// The next record to hand to the store, with its number. Call until `None`.
     pub fn poll_write(&mut self) -> Option<(Ticket, Record)> {
-        self.journal.as_mut()?.pop_outgoing()
+        self.journal.as_ref()?;
+        self.store_changes(None);
+        self.journal_mut().pop_outgoing()
     }
 
     /// The store's channel was full: the record polled last is to be polled again.
@@ -69,6 +73,9 @@ impl Shard {
                     self.batch_written(key, id, batch, answers, now);
                 }
                 Held::Told { key, .. } => self.landed(key),
+                Held::Direct { user, id, asked } => {
+                    self.answer_direct(asked, id, Some(user), now);
+                }
                 Held::Again(_) => {}
             }
         }
@@ -90,6 +97,10 @@ impl Shard {
                 Held::Told { key, epoch } => {
                     self.landed(key);
                     self.end_epoch(key, epoch);
+                }
+                Held::Direct { user, id, asked: (origin, reference) } => {
+                    self.take_back_direct(&user, id, now);
+                    self.refuse_direct(origin, reference, NOT_STORED, now);
                 }
                 Held::Again(record) => self.journal_mut().push_unawaited(record),
             }
@@ -208,6 +219,30 @@ impl Shard {
         records.in_flight -= 1;
     }
 
+    /// Hands over what changed in users' queues. The message with an id is `awaited` by whoever
+    /// sent it. Returns whether the answer is given when it is written.
+    pub(super) fn store_changes(&mut self, awaited: Option<(u64, (Address, Ref))>) -> bool {
+        let Some(journal) = self.journal.as_mut() else { return false };
+        let awaited = awaited.filter(|_| journal.durability() != Durability::None);
+        let mut waits = false;
+        while let Some((user, change)) = self.inboxes.pop_change() {
+            let record = match change {
+                Change::Queued(direct) => Record::Direct { user, direct },
+                Change::Struck { id, .. } => Record::StrikeDirect { user, id },
+                Change::Missing(missing) => Record::Missing { user, missing },
+            };
+            match (&record, awaited) {
+                (Record::Direct { user, direct }, Some((id, asked))) if direct.id() == id => {
+                    let held = Held::Direct { user: user.clone(), id, asked };
+                    journal.push(record, held);
+                    waits = true;
+                }
+                _ => journal.push_unawaited(record),
+            }
+        }
+        waits
+    }
+
     /// Begins another epoch of a room, if `epoch` is its present one.
     fn end_epoch(&mut self, key: HomeKey, epoch: Epoch) {
         if self.homes.get(key).epoch != epoch {
@@ -288,13 +323,17 @@ impl Shard {
 
     /// Takes back what was kept, before the first connection.
     pub fn recover(&mut self, recovered: Recovered, now: Now) {
-        let Recovered { rooms, users: _, next_record, next_direct: _, renew_epochs } = recovered;
+        let Recovered { rooms, users, next_record, next_direct, renew_epochs } = recovered;
         if self.journal.is_none() {
             return;
         }
         self.journal_mut().begin_records_at(next_record);
         for room in rooms {
             self.recover_room(room, renew_epochs, now);
+        }
+        self.directory.skip_direct_ids(next_direct);
+        for RecoveredUser { name, directs, missing } in users {
+            self.recover_directs(&name, directs, missing, now);
         }
     }
 

@@ -4,7 +4,7 @@
 //! what all dialects say ([`wire::line`](mod@crate::wire::line) does), and never does the work of
 //! a request: it calls the same functions as the native dialect.
 
-use crate::base::ids::{ConnId, Ref, ShardId};
+use crate::base::ids::{ConnId, Ref, SessionId, ShardId};
 use crate::base::limits::TEXT_HISTORY;
 use crate::base::name::{self, LOBBY, Name, NameError};
 use crate::base::time::Now;
@@ -14,7 +14,7 @@ use crate::wire::native;
 
 use super::batch::Dialect;
 use super::heartbeat::Tempo;
-use super::mail::{Extent, Mail, Since};
+use super::mail::{Ending, Extent, Mail, Since};
 use super::requests::{Part, code_of};
 use super::session::{RoomKey, Stay};
 use super::shard::{Shard, Verdict};
@@ -49,6 +49,7 @@ impl Shard {
             user: &user,
         });
         self.tell(conn, &welcome, now);
+        self.come_online(conn, now);
         self.send_on_if_draining(conn, now);
         self.enter_room(conn, LOBBY, now);
         if !was_named && !matches!(command, Command::Nick(_)) {
@@ -64,7 +65,9 @@ impl Shard {
             Command::Nick(nick) => self.rename(conn, nick, now),
             Command::Join(room) => self.enter_room(conn, room, now),
             Command::Leave => self.leave_current_room(conn, now),
-            Command::Msg { user, text } => self.whisper(conn, user, text, now),
+            Command::Msg { user, text } => {
+                self.direct(conn, Ref::NONE, user, text.as_bytes(), now);
+            }
             Command::Who => {
                 if let Some(room) = self.current_room_name(conn, now) {
                     self.who(conn, Ref::NONE, &room, now);
@@ -160,28 +163,6 @@ impl Shard {
         name
     }
 
-    fn whisper(&mut self, conn: ConnId, user: &str, text: &str, now: Now) {
-        if let Err(error) = name::check(user) {
-            return self.refuse_user_name(conn, error, now);
-        }
-        let home = self.home_of(self.hasher.hash(user));
-        if self.is_overloaded(home) {
-            return self.refuse(conn, Ref::NONE, Code::Unavailable, "overloaded", now);
-        }
-        let Some(session) = self.sessions.get_mut(conn) else {
-            return;
-        };
-        let from = session.user.clone().expect("a live session has a user");
-        if native::direct_payload_len(&from, text.len()) > self.limits.max_frame {
-            let text = "the message would be longer than max_frame";
-            return self.refuse(conn, Ref::NONE, Code::TooLarge, text, now);
-        }
-        session.extra().questions += 1;
-        let (user, origin) = (Name::new(user), self.address(conn));
-        let mail = Mail::Direct { user, from, origin, body: text.as_bytes().into() };
-        self.send(home, mail, now);
-    }
-
     /// Gives a client that has a name another one.
     fn rename(&mut self, conn: ConnId, nick: &str, now: Now) {
         if let Err(error) = name::check(nick) {
@@ -207,10 +188,13 @@ impl Shard {
             let (from, to) = (from.clone(), to.clone());
             self.send(home, Mail::Rename { room, from, to, member, stay }, now);
         }
+        self.leave_directs(conn, &from, now);
         let old_home = self.home_of(self.hasher.hash(&from));
-        self.send(old_home, Mail::Offline { user: from, session: address }, now);
+        let identity = SessionId::born_at(address);
+        let (session, ending) = (address, Ending::Orderly);
+        self.send(old_home, Mail::Offline { user: from, session, identity, ending }, now);
         let new_home = self.home_of(self.hasher.hash(&to));
-        self.send(new_home, Mail::Online { user: to, session: address }, now);
+        self.send(new_home, Mail::Online { user: to, session, identity, resumed: false }, now);
         let notice = format!("you are {nick} now");
         self.tell_raw(conn, |out| line::encode_notice(out, &notice), now);
     }

@@ -50,6 +50,8 @@ impl Shard {
         self.trim_pools(now);
         let mut budget = self.limits.timer_budget;
         let agenda = self.expire_agenda(&mut budget, now);
+        self.send_late_acks(now);
+        self.expire_directs(&mut budget, now);
         while budget > 0 {
             let Some((tick, conn)) = self.wheel.pop_due(now.mono.tick()) else {
                 return agenda;

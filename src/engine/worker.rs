@@ -423,18 +423,27 @@ impl Worker {
 
     /// The kernel has given up a connection.
     fn fail(&mut self, conn: ConnId) {
-        self.shard.closed(conn, CloseReason::SocketError, self.now);
+        let unacknowledged = self.unacknowledged_bytes(conn);
+        self.shard.closed(conn, CloseReason::SocketError, unacknowledged, self.now);
         self.failed.push(conn);
+    }
+
+    fn unacknowledged_bytes(&mut self, conn: ConnId) -> usize {
+        self.sockets.of(conn).map_or(0, |socket| socket.unacknowledged_bytes())
     }
 
     /// Phase, the last: carries out what the shard decided, and frees slots.
     fn close(&mut self) {
         let before = self.sockets.len();
-        for conn in self.failed.drain(..) {
-            self.sockets.remove(conn);
-        }
         while let Some(verdict) = self.shard.poll_verdict() {
             match verdict {
+                Verdict::Measure(conn) => {
+                    let unacknowledged = self.unacknowledged_bytes(conn);
+                    self.shard.measured(conn, unacknowledged, self.now);
+                    // There may be letters and words of it, and the phases that take them out are
+                    // over.
+                    self.busy = true;
+                }
                 Verdict::Resume(conn) => self.sockets.resume(conn),
                 Verdict::ProbeHost(conn) => {
                     if let Some(socket) = self.sockets.of(conn) {
@@ -454,6 +463,10 @@ impl Worker {
                     self.sockets.remove(conn);
                 }
             }
+        }
+        // Only now, so that a failed socket could still be measured.
+        for conn in self.failed.drain(..) {
+            self.sockets.remove(conn);
         }
         if self.sockets.len() < before {
             self.acceptor.note_descriptor_freed();

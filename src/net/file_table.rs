@@ -1,22 +1,29 @@
 //! File descriptors as the kernel counts and keeps them.
 //!
-//! Owns the limit on open files and the private descriptor table of a worker. Never opens or owns
-//! a descriptor. The only file with `unsafe`: the kernel offers these calls on bare numbers, and
-//! no type of Rust says in which table a number is meant. The server raises the limit; each worker
-//! makes its table private.
+//! Owns the limit on open files, the private descriptor table of a worker, and the question what
+//! of a socket's bytes is still with the kernel. Never opens or owns a descriptor. The only file
+//! with `unsafe`: the kernel offers these calls on bare numbers, and no type of Rust says in which
+//! table a number is meant, or what a call on it writes where. The server raises the limit; each
+//! worker makes its table private; sockets ask what was not acknowledged.
 //!
 //! Why a table of one's own: the kernel counts references on every use of a descriptor in a shared
 //! table and none in a private one, accepting does not contend with other cores, and the limit on
 //! open files holds for each table.
 
+use std::ffi::c_int;
 use std::fs;
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::thread;
 
+use rustix::ioctl::{Getter, Opcode, ioctl};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+/// The number of the request, in linux/sockios.h; the same on every architecture but MIPS, PowerPC
+/// and SPARC, where the kernel would refuse it.
+const SIOCOUTQ: Opcode = 0x5411;
 
 /// Raises the soft limit on open files to the hard one, as far as the kernel agrees.
 ///
@@ -30,6 +37,20 @@ pub fn raise_open_file_limit() -> u64 {
         Err(_) => found.current,
     };
     limit.unwrap_or(u64::MAX)
+}
+
+/// Bytes written to a TCP socket that its peer's kernel has not acknowledged, as Linux counts them
+/// (`SIOCOUTQ`, tcp(7)), also after a reset.
+///
+/// # Errors
+/// What the kernel says to `ioctl`, to anything but a TCP socket that is or was connected.
+pub(super) fn unacknowledged_bytes(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    // SAFETY: the kernel answers this request on a socket by writing one `int` and nothing else,
+    // and on anything that is no socket either does the same (a terminal) or fails; `Getter` gives
+    // it the room of one `c_int`, which any value is valid for, and reads it only where the call
+    // succeeded. The descriptor is open as long as it is borrowed.
+    let bytes: c_int = unsafe { ioctl(socket, Getter::<SIOCOUTQ, c_int>::new()) }?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
 /// Whether this process may give its threads tables of their own.
@@ -109,9 +130,13 @@ impl PrivateTable {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
     use std::time::Duration;
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use socket2::SockRef;
 
     use super::*;
 
@@ -120,6 +145,38 @@ mod tests {
         let limit = raise_open_file_limit();
         assert!(limit > 0);
         assert_eq!(raise_open_file_limit(), limit);
+    }
+
+    /// Writes until the kernel takes no more; returns how much it took.
+    fn fill(stream: &mut TcpStream) -> usize {
+        stream.set_nonblocking(true).unwrap();
+        let mut written = 0;
+        loop {
+            match stream.write(&[0; 64 << 10]) {
+                Ok(count) => written += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return written,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_peer_has_no_room_for_is_not_acknowledged_even_after_its_reset() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        assert_eq!(unacknowledged_bytes(stream.as_fd()).unwrap(), 0);
+        let written = fill(&mut stream);
+        let before = unacknowledged_bytes(stream.as_fd()).unwrap();
+        assert!(before > 0 && before <= written, "{before} of {written}");
+        SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(peer);
+        let mut until_error = [PollFd::new(&stream, PollFlags::empty())];
+        let patience = Timespec { tv_sec: 10, tv_nsec: 0 };
+        assert_eq!(poll(&mut until_error, Some(&patience)).unwrap(), 1);
+        let after = unacknowledged_bytes(stream.as_fd()).unwrap();
+        assert!(after > 0 && after <= before, "{after} of {before}");
+        assert!(unacknowledged_bytes(listener.as_fd()).is_err());
     }
 
     #[test]

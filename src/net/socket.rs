@@ -6,10 +6,14 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use mio::net::TcpStream;
 use socket2::{SockRef, TcpKeepalive};
+
+use super::file_table::unacknowledged_bytes;
+use crate::base::limits::UNACKNOWLEDGED_BYTES_GUESS;
 
 /// First TCP keepalive probe after this long without a segment, and the pace of further ones.
 ///
@@ -138,6 +142,15 @@ impl Socket {
                 other => return other,
             }
         }
+    }
+
+    /// Bytes that the kernel took and the peer's kernel has not acknowledged: all that may be lost
+    /// with the connection, but for what the peer did not read of what its kernel acknowledged.
+    ///
+    /// Where the kernel does not say it is taken for [`UNACKNOWLEDGED_BYTES_GUESS`].
+    pub fn unacknowledged_bytes(&self) -> usize {
+        let asked = unacknowledged_bytes(self.stream.as_fd());
+        asked.unwrap_or(UNACKNOWLEDGED_BYTES_GUESS)
     }
 
     /// Has the kernel probe the peer's host while nothing is said.

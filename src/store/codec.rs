@@ -7,8 +7,8 @@
 //! | --- | --- |
 //! | `m` room:str8 id:u64 | epoch:u32 first:u64 count:u32, then the MESSAGE frames |
 //! | `h` room:str8 | id:u64 epoch:u32 seq:u64 |
-//! | `d` user:str8 id:u64 | time_ms:u64 from:str8 body:rest |
-//! | `g` user:str8 | from:u64 to:u64, the direct messages that were dropped |
+//! | `d` user:str8 id:u64 | the DIRECT frame |
+//! | `g` user:str8 | from:u64 to:u64 count:u64, the direct messages that are missing |
 //! | `c` | commits:u64 next_direct:u64 |
 //!
 //! str8 is a length in one byte and that many bytes of UTF-8.
@@ -19,7 +19,9 @@ use crate::base::ids::{Epoch, Seq};
 use crate::base::limits::NAME_MAX;
 use crate::base::name::Name;
 use crate::chat::batch::Frames;
-use crate::chat::record::{DroppedDirects, Record, RecordId, RecoveredDirect, RecoveredMessages};
+use crate::chat::direct::Direct;
+use crate::chat::reader::Missing;
+use crate::chat::record::{Record, RecordId, RecoveredMessages};
 use crate::wire::message::Event;
 use crate::wire::native;
 
@@ -31,8 +33,8 @@ pub mod kind {
     pub const HEAD: u8 = b'h';
     /// A message that waits for a user.
     pub const DIRECT: u8 = b'd';
-    /// What was dropped of a user's messages.
-    pub const DROPPED: u8 = b'g';
+    /// What is missing of a user's messages.
+    pub const MISSING: u8 = b'g';
     /// The counts of the store itself.
     pub const COUNTS: u8 = b'c';
 }
@@ -99,25 +101,22 @@ pub fn change(record: &Record) -> Change {
             Change::Put { key: named(kind::HEAD, room), value }
         }
         Record::StrikeHead { room } => Change::Strike { key: named(kind::HEAD, room) },
-        Record::Direct { user, id, time_ms, from, body } => {
-            let mut value = Vec::with_capacity(9 + from.len() + body.len());
-            value.extend_from_slice(&time_ms.to_be_bytes());
-            value.push(from.len() as u8);
-            value.extend_from_slice(from.as_bytes());
-            value.extend_from_slice(body);
-            Change::Put { key: numbered(kind::DIRECT, user, *id), value }
+        Record::Direct { user, direct } => {
+            let key = numbered(kind::DIRECT, user, direct.id());
+            Change::Put { key, value: direct.frame().to_vec() }
         }
         Record::StrikeDirect { user, id } => {
             Change::Strike { key: numbered(kind::DIRECT, user, *id) }
         }
-        Record::Dropped { user, dropped: Some(DroppedDirects { from, to }) } => {
-            let mut value = Vec::with_capacity(16);
-            value.extend_from_slice(&from.to_be_bytes());
-            value.extend_from_slice(&to.to_be_bytes());
-            Change::Put { key: named(kind::DROPPED, user), value }
+        Record::Missing { user, missing: Some(Missing { from, to, count }) } => {
+            let mut value = Vec::with_capacity(24);
+            for number in [from, to, count] {
+                value.extend_from_slice(&number.to_be_bytes());
+            }
+            Change::Put { key: named(kind::MISSING, user), value }
         }
-        Record::Dropped { user, dropped: None } => {
-            Change::Strike { key: named(kind::DROPPED, user) }
+        Record::Missing { user, missing: None } => {
+            Change::Strike { key: named(kind::MISSING, user) }
         }
     }
 }
@@ -145,9 +144,9 @@ pub enum Entry {
     /// The last place of a room, and the number that orders it among the room's records.
     Head(Name, RecordId, Epoch, Seq),
     /// A message that waits for a user.
-    Direct(Name, RecoveredDirect),
-    /// What was dropped of a user's messages.
-    Dropped(Name, DroppedDirects),
+    Direct(Name, Direct),
+    /// What is missing of a user's messages.
+    Missing(Name, Missing),
     /// The counts.
     Counts(Counts),
 }
@@ -173,14 +172,20 @@ pub fn entry(key: &[u8], value: &[u8]) -> Option<Entry> {
             Entry::Head(name, RecordId(id), Epoch(epoch), Seq(seq))
         }
         kind::DIRECT => {
-            let id = rest.u64()?;
-            let (time_ms, from) = (value.u64()?, value.name()?);
-            let body = std::mem::take(&mut value.0).into();
-            Entry::Direct(name, RecoveredDirect { id, time_ms, from, body })
+            let number = rest.u64()?;
+            let frame = std::mem::take(&mut value.0);
+            match native::frame(frame, usize::MAX).ok()?? {
+                (found, length) if length == frame.len() => match native::event(&found).ok()?? {
+                    Event::Direct { id, .. } if id == number => {}
+                    _ => return None,
+                },
+                _ => return None,
+            }
+            Entry::Direct(name, Direct::from_frame(frame))
         }
-        kind::DROPPED => {
-            let (from, to) = (value.u64()?, value.u64()?);
-            Entry::Dropped(name, DroppedDirects { from, to })
+        kind::MISSING => {
+            let (from, to, count) = (value.u64()?, value.u64()?, value.u64()?);
+            Entry::Missing(name, Missing { from, to, count })
         }
         _ => return None,
     };
@@ -274,12 +279,16 @@ mod tests {
 
     #[test]
     fn directs_and_counts_come_back_as_they_were() {
-        let (user, from) = (Name::new("bob"), Name::new("ann"));
-        let body: Arc<[u8]> = Arc::from(&b"psst"[..]);
-        let (key, value) = put(&Record::Direct { user, id: 9, time_ms: 8, from, body });
-        let Some(Entry::Direct(user, direct)) = entry(&key, &value) else { panic!("a direct") };
-        assert_eq!((user.as_str(), direct.from.as_str()), ("bob", "ann"));
-        assert_eq!((direct.id, direct.time_ms, &direct.body[..]), (9, 8, &b"psst"[..]));
+        let direct = Direct::new(9, 8, "ann", b"psst");
+        let user = Name::new("bob");
+        let (key, value) = put(&Record::Direct { user: user.clone(), direct: direct.clone() });
+        let Some(Entry::Direct(found, read)) = entry(&key, &value) else { panic!("a direct") };
+        assert_eq!((found.as_str(), read.frame()), ("bob", direct.frame()));
+        assert!(entry(&key, &value[..value.len() - 1]).is_none(), "cut");
+        let missing = Missing { from: 1, to: 5, count: 3 };
+        let (key, value) = put(&Record::Missing { user, missing: Some(missing) });
+        let read = entry(&key, &value);
+        assert!(matches!(read, Some(Entry::Missing(_, read)) if read == missing));
         let counts = Counts { commits: 1, next_direct: 2 };
         let read = entry(&COUNTS_KEY, &counts.encode());
         assert!(matches!(read, Some(Entry::Counts(read)) if read == counts));

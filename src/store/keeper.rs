@@ -216,8 +216,8 @@ impl Keeper {
         self.group_records += submission.records.len() as u64;
         for record in submission.records {
             self.group_bytes += record.bytes();
-            if let Record::Direct { id, .. } = &record {
-                self.counts.next_direct = self.counts.next_direct.max(id + 1);
+            if let Record::Direct { direct, .. } = &record {
+                self.counts.next_direct = self.counts.next_direct.max(direct.id() + 1);
             }
             // The record ends here: the shard reuses its batch when it hears that it is written.
             self.group.push(change(&record));

@@ -82,11 +82,13 @@ impl Reading {
             Entry::Direct(name, direct) => {
                 self.loaded.directs += 1;
                 let next = &mut self.loaded.counts.next_direct;
-                *next = (*next).max(direct.id + 1);
+                *next = (*next).max(direct.id() + 1);
                 user(&mut self.users, name).directs.push(direct);
             }
-            Entry::Dropped(name, dropped) => {
-                user(&mut self.users, name).dropped = Some(dropped);
+            Entry::Missing(name, missing) => {
+                let next = &mut self.loaded.counts.next_direct;
+                *next = (*next).max(missing.to + 1);
+                user(&mut self.users, name).missing = Some(missing);
             }
             Entry::Counts(counts) => {
                 self.loaded.counts.commits = counts.commits;
@@ -121,7 +123,7 @@ fn room(rooms: &mut BTreeMap<Name, RecoveredRoom>, name: Name) -> &mut Recovered
 }
 
 fn user(users: &mut BTreeMap<Name, RecoveredUser>, name: Name) -> &mut RecoveredUser {
-    let empty = |name| RecoveredUser { name, directs: Vec::new(), dropped: None };
+    let empty = |name| RecoveredUser { name, directs: Vec::new(), missing: None };
     users.entry(name.clone()).or_insert_with(|| empty(name))
 }
 

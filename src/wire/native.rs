@@ -196,6 +196,15 @@ pub fn direct_payload_len(from: &str, body_len: usize) -> usize {
     8 + 8 + 1 + from.len() + body_len
 }
 
+/// The id and the time of a server's DIRECT, given as a whole frame.
+///
+/// # Panics
+/// If the frame is too short to be one.
+pub fn direct_id_and_time(frame: &[u8]) -> (u64, u64) {
+    let fields = &frame[FRAME_HEADER..FRAME_HEADER + 16];
+    (BigEndian::read_u64(&fields[..8]), BigEndian::read_u64(&fields[8..]))
+}
+
 /// Sets the flag `CRC` of the frame that begins at `start` and ends the buffer, and appends the
 /// checksum.
 fn seal(out: &mut Vec<u8>, start: usize) {

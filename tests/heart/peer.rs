@@ -57,6 +57,8 @@ pub(super) struct Peer {
     /// Bytes that the client will still read.
     pub(super) window: usize,
     pub(super) blocked: bool,
+    /// Bytes that went to it and that its kernel has not acknowledged.
+    pub(super) unacknowledged: usize,
     /// Bytes of a frame or line whose end has not come.
     pub(super) half: Vec<u8>,
     /// All bytes since they were last asked for.
@@ -79,6 +81,7 @@ impl Peer {
             probed: false,
             window: usize::MAX,
             blocked: false,
+            unacknowledged: 0,
             half: Vec::new(),
             raw: Vec::new(),
             heard: Vec::new(),

@@ -4,7 +4,7 @@ use corebeat::base::limits::ROOM_IDLE_MS;
 use corebeat::wire::message::{Event, Request};
 use corebeat::wire::native::message_payload_len;
 
-use super::speech::{direct, frames, join, join_notify, leave, publish, publish_echo, who};
+use super::speech::{frames, join, join_notify, leave, publish, publish_echo, who};
 use super::world::{BEGINNING_MS, Fate, ROOMS, World};
 
 #[test]
@@ -369,14 +369,4 @@ fn a_roster_names_a_thousand_at_most_and_as_many_as_a_frame_holds() {
             });
         }
     }
-}
-
-#[test]
-fn what_keeps_messages_is_not_available_yet_and_the_connection_lives() {
-    let mut world = World::new();
-    let ann = world.native(0, "ann");
-    world.say(ann, direct(1, "bob", "psst"));
-    world.say(ann, Request::Ack { id: 17 });
-    assert_eq!(world.heard(ann), ["error 1: 503"]);
-    assert_eq!(world.fate(ann), Fate::Open);
 }

@@ -53,6 +53,11 @@ pub(crate) fn direct<'a>(reference: u32, user: &'a str, body: &'a str) -> Reques
     Request::Direct { reference: Ref(reference), user, body: body.as_bytes() }
 }
 
+/// All direct messages up to this one, counted from the world's beginning, have arrived.
+pub(crate) fn ack(direct: u64) -> Request<'static> {
+    Request::Ack { id: DIRECTS_BEGIN + direct }
+}
+
 pub(crate) fn ping(seq: u32, time_ms: u64) -> Request<'static> {
     Request::Ping(Heartbeat { node: NodeId(0), time_ms, status: 0, seq })
 }
@@ -75,6 +80,17 @@ pub(crate) fn frame(kind: u8, flags: u16, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The number of the world's first direct message, less one.
+pub(crate) const DIRECTS_BEGIN: u64 = super::world::BEGINNING_MS << 10;
+
+/// A place in words; numbers of direct messages are counted from the world's beginning.
+fn place(seq: u64) -> String {
+    match seq.checked_sub(DIRECTS_BEGIN) {
+        Some(direct) => format!("#{direct}"),
+        None => seq.to_string(),
+    }
+}
+
 /// An event in words. Times and epochs are left out; the tests that are about them read the event.
 pub(crate) fn words(event: &Event<'_>) -> String {
     let text = String::from_utf8_lossy;
@@ -87,8 +103,8 @@ pub(crate) fn words(event: &Event<'_>) -> String {
         Event::Ok { reference, flags, seq, .. } => {
             let duplicate = if flags.duplicate { " duplicate" } else { "" };
             let gap = if flags.gap { " gap" } else { "" };
-            assert!(!flags.queued, "nothing is queued");
-            format!("ok {}: {}{duplicate}{gap}", reference.0, seq.0)
+            let queued = if flags.queued { " queued" } else { "" };
+            format!("ok {}: {}{duplicate}{gap}{queued}", reference.0, place(seq.0))
         }
         Event::Error { reference, code, .. } => format!("error {}: {}", reference.0, code as u16),
         Event::Message { seq, room, from, body, replay, .. } => {
@@ -96,8 +112,8 @@ pub(crate) fn words(event: &Event<'_>) -> String {
             format!("{again}[{room} {}] {from}: {}", seq.0, text(body))
         }
         Event::Direct { from, body, replay, .. } => {
-            assert!(!replay, "nothing is kept");
-            format!("[{from} -> you] {}", text(body))
+            let again = if replay { "again " } else { "" };
+            format!("{again}[{from} -> you] {}", text(body))
         }
         Event::Presence { kind, total, room, user } => match kind {
             PresenceKind::Joined => format!("{user} joined {room}, now {total}"),
@@ -111,7 +127,9 @@ pub(crate) fn words(event: &Event<'_>) -> String {
             format!("roster {} of {total}: {}", reference.0, names.join(" "))
         }
         Event::GoAway { .. } => "goaway".to_owned(),
-        Event::Gap { from, to, room, .. } => format!("gap in {room}: {} to {}", from.0, to.0),
+        Event::Gap { from, to, room, .. } => {
+            format!("gap in {room}: {} to {}", place(from.0), place(to.0))
+        }
         Event::Tempo { heartbeat_s, timeout_s } => format!("tempo {heartbeat_s} {timeout_s}"),
     }
 }

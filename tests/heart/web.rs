@@ -142,9 +142,9 @@ fn presence_rosters_direct_messages_and_refs_are_as_on_native_frames() {
         world.say(ann, ping(6, 7));
         world.say(ann, Request::Echo(b"back"));
         world.say(ann, leave(8, "lobby"));
-        let expected = ["error 4: 503", "error 5: 403", "pong 6 of 7", "echo back", "ok 8: 0"];
+        let expected = ["ok 4: #2", "error 5: 403", "pong 6 of 7", "echo back", "ok 8: 0"];
         assert_eq!(world.heard(ann), expected);
-        assert_eq!(world.heard(bob), ["ann left lobby, now 2"]);
+        assert_eq!(world.heard(bob), ["[ann -> you] psst", "ann left lobby, now 2"]);
     }
 }
 

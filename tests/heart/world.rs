@@ -295,6 +295,11 @@ impl World {
         self.peers[client.0].window = 0;
     }
 
+    /// The last bytes that went to the client will not arrive.
+    pub(crate) fn loses_last(&mut self, client: Client, bytes: usize) {
+        self.peers[client.0].unacknowledged = bytes;
+    }
+
     /// The client reads so many bytes more, and no others.
     pub(crate) fn reads(&mut self, client: Client, bytes: usize) {
         let peer = &mut self.peers[client.0];
@@ -321,7 +326,8 @@ impl World {
     /// The connection breaks.
     pub(crate) fn vanishes(&mut self, client: Client) {
         let (shard, conn) = (self.peers[client.0].shard, self.peers[client.0].conn);
-        self.shards[shard].closed(conn, CloseReason::SocketError, self.now);
+        let unacknowledged = self.peers[client.0].unacknowledged;
+        self.shards[shard].closed(conn, CloseReason::SocketError, unacknowledged, self.now);
         self.slots[shard][conn.slot()] = None;
         self.peers[client.0].fate = Fate::Closed(CloseReason::SocketError);
         self.settle();
@@ -519,6 +525,10 @@ impl World {
                 self.slots[shard][conn.slot()] = None;
             }
             Verdict::ProbeHost(_) => peer.probed = true,
+            Verdict::Measure(_) => {
+                let unacknowledged = peer.unacknowledged;
+                self.shards[shard].measured(conn, unacknowledged, self.now);
+            }
             Verdict::Resume(_) => {
                 peer.paused = false;
                 self.ready.push_back(client);

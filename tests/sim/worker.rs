@@ -210,7 +210,7 @@ impl Worker {
                 Arrived::End => self.shard.end_of_input(socket.conn, around.now),
                 Arrived::Reset => {
                     socket.failed = true;
-                    self.shard.closed(socket.conn, CloseReason::SocketError, around.now);
+                    self.shard.closed(socket.conn, CloseReason::SocketError, 0, around.now);
                 }
             }
         }
@@ -226,7 +226,7 @@ impl Worker {
             0 => self.shard.writable(conn),
             1 => self.shard.blocked(conn),
             2 => self.shard.sent(conn, 1, around.now),
-            3 => self.shard.closed(conn, CloseReason::SocketError, around.now),
+            3 => self.shard.closed(conn, CloseReason::SocketError, 0, around.now),
             4 => self.shard.end_of_input(conn, around.now),
             _ => {
                 self.bytes_read += 3;
@@ -268,7 +268,7 @@ impl Worker {
             let Some(taken) = link.server_write(&slices[..filled]) else {
                 socket.failed = true;
                 self.busy = true;
-                self.shard.closed(conn, CloseReason::SocketError, around.now);
+                self.shard.closed(conn, CloseReason::SocketError, 0, around.now);
                 continue;
             };
             self.bytes_written += taken as u64;
@@ -293,13 +293,20 @@ impl Worker {
         while let Some(verdict) = self.shard.poll_verdict() {
             let conn = verdict.conn();
             let socket = self.sockets.get_mut(conn.slot());
-            let Some(socket) = socket.filter(|socket| socket.conn == conn && !socket.failed) else {
+            let Some(socket) = socket.filter(|socket| socket.conn == conn) else {
                 continue;
             };
+            if socket.failed && !matches!(verdict, Verdict::Measure(_)) {
+                continue;
+            }
             let link = &mut around.network.links[socket.link];
             match verdict {
                 Verdict::Shutdown(_) => link.server_finish(),
                 Verdict::ProbeHost(_) => {}
+                Verdict::Measure(_) => {
+                    self.shard.measured(conn, 0, around.now);
+                    self.busy = true;
+                }
                 Verdict::Resume(_) => {
                     socket.paused = false;
                     link.heard_at = around.now.mono;

@@ -116,7 +116,7 @@ impl World {
             9 => self.deliver(index),
             10 => self.turn(index),
             _ if operand < 250 => {
-                worker.shard.closed(conn, CloseReason::SocketError, now);
+                worker.shard.closed(conn, CloseReason::SocketError, 0, now);
                 worker.slots[slot] = None;
             }
             _ => worker.shard.drain("maintenance", now),
@@ -151,7 +151,7 @@ impl World {
     fn end(&mut self) {
         for worker in &mut self.workers {
             for conn in worker.slots.iter_mut().filter_map(Option::take) {
-                worker.shard.closed(conn, CloseReason::SocketError, self.now);
+                worker.shard.closed(conn, CloseReason::SocketError, 0, self.now);
             }
         }
         for _ in 0..200 {

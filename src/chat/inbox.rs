@@ -1,0 +1,518 @@
+//! The direct messages of one user, as the user's home keeps them.
+//!
+//! Owns two lists, each in the order of the messages' ids. The *queue* is promised: what came while
+//! the user had no session, and what sessions that broke had not acknowledged; it is replayed at
+//! every hello until an ACK strikes it. The *told* list is what live sessions were handed and have
+//! not acknowledged, so that a session that breaks loses nothing. Owns also how far each of the
+//! user's sessions has come ([`Reader`]). Never sends: [`directs`](super::directs) does, through
+//! [`inboxes`](super::inboxes), which counts the memory and notes what a store has to know.
+//!
+//! A reader's ACK strikes only what that reader was told. Ids rise, but a message that one session
+//! failed to take may enter the queue behind later ones; a reader that was beyond its id then is
+//! not told of it before its next hello, and the ids are noted as [`Reader::untold`].
+
+use std::collections::VecDeque;
+
+use crate::base::ids::{Address, SessionId};
+use crate::base::limits::{INBOX_BYTES, TOLD_BYTES, TOLD_MAX};
+use crate::base::name::Name;
+use crate::base::time::Mono;
+
+use super::changes::{Change, Changes, Strike};
+use super::direct::Direct;
+use super::mail::Ending;
+use super::reader::{Missing, Reader, Standing};
+
+/// What becomes of a new message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Nobody is there, or all who are must be told earlier ones first: it joins the queue.
+    Queue,
+    /// The live sessions are told at once.
+    Tell,
+}
+
+/// Bounds of one user's queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueBounds {
+    /// Most messages.
+    pub count: usize,
+    /// Most bytes, as [`Direct::cost`] counts them.
+    pub bytes: usize,
+}
+
+/// What an operation on an inbox is told besides.
+#[derive(Debug)]
+pub struct Terms<'a> {
+    /// Bounds of the queue.
+    pub bounds: QueueBounds,
+    /// The time, in milliseconds since 1970.
+    pub now_ms: u64,
+    /// Until when a session that breaks now may be resumed.
+    pub kept_until: Mono,
+    /// Where changes are noted.
+    pub changes: &'a mut Changes,
+}
+
+/// A message that live sessions were handed.
+#[derive(Debug)]
+struct Told {
+    direct: Direct,
+    /// A session acknowledged it, or took it and said goodbye: it is never queued.
+    taken: bool,
+}
+
+/// The direct messages of one user. See the [module](self).
+#[derive(Debug)]
+pub struct Inbox {
+    user: Name,
+    queue: VecDeque<Direct>,
+    queue_bytes: usize,
+    told: VecDeque<Told>,
+    told_bytes: usize,
+    readers: Vec<Reader>,
+    missing: Option<Missing>,
+    /// When something was last missing, in milliseconds since 1970.
+    missing_at_ms: u64,
+}
+
+impl Inbox {
+    /// An inbox without messages, for a user whose `sessions` are told what comes behind `began`.
+    pub fn new(
+        user: Name,
+        sessions: impl Iterator<Item = (SessionId, Address)>,
+        began: u64,
+    ) -> Inbox {
+        let reader = |(identity, session)| Reader::new(identity, session, Standing::Live, began);
+        Inbox {
+            user,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            told: VecDeque::new(),
+            told_bytes: 0,
+            readers: sessions.map(reader).collect(),
+            missing: None,
+            missing_at_ms: 0,
+        }
+    }
+
+    /// Whose it is.
+    pub fn user(&self) -> &Name {
+        &self.user
+    }
+
+    /// How many messages are queued.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Bytes that count against the bound of all.
+    pub fn memory(&self) -> usize {
+        let readers = self.readers.len() * size_of::<Reader>();
+        INBOX_BYTES + readers + self.queue_bytes + self.told_bytes
+    }
+
+    /// Whether it holds nothing that an inbox made anew would not.
+    pub fn is_empty(&self) -> bool {
+        let nothing_kept = self.queue.is_empty() && self.told.is_empty() && self.missing.is_none();
+        nothing_kept && self.readers.iter().all(|reader| reader.missing.is_none())
+    }
+
+    /// What becomes of a new message, where messages are queued or not.
+    pub fn route(&self, queues: bool) -> Route {
+        let live = |reader: &Reader| reader.standing == Standing::Live;
+        let takes = |reader: &Reader| live(reader) || (!queues && reader.is_active());
+        if self.readers.iter().any(takes) { Route::Tell } else { Route::Queue }
+    }
+
+    /// Whether a session has a connection.
+    pub fn has_active(&self, identity: SessionId) -> bool {
+        self.readers.iter().any(|reader| reader.identity == identity && reader.is_active())
+    }
+
+    /// The sessions that are told a new message at once.
+    pub fn live(&self) -> impl Iterator<Item = Address> + '_ {
+        let live = |reader: &&Reader| reader.standing == Standing::Live;
+        self.readers.iter().filter(live).map(|reader| reader.session)
+    }
+
+    /// Queues a new message behind all others; the oldest give way.
+    pub fn queue(&mut self, direct: Direct, terms: &mut Terms<'_>) {
+        debug_assert!(self.queue.back().is_none_or(|last| last.id() < direct.id()));
+        terms.changes.note(|| Change::Queued(direct.clone()));
+        self.queue_bytes += direct.cost();
+        self.queue.push_back(direct);
+        self.bound_queue(terms);
+    }
+
+    fn bound_queue(&mut self, terms: &mut Terms<'_>) {
+        let QueueBounds { count, bytes } = terms.bounds;
+        while self.queue.len() > count || self.queue_bytes > bytes {
+            self.drop_oldest(Strike::Dropped, terms);
+        }
+    }
+
+    /// Drops the oldest queued message, which is to be said at the next hello.
+    fn drop_oldest(&mut self, reason: Strike, terms: &mut Terms<'_>) {
+        let Some(oldest) = self.queue.pop_front() else {
+            return;
+        };
+        self.queue_bytes -= oldest.cost();
+        let id = oldest.id();
+        Missing::note(&mut self.missing, id);
+        self.missing_at_ms = terms.now_ms;
+        for reader in &mut self.readers {
+            reader.heard_missing = false;
+            reader.untold.retain(|untold| *untold > id);
+        }
+        terms.changes.strike(id, reason);
+        terms.changes.note(|| Change::Missing(self.missing));
+    }
+
+    /// Notes that the live sessions are told a message. What is beyond the bounds of what is kept
+    /// of such, or all of it where `retain` is false, is forgotten.
+    pub fn tell(&mut self, direct: Direct, retain: bool) {
+        self.told_bytes += direct.cost();
+        self.told.push_back(Told { direct, taken: false });
+        let (count, bytes) = if retain { (TOLD_MAX, TOLD_BYTES) } else { (0, 0) };
+        while self.told.len() > count || self.told_bytes > bytes {
+            self.forget_told();
+        }
+    }
+
+    fn forget_told(&mut self) {
+        let Some(Told { direct, .. }) = self.told.pop_front() else {
+            return;
+        };
+        self.told_bytes -= direct.cost();
+        let id = direct.id();
+        for reader in self.readers.iter_mut().filter(|reader| reader.needs(id)) {
+            if reader.is_beyond(id) {
+                reader.forgotten = id;
+            } else {
+                Missing::note(&mut reader.missing, id);
+            }
+        }
+    }
+
+    /// A session acknowledged all up to `id`, where the last message that there is has the id
+    /// `head`. What it was not told stays.
+    pub fn ack(&mut self, session: Address, id: u64, head: u64, to: &mut Changes) {
+        let Some(index) = self.active(session) else {
+            return;
+        };
+        let reader = &mut self.readers[index];
+        let id = id.min(head).min(reader.reach(head));
+        reader.acked = reader.acked.max(id);
+        for told in &mut self.told {
+            let told_id = told.direct.id();
+            told.taken |= reader.began < told_id && told_id <= id;
+        }
+        let untold = std::mem::take(&mut reader.untold);
+        if reader.heard_missing && self.missing.is_some_and(|missing| missing.to <= id) {
+            self.missing = None;
+            to.note(|| Change::Missing(None));
+        }
+        self.strike_up_to(id, &untold, to);
+        let first = self.queue.front().map_or(u64::MAX, Direct::id);
+        self.readers[index].untold = untold;
+        for reader in &mut self.readers {
+            reader.untold.retain(|untold| *untold >= first);
+        }
+        self.forget_needless();
+    }
+
+    /// Strikes the queue up to `id`, but for what is `untold`.
+    fn strike_up_to(&mut self, id: u64, untold: &[u64], to: &mut Changes) {
+        let mut kept = Vec::new();
+        while let Some(direct) = self.queue.pop_front_if(|first| first.id() <= id) {
+            if untold.contains(&direct.id()) {
+                kept.push(direct);
+            } else {
+                self.queue_bytes -= direct.cost();
+                to.strike(direct.id(), Strike::Acked);
+            }
+        }
+        kept.into_iter().rev().for_each(|direct| self.queue.push_front(direct));
+    }
+
+    /// Takes a message out of the queue that could not be written.
+    pub fn take_back(&mut self, id: u64, to: &mut Changes) {
+        if let Ok(index) = self.queue.binary_search_by_key(&id, Direct::id) {
+            let direct = self.queue.remove(index).expect("it was just found");
+            self.queue_bytes -= direct.cost();
+            to.strike(id, Strike::Unwritten);
+        }
+    }
+
+    /// A session said hello on a connection, where the last message that there is has the id
+    /// `head`. It is told what is kept, from the oldest on, and no more than that if it is news
+    /// of an earlier connection of a session that has another one.
+    pub fn greet(&mut self, identity: SessionId, session: Address, head: u64) {
+        let its = |reader: &Reader| reader.identity == identity && reader.is_active();
+        if !self.readers.iter().any(its) {
+            let standing = Standing::CatchingUp;
+            self.readers.push(Reader::new(identity, session, standing, head));
+        }
+    }
+
+    /// A session goes on on another connection. The last `undelivered` bytes that were on their
+    /// way to it may not have arrived.
+    pub fn resume(
+        &mut self,
+        identity: SessionId,
+        session: Address,
+        undelivered: usize,
+        head: u64,
+        terms: &mut Terms<'_>,
+    ) {
+        let known = self.readers.iter().find(|reader| reader.identity == identity);
+        if let Some(reader) = known {
+            self.end(reader.session, Ending::Kept, terms);
+        }
+        let index = self.readers.iter().position(|reader| reader.identity == identity);
+        let index = index.unwrap_or_else(|| {
+            let standing = Standing::CatchingUp;
+            self.readers.push(Reader::new(identity, session, standing, head));
+            self.readers.len() - 1
+        });
+        let reader = &mut self.readers[index];
+        reader.session = session;
+        reader.standing = Standing::CatchingUp;
+        reader.cursor = 0;
+        reader.resumed_at = head;
+        reader.heard_missing = false;
+        let retained = self.told.iter().filter(|told| reader.needs(told.direct.id()));
+        let retained: usize = retained.map(|told| told.direct.frame().len()).sum();
+        let first = reader.began.max(reader.acked) + 1;
+        if first <= reader.forgotten && retained < undelivered {
+            let (to, count) = (reader.forgotten, reader.forgotten + 1 - first);
+            reader.missing = Some(Missing { from: first, to, count });
+        }
+        reader.forgotten = 0;
+    }
+
+    /// A session ended. Returns whether its shard is to be asked which of the messages that it was
+    /// told came too late: then [`Inbox::missed`] and at last [`Inbox::left`] follow.
+    pub fn end(&mut self, session: Address, ending: Ending, terms: &mut Terms<'_>) -> bool {
+        let Some(index) = self.active(session) else {
+            return false;
+        };
+        let reader = &mut self.readers[index];
+        let (cursor, catches_up) = (reader.cursor, reader.standing == Standing::CatchingUp);
+        reader.standing = match ending {
+            Ending::Orderly => Standing::Leaving,
+            Ending::Cut | Ending::Kept => Standing::Kept(terms.kept_until),
+        };
+        let first_not_taken = match ending {
+            Ending::Orderly if catches_up => cursor + 1,
+            Ending::Orderly => u64::MAX,
+            Ending::Cut | Ending::Kept => 0,
+        };
+        self.queue_orphans(index, (first_not_taken, u64::MAX), terms);
+        let reader = &self.readers[index];
+        let needs = self.told.iter().any(|told| reader.needs(told.direct.id()));
+        match ending {
+            Ending::Orderly if needs => return true,
+            Ending::Kept if needs || !reader.untold.is_empty() => {}
+            _ => drop(self.readers.swap_remove(index)),
+        }
+        self.forget_needless();
+        false
+    }
+
+    /// Queues what a session was told, from one id to another, and no session took or holds.
+    fn queue_orphans(&mut self, index: usize, (from, to): (u64, u64), terms: &mut Terms<'_>) {
+        if terms.bounds.count == 0 {
+            return;
+        }
+        let mut place = 0;
+        while let Some(told) = self.told.get(place) {
+            let id = told.direct.id();
+            let its = from <= id && id <= to && self.readers[index].needs(id) && !told.taken;
+            let mut others = self.readers.iter().enumerate().filter(|(other, _)| *other != index);
+            if its && !others.any(|(_, reader)| reader.holds(id)) {
+                let told = self.told.remove(place).expect("it was just there");
+                self.told_bytes -= told.direct.cost();
+                self.queue_again(told.direct, terms);
+            } else {
+                place += 1;
+            }
+        }
+    }
+
+    /// Queues a message that was told and not taken.
+    fn queue_again(&mut self, direct: Direct, terms: &mut Terms<'_>) {
+        let id = direct.id();
+        for reader in &mut self.readers {
+            let passed = reader.is_beyond(id) || id <= reader.resumed_at;
+            if reader.began >= id && passed {
+                reader.untold.push(id);
+            }
+        }
+        terms.changes.note(|| Change::Queued(direct.clone()));
+        self.queue_bytes += direct.cost();
+        let place = self.queue.partition_point(|queued| queued.id() < id);
+        self.queue.insert(place, direct);
+        self.bound_queue(terms);
+    }
+
+    /// Messages from one id to another were not handed to a session: it is about to end, with the
+    /// rest of a page in hand, or had ended in order when they came.
+    pub fn missed(&mut self, session: Address, (from, to): (u64, u64), terms: &mut Terms<'_>) {
+        if let Some(index) = self.active(session) {
+            let reader = &mut self.readers[index];
+            reader.cursor = reader.cursor.min(from.saturating_sub(1));
+        } else if let Some(index) = self.leaving(session) {
+            self.queue_orphans(index, (from, to), terms);
+        }
+    }
+
+    /// A session that ended in order has taken all that it did not miss.
+    pub fn left(&mut self, session: Address) {
+        let Some(index) = self.leaving(session) else {
+            return;
+        };
+        let reader = self.readers.swap_remove(index);
+        for told in &mut self.told {
+            told.taken |= reader.needs(told.direct.id());
+        }
+        self.forget_needless();
+    }
+
+    /// A session that broke will not be resumed.
+    pub fn forget_session(&mut self, identity: SessionId) {
+        let kept = |reader: &Reader| matches!(reader.standing, Standing::Kept(_));
+        self.readers.retain(|reader| reader.identity != identity || !kept(reader));
+        self.forget_needless();
+    }
+
+    /// Forgets told messages that no session is still to acknowledge.
+    fn forget_needless(&mut self) {
+        let (readers, bytes) = (&self.readers, &mut self.told_bytes);
+        self.told.retain(|told| {
+            let needed = readers.iter().any(|reader| reader.needs(told.direct.id()));
+            if !needed {
+                *bytes -= told.direct.cost();
+            }
+            needed
+        });
+    }
+
+    /// Gives a session that catches up the next messages: `take` is called with each, in the order
+    /// of their ids, until they are `budget` bytes or more. A page without messages makes it live.
+    /// Not the last one with messages does: what is live must not overtake what the session's shard
+    /// has of that one still to hand over. Returns what is to be told to be missing, ahead of them.
+    pub fn page(
+        &mut self,
+        session: Address,
+        budget: usize,
+        terms: &mut Terms<'_>,
+        mut take: impl FnMut(&Direct),
+    ) -> Option<Missing> {
+        let index = self.active(session)?;
+        let reader = &mut self.readers[index];
+        if reader.standing == Standing::Live {
+            return None;
+        }
+        let mut missing = reader.missing.take();
+        if !reader.heard_missing
+            && let Some(more) = self.missing
+        {
+            reader.heard_missing = true;
+            missing = Some(joined(missing, more));
+        }
+        let mut queued = self.queue.partition_point(|direct| direct.id() <= reader.cursor);
+        let mut told = self.told.partition_point(|told| told.direct.id() <= reader.cursor);
+        let mut bytes = 0;
+        while bytes < budget {
+            while self.told.get(told).is_some_and(|told| !reader.needs(told.direct.id())) {
+                told += 1;
+            }
+            let next = match (self.queue.get(queued), self.told.get(told)) {
+                (None, None) => break,
+                (Some(direct), Some(later)) if direct.id() < later.direct.id() => direct,
+                (Some(direct), None) => direct,
+                (_, Some(first)) => &first.direct,
+            };
+            let id = next.id();
+            let from_queue = self.queue.get(queued).is_some_and(|direct| direct.id() == id);
+            *(if from_queue { &mut queued } else { &mut told }) += 1;
+            take(next);
+            bytes += next.frame().len();
+            reader.cursor = id;
+            reader.untold.retain(|untold| *untold != id);
+        }
+        if bytes == 0 {
+            reader.standing = Standing::Live;
+        }
+        if self.queue.is_empty() && reader.heard_missing && self.missing.is_some() {
+            // Nothing is left whose ACK would mean this too.
+            self.missing = None;
+            terms.changes.note(|| Change::Missing(None));
+        }
+        missing
+    }
+
+    /// Drops what is too old, that is from before `before_ms`, and forgets sessions that were not
+    /// resumed in time.
+    pub fn expire(&mut self, before_ms: u64, now: Mono, terms: &mut Terms<'_>) {
+        while self.queue.front().is_some_and(|oldest| oldest.time_ms() < before_ms) {
+            self.drop_oldest(Strike::Expired, terms);
+        }
+        while self.told.front().is_some_and(|oldest| oldest.direct.time_ms() < before_ms) {
+            self.forget_told();
+        }
+        if self.missing.is_some() && self.missing_at_ms < before_ms {
+            self.missing = None;
+            terms.changes.note(|| Change::Missing(None));
+        }
+        let over = |reader: &Reader| matches!(reader.standing, Standing::Kept(end) if end <= now);
+        self.readers.retain(|reader| !over(reader));
+        self.forget_needless();
+    }
+
+    /// The time of the oldest thing that is kept, in milliseconds since 1970.
+    pub fn oldest_ms(&self) -> Option<u64> {
+        let queued = self.queue.front().map(Direct::time_ms);
+        let told = self.told.front().map(|told| told.direct.time_ms());
+        let missing = self.missing.map(|_| self.missing_at_ms);
+        [queued, told, missing].into_iter().flatten().min()
+    }
+
+    /// When the first session that broke can be resumed no more.
+    pub fn kept_until(&self) -> Option<Mono> {
+        let until = |reader: &Reader| match reader.standing {
+            Standing::Kept(until) => Some(until),
+            _ => None,
+        };
+        self.readers.iter().filter_map(until).min()
+    }
+
+    /// Fills an inbox made anew with what was stored of it: messages in the order of their ids.
+    pub fn recover(&mut self, queue: Vec<Direct>, missing: Option<Missing>, now_ms: u64) {
+        self.queue_bytes = queue.iter().map(Direct::cost).sum();
+        self.queue = queue.into();
+        (self.missing, self.missing_at_ms) = (missing, now_ms);
+    }
+
+    /// The reader on a connection that has not ended.
+    fn active(&self, session: Address) -> Option<usize> {
+        self.readers.iter().position(|reader| reader.session == session && reader.is_active())
+    }
+
+    /// The reader on a connection that has ended in order.
+    fn leaving(&self, session: Address) -> Option<usize> {
+        let leaving = |reader: &Reader| reader.standing == Standing::Leaving;
+        self.readers.iter().position(|reader| reader.session == session && leaving(reader))
+    }
+}
+
+/// What is missing in all.
+fn joined(first: Option<Missing>, second: Missing) -> Missing {
+    let Some(first) = first else {
+        return second;
+    };
+    let (from, to) = (first.from.min(second.from), first.to.max(second.to));
+    Missing { from, to, count: first.count + second.count }
+}

@@ -1,0 +1,256 @@
+//! The inboxes of the users whose home one shard is.
+//!
+//! Owns the table of them, the memory that they take together, when the oldest message of each is
+//! due to be dropped, and the changes that a store has to hear of. Never decides what becomes of a
+//! message: the [`inbox`](super::inbox) does, and [`directs`](super::directs) calls both. A user
+//! with nothing kept has no inbox.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use hashbrown::HashTable;
+use slab::Slab;
+
+use crate::base::ids::{Address, SessionId};
+use crate::base::limits::Limits;
+use crate::base::name::Name;
+use crate::base::time::{Mono, Now};
+
+use super::changes::{Change, Changes};
+use super::hash::NameHasher;
+use super::inbox::{Inbox, QueueBounds, Terms};
+
+/// An inbox in its home's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct InboxKey(u32);
+
+#[derive(Debug)]
+struct Slot {
+    inbox: Inbox,
+    /// What it was last counted with.
+    memory: usize,
+    /// When it is next looked at.
+    due: Option<Mono>,
+}
+
+/// What bounds the inboxes of one shard.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    queue: QueueBounds,
+    age_ms: u64,
+    memory: usize,
+    resume_window_ms: u64,
+}
+
+/// The inboxes of one shard's users.
+#[derive(Debug)]
+pub struct Inboxes {
+    hasher: NameHasher,
+    bounds: Bounds,
+    slots: Slab<Box<Slot>>,
+    index: HashTable<InboxKey>,
+    deadlines: BTreeSet<(Mono, InboxKey)>,
+    memory: usize,
+    queued: usize,
+    /// The changes of the operation under way, and messages struck so far.
+    changes: Changes,
+    /// Changes that were not taken out.
+    outgoing: VecDeque<(Name, Change)>,
+}
+
+impl Inboxes {
+    /// An empty table. Changes are noted for [`Inboxes::pop_change`] if they are `stored`.
+    pub fn new(hasher: NameHasher, limits: &Limits, stored: bool) -> Inboxes {
+        Inboxes {
+            hasher,
+            bounds: Bounds {
+                queue: QueueBounds { count: limits.offline_count, bytes: limits.offline_bytes },
+                age_ms: limits.offline_age_ms,
+                memory: limits.offline_memory,
+                resume_window_ms: limits.resume_window_ms,
+            },
+            slots: Slab::new(),
+            index: HashTable::new(),
+            deadlines: BTreeSet::new(),
+            memory: 0,
+            queued: 0,
+            changes: Changes { gathers: stored, ..Changes::default() },
+            outgoing: VecDeque::new(),
+        }
+    }
+
+    /// The inbox of `user`.
+    pub fn find(&self, user: &str) -> Option<InboxKey> {
+        if self.slots.is_empty() {
+            return None;
+        }
+        let is_it = |key: &InboxKey| self.slot(*key).inbox.user().as_bytes() == user.as_bytes();
+        self.index.find(self.hasher.hash(user), is_it).copied()
+    }
+
+    /// Makes the inbox of a user who has none, and whose `sessions` are told what comes behind the
+    /// message `began`. If nothing is put into it by the next [`Inboxes::change`], it is forgotten.
+    pub fn add(
+        &mut self,
+        user: &Name,
+        sessions: impl Iterator<Item = (SessionId, Address)>,
+        began: u64,
+    ) -> InboxKey {
+        let inbox = Inbox::new(user.clone(), sessions, began);
+        let memory = inbox.memory();
+        self.memory += memory;
+        let key = self.slots.insert(Box::new(Slot { inbox, memory, due: None }));
+        let key = InboxKey(u32::try_from(key).expect("memory ends before 2^32 inboxes"));
+        let (slots, hasher) = (&self.slots, self.hasher);
+        let hash_of = |key: &InboxKey| hasher.hash(slots[key.0 as usize].inbox.user());
+        self.index.insert_unique(hasher.hash(user), key, hash_of);
+        key
+    }
+
+    /// The inbox of `key`.
+    ///
+    /// # Panics
+    /// If it is gone.
+    pub fn get(&self, key: InboxKey) -> &Inbox {
+        &self.slot(key).inbox
+    }
+
+    /// Changes an inbox, and forgets it if it is empty then.
+    pub fn change<R>(
+        &mut self,
+        key: InboxKey,
+        now: Now,
+        operation: impl FnOnce(&mut Inbox, &mut Terms<'_>) -> R,
+    ) -> R {
+        let slot = &mut self.slots[key.0 as usize];
+        let mut terms = Terms {
+            bounds: self.bounds.queue,
+            now_ms: now.wall_ms,
+            kept_until: now.mono + self.bounds.resume_window_ms,
+            changes: &mut self.changes,
+        };
+        let queued = slot.inbox.queued();
+        let result = operation(&mut slot.inbox, &mut terms);
+        self.queued = self.queued + slot.inbox.queued() - queued;
+        let memory = slot.inbox.memory();
+        self.memory = self.memory - std::mem::replace(&mut slot.memory, memory) + memory;
+        for change in self.changes.list.drain(..) {
+            self.outgoing.push_back((slot.inbox.user().clone(), change));
+        }
+        if slot.inbox.is_empty() {
+            self.remove(key);
+        } else {
+            self.arm(key, now);
+        }
+        result
+    }
+
+    /// Has the inbox looked at no later than when something in it is due.
+    fn arm(&mut self, key: InboxKey, now: Now) {
+        let slot = &mut self.slots[key.0 as usize];
+        let expires = slot.inbox.oldest_ms().map(|oldest_ms| {
+            let age_ms = now.wall_ms.saturating_sub(oldest_ms);
+            now.mono + (self.bounds.age_ms + 1).saturating_sub(age_ms)
+        });
+        let due = [expires, slot.inbox.kept_until()].into_iter().flatten().min();
+        let Some(due) = due.filter(|due| slot.due.is_none_or(|armed| *due < armed)) else {
+            // Armed for earlier: it is armed anew then.
+            return;
+        };
+        if let Some(armed) = slot.due.replace(due) {
+            self.deadlines.remove(&(armed, key));
+        }
+        self.deadlines.insert((due, key));
+    }
+
+    fn remove(&mut self, key: InboxKey) {
+        let slot = self.slots.remove(key.0 as usize);
+        self.memory -= slot.memory;
+        if let Some(due) = slot.due {
+            self.deadlines.remove(&(due, key));
+        }
+        let hash = self.hasher.hash(slot.inbox.user());
+        let entry = self.index.find_entry(hash, |other| *other == key);
+        entry.expect("inboxes are indexed").remove();
+    }
+
+    /// When something is too old at the earliest.
+    pub fn next_due(&self) -> Option<Mono> {
+        self.deadlines.first().map(|(due, _)| *due)
+    }
+
+    /// Drops what is too old in one inbox. Returns whether there was one to look at.
+    pub fn expire_one(&mut self, now: Now) -> bool {
+        let Some(&(due, key)) = self.deadlines.first() else {
+            return false;
+        };
+        if due > now.mono {
+            return false;
+        }
+        self.deadlines.pop_first();
+        self.slots[key.0 as usize].due = None;
+        let before_ms = now.wall_ms.saturating_sub(self.bounds.age_ms);
+        self.change(key, now, |inbox, terms| inbox.expire(before_ms, now.mono, terms));
+        true
+    }
+
+    /// Whether a message of `cost` bytes for a user may be kept.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub fn check_room(&self, cost: usize) -> Result<(), &'static str> {
+        if self.bounds.queue.count == 0 {
+            return Err("the user is offline, and messages are not kept here");
+        }
+        if cost > self.bounds.queue.bytes {
+            return Err("the user is offline, and the message is longer than what is kept");
+        }
+        if !self.has_memory(cost) {
+            return Err("the user is offline, and no more messages can be kept");
+        }
+        Ok(())
+    }
+
+    /// Whether `bytes` more may be kept of all users together.
+    pub fn has_memory(&self, bytes: usize) -> bool {
+        self.memory + bytes <= self.bounds.memory
+    }
+
+    /// Whether messages are kept for users who are offline.
+    pub fn keeps(&self) -> bool {
+        self.bounds.queue.count > 0
+    }
+
+    /// Bytes that are kept.
+    pub fn memory(&self) -> usize {
+        self.memory
+    }
+
+    /// Messages that wait for users.
+    pub fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// How many users have something kept.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether nobody has.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Messages that left a queue since the last call, by [`Strike`](super::changes::Strike).
+    pub fn take_struck(&mut self) -> [u64; 4] {
+        std::mem::take(&mut self.changes.struck)
+    }
+
+    /// The next change of a queue, with the user whose it is. Call until `None`.
+    pub fn pop_change(&mut self) -> Option<(Name, Change)> {
+        self.outgoing.pop_front()
+    }
+
+    fn slot(&self, key: InboxKey) -> &Slot {
+        &self.slots[key.0 as usize]
+    }
+}

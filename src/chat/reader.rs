@@ -1,0 +1,116 @@
+//! How far one session has come in its user's direct messages.
+//!
+//! Owns what the user's home knows of a session: what it was told, what it acknowledged, and what it
+//! is still to be told. Never keeps a message: the user's [`inbox`](super::inbox) does, and is the
+//! only caller.
+
+use crate::base::ids::{Address, SessionId};
+use crate::base::time::Mono;
+
+/// Where a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is being told what is kept, page by page; live messages wait behind.
+    CatchingUp,
+    /// It was told all, and is told what comes.
+    Live,
+    /// It ended in order, and its shard is still to say which messages came too late for it.
+    Leaving,
+    /// It broke, and may be resumed until then.
+    Kept(Mono),
+}
+
+/// Messages that are no longer kept and were not told, or may not have been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// The id of the first one.
+    pub from: u64,
+    /// The id of the last one.
+    pub to: u64,
+    /// How many there are at most. Ids of one user have holes.
+    pub count: u64,
+}
+
+impl Missing {
+    /// Adds the message `id` to what is missing.
+    pub fn note(missing: &mut Option<Missing>, id: u64) {
+        let known = missing.get_or_insert(Missing { from: id, to: id, count: 0 });
+        known.from = known.from.min(id);
+        known.to = known.to.max(id);
+        known.count += 1;
+    }
+}
+
+/// One of a user's sessions.
+#[derive(Debug)]
+pub struct Reader {
+    /// Which session it is, whatever its connection.
+    pub identity: SessionId,
+    /// Its connection, or the last one that it had.
+    pub session: Address,
+    /// Where it stands.
+    pub standing: Standing,
+    /// What is missing for it alone.
+    pub missing: Option<Missing>,
+    /// It was told what is missing in the user's queue.
+    pub heard_missing: bool,
+    /// What entered the queue below its cursor: it was not told, and its ACK does not mean it.
+    pub untold: Vec<u64>,
+    /// Messages told live to others up to this id are none of its business.
+    pub began: u64,
+    /// It acknowledged all that it was told up to this id.
+    pub acked: u64,
+    /// While it catches up: it was told all up to this id.
+    pub cursor: u64,
+    /// It was resumed, and had been told all up to this id in its earlier connections.
+    pub resumed_at: u64,
+    /// What it was told live up to this id, and did not acknowledge, is no longer kept.
+    pub forgotten: u64,
+}
+
+impl Reader {
+    /// A session that is told what comes behind the message `began`.
+    pub fn new(identity: SessionId, session: Address, standing: Standing, began: u64) -> Reader {
+        Reader {
+            identity,
+            session,
+            standing,
+            missing: None,
+            heard_missing: false,
+            untold: Vec::new(),
+            began,
+            acked: 0,
+            cursor: 0,
+            resumed_at: 0,
+            forgotten: 0,
+        }
+    }
+
+    /// Whether it has a connection.
+    pub fn is_active(&self) -> bool {
+        matches!(self.standing, Standing::CatchingUp | Standing::Live)
+    }
+
+    /// Whether a message that was told live is its, and not acknowledged.
+    pub fn needs(&self, id: u64) -> bool {
+        self.began < id && self.acked < id
+    }
+
+    /// Whether a message that was told live is or was its, and it has not broken since.
+    pub fn holds(&self, id: u64) -> bool {
+        self.began < id && !matches!(self.standing, Standing::Kept(_))
+    }
+
+    /// Whether the pages are beyond the message `id`.
+    pub fn is_beyond(&self, id: u64) -> bool {
+        self.standing != Standing::CatchingUp || id <= self.cursor
+    }
+
+    /// The last message that an ACK of it can mean, where `head` is the user's last one.
+    pub fn reach(&self, head: u64) -> u64 {
+        match self.standing {
+            Standing::CatchingUp => self.cursor.max(self.resumed_at),
+            _ => head,
+        }
+    }
+}
