@@ -2,14 +2,15 @@
 //!
 //! Owns the figures of memory per connection, of wake-ups without traffic, and of a long hold with
 //! heartbeats: no false close, silent peers given up on time, pings spread over the ticks. The
-//! server is the real program in a process of its own. Ends with a non-zero exit code where a
-//! promise is broken.
+//! server is the real program in a process of its own. Its clients speak native frames and live
+//! here; WebSockets are those of `corebeat bench`. Ends with a non-zero exit code where a promise
+//! is broken.
 
 mod common;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,10 @@ use mio::{Events, Interest, Poll, Token};
 
 /// Bytes of its own memory that an idle connection in one room may cost the server.
 const TARGET_BYTES: f64 = 256.0;
+/// The same of an idle WebSocket.
+const TARGET_WEBSOCKET_BYTES: f64 = 320.0;
+/// WebSockets of one run: those that one source address has quickly found ports for.
+const WEBSOCKETS: usize = 14_000;
 /// How much fuller than the mean tick the fullest one may be.
 const TARGET_LEVEL: f64 = 1.5;
 /// How far from its due instant the close of a silent connection may be seen.
@@ -48,6 +53,8 @@ fn main() -> ExitCode {
     quiet(&options, &mut verdict);
     memory(&options, "all in one room", usize::MAX, Some(TARGET_BYTES), &mut verdict);
     memory(&options, "rooms of 10", 10, None, &mut verdict);
+    websockets(&options, "ws-json", &mut verdict);
+    websockets(&options, "ws-bin", &mut verdict);
     if !options.hold.is_zero() {
         hold(&options, &mut verdict);
     }
@@ -165,6 +172,35 @@ fn memory(
     let promise = "at most one wake-up a tick and worker, and one for each answer";
     verdict.check(wake_ups <= workers * ticks + pongs, promise);
     verdict.check(fleet.lost() == 0, "no connection was closed");
+}
+
+/// What WebSockets cost in memory, by the load generator's account.
+fn websockets(options: &Options, dialect: &str, verdict: &mut Verdict) {
+    let count = options.connections.min(WEBSOCKETS);
+    println!("\n{count} WebSockets, {dialect}, all in one room, {} workers", options.workers);
+    let file = concat!(env!("CARGO_TARGET_TMPDIR"), "/idle-websockets.json");
+    // How late the generator is and how busy moves no byte of the server.
+    let ran = Command::new(env!("CARGO_BIN_EXE_corebeat"))
+        .args(["bench", "idle", "--rooms", "1", "--duration", "5s", "--lag", "60s"])
+        .args(["--busy", "100", "--dialect", dialect, "--connections", &count.to_string()])
+        .args(["--workers", &options.workers, "--json", file])
+        .stdout(Stdio::null())
+        .status()
+        .expect("the program was built beside this bench");
+    verdict.check(ran.success(), "all WebSockets stayed open and heard the last message");
+    if !ran.success() {
+        return;
+    }
+    let report = std::fs::read(file).expect("the generator writes its report");
+    let report: serde_json::Value = serde_json::from_slice(&report).expect("it is JSON");
+    let server = &report["results"]["server"];
+    let Some(bytes) = server["bytes_per_connection"].as_f64() else {
+        println!("  too few of them to tell the bytes of one");
+        return;
+    };
+    println!("  bytes a connection  {bytes:>7.1}  VmRSS");
+    let promise = format!("at most {TARGET_WEBSOCKET_BYTES} bytes of resident memory a connection");
+    verdict.check(bytes <= TARGET_WEBSOCKET_BYTES, &promise);
 }
 
 /// No connection is pinged while memory is read.

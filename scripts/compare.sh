@@ -12,10 +12,14 @@ Compares corebeat with its two tokio twins and the kernel's floor.
   scripts/compare.sh                 five rounds, under 15 minutes
   scripts/compare.sh --quick         three short ones, under two
   scripts/compare.sh --rounds 9      another number of rounds
+  scripts/compare.sh --dialect ws-json --trials one_in_flight,sixteen_in_flight
 
 Options:
   --quick            three short rounds; the idle, storm and 90 % trials in the first only
   --rounds COUNT     rounds
+  --dialect DIALECT  native; or ws-json or ws-bin, which the floor does not speak [default: native]
+  --trials TRIALS    these only, separated by commas: one_in_flight, sixteen_in_flight, half_load,
+                     nine_tenths_load, half_load_two_workers, storm, idle [default: all]
   --html FILE        the page with charts [default: target/versus/compare.html]
   --json FILE        every figure of every round [default: target/versus/compare.json]
   --markdown FILE    the tables for a page of documentation [default: target/versus/compare.md]
@@ -56,10 +60,10 @@ while (($# > 0)); do
             ;;
         --quick) arguments+=("$1") ;;
         --build-only) measure=no ;;
-        --rounds | --html | --json | --markdown)
+        --rounds | --dialect | --trials | --html | --json | --markdown)
             (($# > 1)) || fail "$1 needs a value; see --help"
             case $1 in
-                --rounds) arguments+=("$1" "$2") ;;
+                --rounds | --dialect | --trials) arguments+=("$1" "$2") ;;
                 --html) html=$(from_here "$2") ;;
                 --json) json=$(from_here "$2") ;;
                 --markdown) markdown=$(from_here "$2") ;;

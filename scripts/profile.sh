@@ -42,6 +42,8 @@ server | bench | twin)
     subject=$1
     shift
     ;;
+'' | -*) ;;
+*) fail "$1 cannot be profiled; choose server, bench or twin" ;;
 esac
 command_line="scripts/profile.sh $subject $*"
 while (($# > 0)); do
@@ -146,6 +148,8 @@ start_server() {
     local program=("$binaries/corebeat" serve) options=() deadline=$((SECONDS + 20))
     [[ $subject == twin ]] && program=("$binaries/examples/tokio_$twin")
     read -ra options <<<"$serve"
+    # A folder that is used again has the log, and the address, of the server before.
+    : >"$data/server.log"
     RUST_LOG=info "${program[@]}" --listen 127.0.0.1:0 --workers "$workers" "${options[@]}" \
         </dev/null >"$data/server.log" 2>&1 &
     server=$!

@@ -270,7 +270,9 @@ fn wrong_requests_are_one_line_and_code_2() {
         (&["--rate", "5", "--in-flight", "1"], "cannot be used with"),
         (&["idle", "--rate", "5"], "in idle nobody sends"),
         (&["--report-anyway"], "unexpected argument"),
-        (&["--target", &unused, "-c", "4", "--rooms", "1"], "nobody listens on"),
+        (&["--target", &unused, "-c", "4", "--rooms", "1"], "or name another with --target"),
+        (&["--html", "/nonexistent/report.html"], "there is no folder /nonexistent; make it"),
+        (&["--json", "/"], "--json / is a folder; name a file in it"),
         (&["--server-command", "/nonexistent"], "cannot start `/nonexistent`"),
         (&["--serve", "--workers-of-the-world", "-c", "4", "--rooms", "1"], "ended at once"),
     ] {

@@ -68,12 +68,22 @@ fn a_target_is_judged_by_the_median_and_says_where_rounds_disagree() {
     assert_eq!(outcome(&[0.9, 0.99, 1.1], Side::AtLeast), Outcome::MissedWithinNoise);
     assert_eq!(outcome(&[0.7, 0.8, 0.9], Side::AtLeast), Outcome::Missed);
     assert_eq!(outcome(&[0.7, 0.8, 0.9], Side::AtMost), Outcome::Met);
-    assert_eq!(outcome(&[1.0], Side::AtMost), Outcome::Met, "the bound itself is allowed");
+    assert_eq!(outcome(&[1.0, 1.0], Side::AtMost), Outcome::Met, "the bound itself is allowed");
     assert_eq!(outcome(&[1.1, 1.2], Side::AtMost), Outcome::Missed);
     let told = |figures: &[f64]| (outcome(figures, Side::AtMost).words(), figures.len());
     assert_eq!(told(&[0.9, 1.0, 1.1]), ("met, not in every round", 3));
     assert_eq!(told(&[0.9, 1.2, 1.3]), ("missed, not in every round", 3));
-    assert!(Outcome::MetWithinNoise.is_met() && !Outcome::MissedWithinNoise.is_met());
+    assert_eq!(Outcome::MetWithinNoise.is_met(), Some(true));
+    assert_eq!(Outcome::MissedWithinNoise.is_met(), Some(false));
+}
+
+#[test]
+fn one_round_is_no_evidence_on_either_side_of_a_bound() {
+    for figure in [0.9, 1.0, 1.1] {
+        let outcome = Outcome::of(&spread(&[figure]), Side::AtMost, 1.0);
+        assert_eq!((outcome, outcome.is_met()), (Outcome::OneRound, None));
+        assert_eq!(outcome.words(), "one round, no evidence");
+    }
 }
 
 #[test]

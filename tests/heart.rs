@@ -20,6 +20,7 @@ mod heart {
     mod rooms;
     mod speech;
     mod stats;
+    mod tempo;
     mod text;
     mod web;
     mod world;

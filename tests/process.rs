@@ -128,7 +128,7 @@ fn a_second_signal_stops_at_once_while_a_peer_does_not_read() {
     let mut program = Corebeat::start(&["--workers", "1", "--drain", "1h"]);
     let _stuck = stuck(&program);
     program.signal(Signal::TERM);
-    program.wait_for_line("draining 1 connections, at most 3600s");
+    program.wait_for_line("draining 1 connection, at most 3600s");
     program.signal(Signal::TERM);
     assert_eq!(program.wait().code(), Some(0));
     program.wait_for_line("a second signal");
@@ -142,7 +142,7 @@ fn a_drain_ends_at_its_time_even_if_a_peer_does_not_read() {
     program.signal(Signal::TERM);
     program.wait_for_line("the time to drain is over");
     let last = program.wait_for_line("stopped after");
-    assert!(last.contains(" 1 connections cut"), "{last}");
+    assert!(last.contains(" 1 connection cut"), "{last}");
     assert_eq!(program.wait().code(), Some(0));
 }
 

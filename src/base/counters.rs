@@ -159,6 +159,10 @@ counters! {
     probes,
     /// PONGs received.
     pongs,
+    /// Times that a connection's heartbeat interval became longer, because its link was stable.
+    heartbeats_stretched,
+    /// Times that a connection's heartbeat interval became shorter: PINGs were lost or late.
+    heartbeats_shortened,
     /// PINGs of clients answered.
     pings_answered,
     /// Sum of the round-trip times told by PONGs, in milliseconds.

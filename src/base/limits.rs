@@ -75,6 +75,9 @@ pub const COMPRESSED_MESSAGE_MIN: usize = 64;
 /// Connections that may wait at a time for one gathering of `/stats`; more are told 503.
 pub const STATS_ASKERS_MAX: usize = 1_024;
 
+/// Networks of which a worker remembers which silences connections survived.
+pub const NETWORKS_KEPT: usize = 16_384;
+
 /// How long a connection that is being closed may take to read its last bytes and hang up.
 pub const LINGER_MS: u64 = 2_000;
 /// A timer late by more than this shows that the server itself was suspended or starved; silence

@@ -37,6 +37,7 @@ impl Shard {
     }
 
     /// Tells one connection something ahead of the data that waits for it.
+    #[inline]
     pub(super) fn tell_urgently(&mut self, conn: ConnId, event: &Event<'_>, now: Now) {
         self.queue(conn, event, Haste::Urgent);
         self.bound_outbox(conn, now);
@@ -211,6 +212,33 @@ impl Shard {
         }
         let Farewell { code, reason } = *farewell;
         self.queue_raw(conn, |out| websocket::append_close(out, code, reason), Haste::InOrder);
+    }
+
+    /// The kernel took bytes for a connection whose reading counts as life, and `waiting` are left.
+    ///
+    /// The PONGs of one that is paused lie unread behind its requests; one that fetches pages has
+    /// none to send.
+    #[cold]
+    pub(super) fn was_read(&mut self, conn: ConnId, waiting: usize, now: Now) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        session.heard(now.mono);
+        if session.marks.has(Marks::PAUSED) && waiting < self.limits.pause_reading_above() / 2 {
+            session.marks.clear(Marks::PAUSED);
+            session.marks.set(Marks::RESUMING);
+            self.resuming.push(conn);
+        }
+        if waiting > 0 {
+            return self.mark_dirty(conn);
+        }
+        let (state, fetching) = (session.state, session.marks.has(Marks::FETCHING));
+        self.recycle_outbox(conn);
+        match state {
+            State::Closing(_) => self.all_sent(conn),
+            _ if fetching => self.all_fetched(conn, now),
+            _ => {}
+        }
     }
 
     /// All that waited for a connection is with the kernel.

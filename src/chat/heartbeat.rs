@@ -26,6 +26,9 @@ pub struct HeartbeatPolicy {
     pub shortest_s: u16,
     /// Longest interval that a client may wish for.
     pub longest_s: u16,
+    /// How many times the granted interval a stable connection's may become; 1 leaves all as they
+    /// were granted.
+    pub stretch: u16,
 }
 
 impl HeartbeatPolicy {
@@ -36,9 +39,17 @@ impl HeartbeatPolicy {
         if wish_s == 0 {
             return Tempo { heartbeat_s: self.interval_s, timeout_s: self.timeout_s };
         }
-        let shortest = self.shortest_s.min(self.interval_s);
-        let longest = self.longest_s.max(self.interval_s);
-        let heartbeat_s = wish_s.clamp(shortest, longest);
+        let (shortest, longest) = self.allowed_s();
+        self.tempo(wish_s.clamp(shortest, longest))
+    }
+
+    /// The shortest and the longest interval that a connection may have.
+    pub fn allowed_s(&self) -> (u16, u16) {
+        (self.shortest_s.min(self.interval_s), self.longest_s.max(self.interval_s))
+    }
+
+    /// The heartbeat with this interval.
+    pub fn tempo(&self, heartbeat_s: u16) -> Tempo {
         let timeout = (u32::from(heartbeat_s) * u32::from(self.timeout_s))
             .div_ceil(u32::from(self.interval_s));
         let timeout_s = u16::try_from(timeout).unwrap_or(u16::MAX).max(heartbeat_s + 1);
@@ -48,7 +59,7 @@ impl HeartbeatPolicy {
 
 impl Default for HeartbeatPolicy {
     fn default() -> HeartbeatPolicy {
-        HeartbeatPolicy { interval_s: 30, timeout_s: 90, shortest_s: 5, longest_s: 600 }
+        HeartbeatPolicy { interval_s: 30, timeout_s: 90, shortest_s: 5, longest_s: 600, stretch: 1 }
     }
 }
 

@@ -22,9 +22,9 @@
 //! | [`fan_out`] | news to the members of this shard |
 //! | [`timers`] | heartbeats, time-outs, the drain |
 //!
-//! and the nouns they work on: [`session`], [`room`], [`home`], [`history`], [`roster`], [`directory`],
-//! [`batch`], [`outbox`], [`refs`], [`mail`], [`agenda`], [`heartbeat`], [`hash`],
-//! [`holdings`], [`record`], [`journal`], [`config`].
+//! and the nouns they work on: [`session`], [`room`], [`home`], [`history`], [`roster`],
+//! [`directory`], [`batch`], [`pulse`], [`outbox`], [`refs`], [`mail`], [`agenda`], [`heartbeat`],
+//! [`hash`], [`holdings`], [`record`], [`journal`], [`config`].
 
 pub mod agenda;
 pub mod batch;
@@ -55,6 +55,7 @@ pub mod letters;
 pub mod mail;
 pub mod outbox;
 pub mod press;
+pub mod pulse;
 pub mod reader;
 pub mod record;
 pub mod recovery;

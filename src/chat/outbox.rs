@@ -4,6 +4,7 @@
 //! outboxes return to. Never decides who gets what, nor when a queue is too long; it counts the
 //! bytes and the shard decides. An idle connection has no outbox at all.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::rc::Rc;
@@ -17,22 +18,21 @@ use super::batch::{Chunk, ChunkPool};
 enum Piece {
     /// Part of something that many connections get.
     Shared { chunk: Rc<Chunk>, start: u32, end: u32 },
-    /// Said to this connection alone.
-    Own(Vec<u8>),
-    /// The same, ahead of what waits.
+    /// Said to this connection alone. It may be part of the program itself.
+    Own(Cow<'static, [u8]>),
+    /// Said to this connection alone, ahead of what waits.
     Urgent(Vec<u8>),
-    /// Part of the program itself.
-    Static(&'static [u8]),
 }
 
 impl Piece {
+    #[inline(always)]
     fn bytes(&self) -> &[u8] {
         match self {
             Piece::Shared { chunk, start, end } => {
                 &chunk.frames().bytes()[*start as usize..*end as usize]
             }
-            Piece::Own(bytes) | Piece::Urgent(bytes) => bytes,
-            Piece::Static(bytes) => bytes,
+            Piece::Own(bytes) => bytes,
+            Piece::Urgent(bytes) => bytes,
         }
     }
 }
@@ -68,16 +68,18 @@ impl Outbox {
     pub fn push_static(&mut self, bytes: &'static [u8]) {
         if !bytes.is_empty() {
             self.waiting += bytes.len();
-            self.pieces.push_back(Piece::Static(bytes));
+            self.pieces.push_back(Piece::Own(Cow::Borrowed(bytes)));
         }
     }
 
     /// Queues what `encode` writes. It may write nothing.
     pub fn push_own(&mut self, pool: &mut OutboxPool, encode: impl FnOnce(&mut Vec<u8>)) {
-        let has_room =
-            |piece: &Piece| matches!(piece, Piece::Own(bytes) if bytes.len() < OWN_PIECE_BYTES);
+        let has_room = |piece: &Piece| match piece {
+            Piece::Own(Cow::Owned(bytes)) => bytes.len() < OWN_PIECE_BYTES,
+            _ => false,
+        };
         if !self.pieces.back().is_some_and(has_room) {
-            self.pieces.push_back(Piece::Own(pool.buffer()));
+            self.pieces.push_back(Piece::Own(Cow::Owned(pool.buffer())));
         }
         self.write_into(self.pieces.len() - 1, pool, encode);
     }
@@ -89,8 +91,11 @@ impl Outbox {
     /// be cut in two.
     pub fn push_urgent(&mut self, pool: &mut OutboxPool, encode: impl FnOnce(&mut Vec<u8>)) {
         let place = self.pieces.len().min(1);
-        if !matches!(self.pieces.get(place), Some(Piece::Urgent(_))) {
-            self.pieces.insert(place, Piece::Urgent(pool.buffer()));
+        match self.pieces.get(place) {
+            Some(Piece::Urgent(_)) => {}
+            Some(_) => self.pieces.insert(place, Piece::Urgent(pool.buffer())),
+            // Most often nothing waits, and an insertion is the dearer way to the end.
+            None => self.pieces.push_back(Piece::Urgent(pool.buffer())),
         }
         self.write_into(place, pool, encode);
     }
@@ -103,7 +108,7 @@ impl Outbox {
         pool: &mut OutboxPool,
         encode: impl FnOnce(&mut Vec<u8>),
     ) {
-        let (Piece::Own(bytes) | Piece::Urgent(bytes)) = &mut self.pieces[place] else {
+        let (Piece::Own(Cow::Owned(bytes)) | Piece::Urgent(bytes)) = &mut self.pieces[place] else {
             unreachable!("only a piece of its own is written to");
         };
         let before = bytes.len();
@@ -111,7 +116,7 @@ impl Outbox {
         self.waiting += bytes.len() - before;
         if bytes.is_empty() {
             let piece = self.pieces.remove(place).expect("it was just written to");
-            let (Piece::Own(bytes) | Piece::Urgent(bytes)) = piece else {
+            let (Piece::Own(Cow::Owned(bytes)) | Piece::Urgent(bytes)) = piece else {
                 unreachable!("only a piece of its own is written to");
             };
             pool.release_buffer(bytes);
@@ -159,11 +164,12 @@ impl Outbox {
     }
 }
 
+#[inline(always)]
 fn release(piece: Piece, pool: &mut OutboxPool, chunks: &mut ChunkPool) {
     match piece {
         Piece::Shared { chunk, .. } => chunks.release(chunk),
-        Piece::Own(bytes) | Piece::Urgent(bytes) => pool.release_buffer(bytes),
-        Piece::Static(_) => {}
+        Piece::Own(Cow::Owned(bytes)) | Piece::Urgent(bytes) => pool.release_buffer(bytes),
+        Piece::Own(Cow::Borrowed(_)) => {}
     }
 }
 
@@ -232,6 +238,10 @@ impl OutboxPool {
     }
 
     /// Takes a buffer back.
+    ///
+    /// Not inlined, because most of what a connection is sent is shared, and the loop that lets go
+    /// of it is shorter so.
+    #[inline(never)]
     pub fn release_buffer(&mut self, mut buffer: Vec<u8>) {
         if self.buffers.len() < self.kept_max && buffer.capacity() <= self.bytes_max {
             buffer.clear();

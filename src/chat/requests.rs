@@ -100,6 +100,9 @@ impl Shard {
         session.user = Some(user);
         session.heard(now.mono);
         self.counters.welcomed += 1;
+        if let Some(pulses) = &mut self.pulses {
+            pulses.granted(conn.slot(), tempo.heartbeat_s, now.mono);
+        }
         self.speakers.came(dialect);
         if dialect == Dialect::Text {
             self.arm_at(conn, now, now.mono + self.limits.text_idle_timeout_ms);
@@ -128,11 +131,12 @@ impl Shard {
     }
 
     /// A greeted client that is no text client asks for something.
+    #[inline(always)]
     pub(super) fn request(&mut self, conn: ConnId, request: &Request<'_>, now: Now) {
         match *request {
             Request::Hello(_) => unreachable!("the intake handles HELLO"),
             Request::Ping(ping) => self.pong(conn, &ping, now),
-            Request::Pong(pong) => self.take_pong(&pong, now),
+            Request::Pong(pong) => self.take_pong(conn, &pong, now),
             Request::Bye { .. } => self.take_leave(conn, now),
             Request::Echo(bytes) => self.tell(conn, &Event::Echo(bytes), now),
             Request::Join { reference, epoch, since, room, notify } => {
@@ -194,7 +198,7 @@ impl Shard {
         self.tell_urgently(conn, &Event::Pong(pong), now);
     }
 
-    pub(super) fn take_pong(&mut self, pong: &Heartbeat, now: Now) {
+    pub(super) fn take_pong(&mut self, conn: ConnId, pong: &Heartbeat, now: Now) {
         self.counters.pongs += 1;
         // A clock set back in between, or a peer that makes times up, tells no round trip.
         if let Some(round_trip_ms) = now.wall_ms.checked_sub(pong.time_ms)
@@ -202,6 +206,7 @@ impl Shard {
         {
             self.counters.round_trip_ms += round_trip_ms;
             self.round_trips.record(round_trip_ms);
+            self.adapt_to_answer(conn, round_trip_ms, now);
         }
     }
 

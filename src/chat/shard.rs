@@ -36,6 +36,7 @@ use super::inboxes::Inboxes;
 use super::journal::Journal;
 use super::mail::{Mail, Postbag};
 use super::outbox::OutboxPool;
+use super::pulse::{Network, Pulses};
 use super::recovery::Archive;
 use super::room::{Audience, RoomTable};
 use super::session::{Marks, RoomKey, SessionTable, State, Stay};
@@ -94,6 +95,8 @@ pub struct Shard {
     pub(super) node: NodeId,
     pub(super) limits: Limits,
     pub(super) policy: HeartbeatPolicy,
+    /// Where heartbeats adapt to their networks.
+    pub(super) pulses: Option<Box<Pulses>>,
     pub(super) publish_everyone: bool,
     pub(super) web: WebConfig,
     pub(super) hasher: NameHasher,
@@ -160,6 +163,7 @@ impl Shard {
             node: config.node,
             limits: config.limits,
             policy: config.heartbeat,
+            pulses: (config.heartbeat.stretch > 1).then(|| Box::new(Pulses::new(config.heartbeat))),
             publish_everyone: config.publish_everyone,
             web: config.web,
             hasher,
@@ -212,6 +216,20 @@ impl Shard {
         self.counters.opened += 1;
         let due = now.mono + self.limits.handshake_timeout_ms;
         self.agenda.await_hello(conn, now.mono, due);
+        self.note_network(conn, Network::default());
+    }
+
+    /// Where a connection that was just opened comes from. Of use only while
+    /// [`Shard::heartbeats_adapt`].
+    pub fn note_network(&mut self, conn: ConnId, network: Network) {
+        if let Some(pulses) = &mut self.pulses {
+            pulses.open(conn.slot(), network);
+        }
+    }
+
+    /// Whether heartbeats adapt to what is seen of the networks.
+    pub fn heartbeats_adapt(&self) -> bool {
+        self.pulses.is_some()
     }
 
     /// A socket was closed at once, because there are as many as the bounds allow.
@@ -323,29 +341,22 @@ impl Shard {
             return;
         };
         self.counters.bytes_out += bytes as u64;
+        if let Some(pulses) = &mut self.pulses {
+            pulses.sent(conn.slot(), now.mono);
+        }
         outbox.sent(bytes, &mut self.outboxes, &mut self.chunks);
         let waiting = outbox.waiting();
         if session.marks.has(Marks::PAUSED_OR_FETCHING) {
-            // Its PONGs lie unread behind its requests, or it speaks HTTP, which has none: that it
-            // reads is its sign of life.
-            session.heard(now.mono);
-            if session.marks.has(Marks::PAUSED) && waiting < self.limits.pause_reading_above() / 2 {
-                session.marks.clear(Marks::PAUSED);
-                session.marks.set(Marks::RESUMING);
-                self.resuming.push(conn);
-            }
+            return self.was_read(conn, waiting, now);
         }
         if waiting > 0 {
             return self.mark_dirty(conn);
         }
         if let Some(emptied) = session.outbox.take() {
             let closing = matches!(session.state, State::Closing(_));
-            let fetching = session.marks.has(Marks::FETCHING);
             self.outboxes.release_outbox(emptied, &mut self.chunks);
             if closing {
                 self.all_sent(conn);
-            } else if fetching {
-                self.all_fetched(conn, now);
             }
         }
     }

@@ -259,14 +259,17 @@ impl Shard {
             // The next look is at the answer: what follows is spread as the first pings were. Had
             // it to wait for the end of the first interval, a herd would be pinged together there.
             Beat::Wait { from_ms, to_ms } if levelling => {
-                self.ping(conn, now);
+                self.ping(conn, silent_ms, now);
                 self.arm_at(conn, now, now.mono + (to_ms - from_ms));
             }
-            Beat::Wait { .. } => self.look_again(conn, silent_ms, tempo, now),
+            Beat::Wait { .. } => {
+                let tempo = self.adapt_to_loss(conn, silent_ms, tempo, now);
+                self.look_again(conn, silent_ms, tempo, now);
+            }
             Beat::Ping { again_in_ms } => {
                 session.probes += 1;
                 self.counters.probes += u64::from(probes > 0);
-                self.ping(conn, now);
+                self.ping(conn, silent_ms, now);
                 self.arm_at(conn, now, now.mono + again_in_ms);
             }
             Beat::Hold { again_in_ms } => self.arm_at(conn, now, now.mono + again_in_ms),
@@ -282,7 +285,62 @@ impl Shard {
         self.arm_between(conn, now, from, heard_at + tempo.interval_ms());
     }
 
-    fn ping(&mut self, conn: ConnId, now: Now) {
+    /// The answer to a PING may make a connection's interval longer, or shorter if it came late.
+    pub(super) fn adapt_to_answer(&mut self, conn: ConnId, round_trip_ms: u64, now: Now) {
+        let Some(pulses) = &mut self.pulses else {
+            return;
+        };
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
+        let before = session.tempo;
+        let next_s = pulses.answered(conn.slot(), round_trip_ms, before.heartbeat_s);
+        let after = self.change_tempo(conn, next_s, before, now);
+        if after.heartbeat_s < before.heartbeat_s {
+            // Its timer is armed for the longer interval.
+            self.look_again(conn, 0, after, now);
+        }
+    }
+
+    /// A PING that was lost, though the connection lives, may make its interval shorter.
+    fn adapt_to_loss(&mut self, conn: ConnId, silent_ms: u64, tempo: Tempo, now: Now) -> Tempo {
+        let Some(pulses) = &mut self.pulses else {
+            return tempo;
+        };
+        let next_s = pulses.looked_at(conn.slot(), silent_ms, tempo.heartbeat_s, now.mono);
+        self.change_tempo(conn, next_s, tempo, now)
+    }
+
+    /// Gives a connection another interval, and tells it.
+    fn change_tempo(
+        &mut self,
+        conn: ConnId,
+        next_s: Option<u16>,
+        before: Tempo,
+        now: Now,
+    ) -> Tempo {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return before;
+        };
+        let Some(next_s) = next_s.filter(|_| matches!(session.state, State::Live(_))) else {
+            return before;
+        };
+        let after = self.policy.tempo(next_s);
+        session.tempo = after;
+        if after.heartbeat_s > before.heartbeat_s {
+            self.counters.heartbeats_stretched += 1;
+        } else {
+            self.counters.heartbeats_shortened += 1;
+        }
+        let Tempo { heartbeat_s, timeout_s } = after;
+        self.tell_urgently(conn, &Event::Tempo { heartbeat_s, timeout_s }, now);
+        after
+    }
+
+    fn ping(&mut self, conn: ConnId, silent_ms: u64, now: Now) {
+        if let Some(pulses) = &mut self.pulses {
+            pulses.pinged(conn.slot(), silent_ms, now.mono);
+        }
         self.counters.pings += 1;
         self.pings = self.pings.wrapping_add(1);
         let (node, status) = (self.node, self.status());

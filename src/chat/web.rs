@@ -89,7 +89,7 @@ impl Shard {
             Item::Pong(payload) => {
                 self.keep_half(conn, half);
                 if let Some(pong) = native::heartbeat(payload.as_bytes()) {
-                    self.take_pong(&pong, now);
+                    self.take_pong(conn, &pong, now);
                 }
             }
             Item::Close { code, .. } => self.answer_close(conn, code, now),

@@ -348,6 +348,11 @@ impl BenchOptions {
 pub(super) fn bench(options: BenchOptions) -> u8 {
     let bounds = Bounds { lag_ns: options.lag.map(nanos), busy: options.busy / 100.0 };
     let (json, html) = (options.json.clone(), options.html.clone());
+    for (option, path) in [("--json", &json), ("--html", &html)] {
+        if let Some(refusal) = path.as_deref().and_then(|path| no_place(option, path)) {
+            return complain(&refusal);
+        }
+    }
     let run = match options.into_order().map(|order| conduct(&order)) {
         Ok(Ok(run)) => run,
         Ok(Err(Trouble::Failed(reason))) => {
@@ -367,6 +372,17 @@ pub(super) fn bench(options: BenchOptions) -> u8 {
         Verdict::Failed => BROKEN,
         Verdict::Refused => UNFIT,
     }
+}
+
+/// Why a report cannot be written there, as far as that can be told before there is one.
+fn no_place(option: &str, path: &Path) -> Option<String> {
+    let shown = path.display();
+    if path.is_dir() {
+        return Some(format!("{option} {shown} is a folder; name a file in it"));
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty())?;
+    let missing = !folder.is_dir();
+    missing.then(|| format!("{option} {shown}: there is no folder {}; make it", folder.display()))
 }
 
 fn write_files(report: &Report, json: Option<&Path>, html: Option<&Path>) -> Result<(), String> {

@@ -42,8 +42,8 @@ the environment as well: --max-frame is COREBEAT_MAX_FRAME. RUST_LOG sets how mu
 once; SIGUSR1 logs the counters.";
 
 const ABOUT: &str = "\
-Keeps very many connections alive, and carries messages between them. One port serves native binary
-frames and text lines; the first bytes of a connection tell which.";
+Keeps very many connections alive, and carries messages between them. One port serves browsers and
+WebSockets, native binary frames and text lines; the first bytes of a connection tell which.";
 
 /// The whole command line.
 #[derive(Parser, Debug)]
@@ -110,7 +110,20 @@ fn one_line(rendered: &str) -> String {
         .filter(|line| !line.is_empty())
         .collect();
     let told = told.join(" ").replace(" tip: ", "; ");
-    format!("{}; see corebeat --help", told.strip_prefix("error: ").unwrap_or(&told))
+    let told = told.replace("invalid digit found in string", "write a whole number");
+    let told = told.strip_prefix("error: ").unwrap_or(&told);
+    format!("{told}; see {} --help", command_of(rendered))
+}
+
+/// The command whose usage an error of the parser shows.
+fn command_of(rendered: &str) -> &'static str {
+    let usage = rendered.lines().find_map(|line| line.trim().strip_prefix("Usage: corebeat "));
+    match usage.and_then(|usage| usage.split(' ').next()) {
+        Some("bench") => "corebeat bench",
+        Some("chat") => "corebeat chat",
+        Some("serve") => "corebeat serve",
+        _ => "corebeat",
+    }
 }
 
 /// One line on standard error, and the code that goes with it.
@@ -148,6 +161,7 @@ mod tests {
         for (argument, words) in [
             ("--liste=1", "unexpected argument '--liste' found"),
             ("--workers=0", "invalid value '0' for '--workers <COUNT>'"),
+            ("--workers=two", "for '--workers <COUNT>': write a whole number"),
             ("--max-frame=big", "`big` is no size; write it like"),
             ("--heartbeat-profile=x", "[possible values: realtime, standard, mobile, weak]"),
             ("--listen=here", "`here` is no address; write it like 0.0.0.0:8080"),
@@ -159,6 +173,18 @@ mod tests {
             assert!(line.contains(words), "{line}");
             assert_eq!(line.lines().count(), 1, "{line}");
             assert!(!line.starts_with("error"), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_help_of_its_command() {
+        for (command, help) in [("serve", "see corebeat serve --help"), ("", "see corebeat --help")]
+        {
+            let arguments =
+                ["corebeat", command, "--nonsense"].into_iter().filter(|a| !a.is_empty());
+            let error = CommandLine::try_parse_from(arguments).unwrap_err();
+            let line = one_line(&error.render().to_string());
+            assert!(line.ends_with(help), "{line}");
         }
     }
 

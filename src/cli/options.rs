@@ -140,6 +140,18 @@ pub struct ServeOptions {
     #[arg(env = "COREBEAT_HEARTBEAT_LONGEST", hide_env = true, help_heading = HEARTBEAT)]
     pub heartbeat_longest: Duration,
 
+    /// Whether the heartbeat of each connection adapts to its network: longer while silence is
+    /// survived, shorter while PINGs are lost. Off, every interval is what was granted
+    #[arg(long, value_name = "on|off", default_value = "off", hide_possible_values = true)]
+    #[arg(env = "COREBEAT_HEARTBEAT_ADAPTIVE", hide_env = true, help_heading = HEARTBEAT)]
+    pub heartbeat_adaptive: Switch,
+
+    /// How many times the granted heartbeat an adaptive one may become, up to --heartbeat-longest
+    #[arg(long, value_name = "TIMES", default_value_t = 4)]
+    #[arg(value_parser = clap::value_parser!(u16).range(2..=120))]
+    #[arg(env = "COREBEAT_HEARTBEAT_STRETCH", hide_env = true, help_heading = HEARTBEAT)]
+    pub heartbeat_stretch: u16,
+
     /// Close a connection that has not said hello after so long
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "10s")]
     #[arg(env = "COREBEAT_HANDSHAKE_TIMEOUT", hide_env = true, help_heading = HEARTBEAT)]
@@ -300,7 +312,9 @@ impl ServeOptions {
         }
         // The server's own interval is always allowed to be wished for.
         let (shortest_s, longest_s) = (shortest_s.min(interval_s), longest_s.max(interval_s));
-        Ok(HeartbeatPolicy { interval_s, timeout_s, shortest_s, longest_s })
+        let stretch =
+            if self.heartbeat_adaptive == Switch::On { self.heartbeat_stretch } else { 1 };
+        Ok(HeartbeatPolicy { interval_s, timeout_s, shortest_s, longest_s, stretch })
     }
 
     fn limits(&self) -> Result<Limits, String> {

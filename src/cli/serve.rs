@@ -30,7 +30,8 @@ pub(super) fn serve(config: ServerConfig) -> u8 {
     match server.join() {
         Ok(stopped) => {
             let ran = units::show_duration(Duration::from_secs(stopped.ran.as_secs()));
-            info!("stopped after {ran}, {} connections cut: {}", stopped.cut, stopped.counters);
+            let noun = if stopped.cut == 1 { "connection" } else { "connections" };
+            info!("stopped after {ran}, {} {noun} cut: {}", stopped.cut, stopped.counters);
             DONE
         }
         Err(lost) => {

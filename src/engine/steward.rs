@@ -276,8 +276,8 @@ impl Steward {
         if let Some(connections) = connections {
             let drain_s = self.drain.as_secs_f64();
             info!(
-                "draining {connections} connections, at most {drain_s}s; a second signal stops at \
-                 once"
+                "draining {connections} {}, at most {drain_s}s; a second signal stops at once",
+                if connections == 1 { "connection" } else { "connections" },
             );
         }
     }

@@ -10,7 +10,7 @@
 //! not sleep; so no crowd and no loud client delays anybody by more than one turn.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender as StoreSender, TrySendError};
@@ -30,6 +30,7 @@ use crate::base::limits::{
 };
 use crate::base::time::{Mono, Now};
 use crate::chat::config::ShardConfig;
+use crate::chat::pulse::Network;
 use crate::chat::record::{Recovered, StoreNumbers};
 use crate::chat::shard::{Progress, Shard, Verdict};
 use crate::net::listener;
@@ -295,8 +296,12 @@ impl Worker {
             debug!("worker {}: a new socket could not be registered: {error}", self.id);
             return;
         }
+        let network = self.shard.heartbeats_adapt().then(|| network_of(&stream));
         let conn = self.sockets.insert(stream);
         self.shard.open(conn, self.now);
+        if let Some(network) = network {
+            self.shard.note_network(conn, network);
+        }
     }
 
     /// Phase: reads the mailbox.
@@ -495,4 +500,16 @@ fn submission(id: ShardId, shard: &mut Shard) -> Option<Submission> {
         records.push(record);
     }
     Some(Submission { shard: id, generation: shard.store_generation(), first, records })
+}
+
+/// The network that a peer comes from: the 24 bits of an IPv4 address, or the 48 of an IPv6 one,
+/// that are usually one site's or one carrier's way out.
+fn network_of(stream: &TcpStream) -> Network {
+    let Ok(peer) = stream.peer_addr() else {
+        return Network::default();
+    };
+    match peer.ip().to_canonical() {
+        IpAddr::V4(address) => Network(u64::from(address.to_bits() >> 8) | 1 << 63),
+        IpAddr::V6(address) => Network((address.to_bits() >> 80) as u64),
+    }
 }

@@ -27,8 +27,10 @@ p { margin: 0 0 8px; } .soft { color: var(--soft); }
   border: 1px solid currentColor; font-weight: 600; }
 .passed { color: var(--good); } .failed, .refused { color: var(--bad); }
 figure { margin: 0; background: var(--card); border: 1px solid var(--grid); border-radius: 10px;
-  padding: 6px; } figure svg { display: block; width: 100%; height: auto; }
-figcaption { display: flex; gap: 20px; padding: 8px 14px 0; color: var(--soft); font-size: 14px; }
+  padding: 6px; overflow-x: auto; }
+figure svg { display: block; width: 100%; min-width: 640px; height: auto; }
+figcaption { display: flex; flex-wrap: wrap; gap: 0 20px; position: sticky;
+  left: 0; padding: 8px 14px 0; color: var(--soft); font-size: 14px; }
 figcaption i { display: inline-block; width: 18px; height: 3px; margin-right: 7px;
   vertical-align: middle; } td:nth-child(2) { white-space: nowrap; }
 .scroll { margin: 12px 0; overflow-x: auto; }
@@ -37,6 +39,11 @@ th, td { text-align: left; padding: 6px 12px 6px 0; border-bottom: 1px solid var
   vertical-align: top; } th { color: var(--soft); font-weight: 600; }
 .number { text-align: right; white-space: nowrap; } ul { margin: 8px 0 0; padding-left: 22px; }
 footer { margin-top: 40px; color: var(--soft); font-size: 14px; }
+@media (max-width: 700px) { main { padding: 22px 14px 40px; }
+  .figures tr { display: grid; grid-template-columns: 1fr auto; border-bottom: 1px solid
+    var(--grid); padding: 6px 0; } .figures th, .figures td { border: 0; padding: 0; }
+  .figures th, .figures td:last-child { grid-column: 1 / -1; } .figures th:empty,
+  .figures td:empty { display: none; } .figures td { white-space: normal; } }
 ";
 
 /// The whole page.
@@ -163,7 +170,8 @@ fn course(results: &Results) -> Result<String, String> {
 }
 
 fn figures(report: &Report, results: &Results) -> String {
-    let mut out = String::from("<h2>Figures</h2>\n<div class=\"scroll\"><table>\n");
+    let mut out =
+        String::from("<h2>Figures</h2>\n<div class=\"scroll\"><table class=\"figures\">\n");
     let mut last = "";
     for figure in table::figures(report, results) {
         let group = if figure.group == last { "" } else { figure.group };

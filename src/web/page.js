@@ -144,6 +144,12 @@ for (const [id, path] of [['tab-chat', '/'], ['tab-dashboard', '/dashboard'], ['
     go(path);
   });
 }
+// Conversations are opened where they are, so that this takes its turn before the frame's listener.
+byId('open-rooms').addEventListener('click', (event) => {
+  if (!byId('chat').hidden) return;
+  go('/');
+  if (chat.client === null) event.stopImmediatePropagation();
+}, { capture: true });
 byId('theme').addEventListener('click', () => {
   setTheme(THEMES[memory.get('theme')]?.next ?? 'light');
 });

@@ -303,6 +303,49 @@ test('on a phone, lists are drawers', async () => {
   await shows(page, ['from a phone']);
 });
 
+test('each line runs in the direction of its own letters', async () => {
+  const page = await visit('bidi', 'ann');
+  await say(page, 'hello, שלום');
+  await say(page, 'שלום hello');
+  await page.waitForSelector('.own.sent >> nth=1');
+  const sides = await page.$$eval('#messages .body', (nodes) => nodes.map((node) => {
+    const range = document.createRange();
+    range.selectNodeContents(node);
+    const [text, box] = [range.getBoundingClientRect(), node.getBoundingClientRect()];
+    return text.left - box.left < box.right - text.right ? 'left' : 'right';
+  }));
+  assert.deepEqual(sides, ['left', 'right']);
+});
+
+test('on a phone: the help from its top, conversations from the dashboard', async () => {
+  const page = await visit('phone-help', 'ann', PHONE);
+  await say(page, '/help');
+  await page.waitForSelector('#help-dialog[open]');
+  const [top, height] = await page.$eval('#help-dialog', (node) => [
+    node.scrollTop, node.scrollHeight - node.clientHeight,
+  ]);
+  assert.equal(top, 0, `of ${height}`);
+  await page.keyboard.press('Escape');
+  await page.tap('#tab-dashboard');
+  await page.waitForSelector('#dashboard h1');
+  await page.tap('#open-rooms');
+  await page.waitForSelector('#sidebar.open');
+  assert.equal(new URL(page.url()).pathname, '/');
+});
+
+test('who only looks at the numbers is not told that a connection is missing', async () => {
+  const page = await browser.visit(`${server.http}/dashboard`);
+  await page.waitForSelector('#dashboard h1');
+  assert.equal(await page.locator('#link').isVisible(), false);
+  await page.waitForFunction(() => document.querySelectorAll('.curve').length >= 5);
+  const marks = await page.$eval('.card svg', (node) => {
+    const texts = [...node.querySelectorAll('text')].map((one) => one.textContent);
+    return texts.filter((text) => /now|\u2212/.test(text));
+  });
+  assert.equal(marks[0], 'now');
+  assert.equal(marks.at(-1), '\u221260 s', 'the oldest is named at the edge');
+});
+
 for (const colorScheme of ['light', 'dark']) {
   for (const [where, options] of [['desk', {}], ['phone', PHONE]]) {
     test(`accessible in ${colorScheme} colours, at the ${where}`, async () => {

@@ -87,7 +87,13 @@ fn guests_are_named_by_the_server_each_another_name_on_every_shard() {
 
 #[test]
 fn a_wish_of_heartbeat_is_granted_within_the_bounds() {
-    let policy = HeartbeatPolicy { interval_s: 30, timeout_s: 90, shortest_s: 5, longest_s: 600 };
+    let policy = HeartbeatPolicy {
+        interval_s: 30,
+        timeout_s: 90,
+        shortest_s: 5,
+        longest_s: 600,
+        stretch: 1,
+    };
     for (wish, granted) in
         [(0, (30, 90)), (60, (60, 180)), (1, (5, 15)), (5, (5, 15)), (65_535, (600, 1_800))]
     {

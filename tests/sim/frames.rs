@@ -93,7 +93,8 @@ impl Visit {
                 self.pings.remove(place.expect("a pong answers a ping"));
             }
             Event::GoAway { .. } => self.told_to_go = true,
-            Event::Bye { .. } | Event::Tempo { .. } | Event::Ping(_) => {
+            Event::Tempo { timeout_s, .. } => self.timeout_ms = u64::from(timeout_s) * 1_000,
+            Event::Bye { .. } | Event::Ping(_) => {
                 panic!("{event:?} is not said by this server");
             }
         }

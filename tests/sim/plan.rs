@@ -183,7 +183,8 @@ impl Plan {
 
 fn draw_policy(dice: &mut Dice) -> HeartbeatPolicy {
     let (interval_s, timeout_s) = dice.pick(&[(2, 6), (3, 9), (5, 10), (30, 90)]);
-    HeartbeatPolicy { interval_s, timeout_s, shortest_s: 2, longest_s: 60 }
+    let stretch = if dice.chance(333) { 4 } else { 1 };
+    HeartbeatPolicy { interval_s, timeout_s, shortest_s: 2, longest_s: 60, stretch }
 }
 
 fn draw_limits(dice: &mut Dice) -> Limits {

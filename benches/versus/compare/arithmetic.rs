@@ -118,6 +118,8 @@ pub(crate) enum Outcome {
     MetWithinNoise,
     /// The median does not, but some round does.
     MissedWithinNoise,
+    /// There is a single round, on the right side or not: no evidence of either.
+    OneRound,
 }
 
 impl Outcome {
@@ -127,6 +129,9 @@ impl Outcome {
             Side::AtMost => figure <= bound,
             Side::AtLeast => figure >= bound,
         };
+        if figures.rounds < 2 {
+            return Outcome::OneRound;
+        }
         let split = right(figures.lowest) != right(figures.highest);
         match (right(figures.median), split) {
             (true, false) => Outcome::Met,
@@ -136,9 +141,13 @@ impl Outcome {
         }
     }
 
-    /// Whether the median lies on the right side.
-    pub(crate) fn is_met(self) -> bool {
-        matches!(self, Outcome::Met | Outcome::MetWithinNoise)
+    /// Whether the median lies on the right side; none of a single round.
+    pub(crate) fn is_met(self) -> Option<bool> {
+        match self {
+            Outcome::Met | Outcome::MetWithinNoise => Some(true),
+            Outcome::Missed | Outcome::MissedWithinNoise => Some(false),
+            Outcome::OneRound => None,
+        }
     }
 
     /// In plain words.
@@ -148,6 +157,7 @@ impl Outcome {
             Outcome::Missed => "missed",
             Outcome::MetWithinNoise => "met, not in every round",
             Outcome::MissedWithinNoise => "missed, not in every round",
+            Outcome::OneRound => "one round, no evidence",
         }
     }
 }

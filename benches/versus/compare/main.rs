@@ -24,12 +24,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use corebeat::load::config::Dialect;
 
 use self::contestant::Programs;
 use self::rounds::Rounds;
 use self::runner::Runner;
 use self::summary::Summary;
-use self::trial::Pace;
+use self::trial::{Pace, Trial};
 
 /// The request was wrong, or the machine does not allow it; or a server broke the contract.
 const TROUBLE: u8 = 2;
@@ -42,6 +44,15 @@ struct Options {
     /// Three short rounds in under two minutes; the idle, storm and 90 % trials in the first only
     #[arg(long)]
     quick: bool,
+
+    /// What all contestants speak: native, ws-json or ws-bin; the floor speaks native only
+    #[arg(long, value_name = "DIALECT", default_value = "native", hide_possible_values = true)]
+    #[arg(value_parser = dialect())]
+    dialect: Dialect,
+
+    /// These trials only, separated by commas [default: all]
+    #[arg(long, value_name = "TRIALS", value_delimiter = ',', value_parser = trial())]
+    trials: Vec<Trial>,
 
     /// Rounds [default: 5, and 3 with --quick]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=100))]
@@ -64,6 +75,23 @@ struct Options {
     bench: bool,
 }
 
+/// The dialects in which `corebeat bench` and all servers measure the same.
+const DIALECTS: [Dialect; 3] = [Dialect::Native, Dialect::WebSocketJson, Dialect::WebSocketBin];
+
+fn dialect() -> impl TypedValueParser<Value = Dialect> {
+    PossibleValuesParser::new(DIALECTS.map(Dialect::name)).map(|name| {
+        let named = DIALECTS.into_iter().find(|dialect| dialect.name() == name);
+        named.expect("the parser lets no other name through")
+    })
+}
+
+fn trial() -> impl TypedValueParser<Value = Trial> {
+    PossibleValuesParser::new(Trial::OF_A_ROUND.map(Trial::key)).map(|name| {
+        let named = Trial::OF_A_ROUND.into_iter().find(|trial| trial.key() == name);
+        named.expect("the parser lets no other name through")
+    })
+}
+
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
     if words.next().as_deref() == Some("floor") {
@@ -82,6 +110,8 @@ fn main() -> ExitCode {
 fn compare(options: &Options) -> Result<(), String> {
     let mut pace = if options.quick { Pace::quick() } else { Pace::full() };
     pace.set_rounds(options.rounds);
+    pace.set_trials(&options.trials);
+    pace.dialect = options.dialect;
     let programs = Programs::find()?;
     let folder = programs.folder();
     let runner = Runner::new(programs, pace.clone(), folder)?;

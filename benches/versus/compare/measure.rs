@@ -3,6 +3,7 @@
 //! Owns the measures in the order in which they are shown, their words and units, and the targets.
 //! Never computes: [`summary`](super::summary) does.
 
+use corebeat::load::config::Dialect;
 use serde_json::Value;
 
 use super::arithmetic::{Better, Side};
@@ -325,9 +326,9 @@ const PLAIN: Against = Against::Contestant(Contestant::Plain);
 const SHARED: Against = Against::Contestant(Contestant::FloorShared);
 const PRIVATE: Against = Against::Contestant(Contestant::FloorPrivate);
 
-/// The targets.
+/// The targets where all contestants speak native frames.
 #[rustfmt::skip]
-pub(crate) const TARGETS: [Target; 12] = [
+const NATIVE_TARGETS: [Target; 12] = [
     target(
         "one in flight: deliveries per core-second against the floor on a shared file table",
         SINGLE_RATE, SHARED, Side::AtLeast, 1.0),
@@ -365,3 +366,19 @@ pub(crate) const TARGETS: [Target; 12] = [
         "50 % load, two workers: p99.9 against tokio-tuned",
         TAIL, TUNED, Side::AtMost, 1.0),
 ];
+
+/// The targets where all contestants speak WebSocket.
+#[rustfmt::skip]
+const WEBSOCKET_TARGETS: [Target; 1] = [
+    target(
+        "idle: bytes of user memory per WebSocket",
+        MEMORY, Against::Itself, Side::AtMost, 320.0),
+];
+
+/// The targets of a comparison in a dialect.
+pub(crate) fn targets(dialect: Dialect) -> &'static [Target] {
+    match dialect {
+        Dialect::WebSocketJson | Dialect::WebSocketBin => &WEBSOCKET_TARGETS,
+        _ => &NATIVE_TARGETS,
+    }
+}

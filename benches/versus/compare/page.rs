@@ -10,7 +10,7 @@ use corebeat::load::page::{STYLE, escaped, round_time};
 
 use super::bars::{Bar, Level, bars};
 use super::contestant::Contestant;
-use super::measure::{SECTIONS, Section};
+use super::measure::Section;
 use super::summary::{Cell, Row, Summary};
 use super::text;
 use super::trial::Trial;
@@ -23,6 +23,7 @@ figure { padding: 10px 14px; } figcaption { padding: 2px 4px 8px; flex-wrap: wra
 .spread { display: block; color: var(--soft); font-size: 12.5px; white-space: normal; }
 table.measures { font-size: 14.5px; } figure + figure { margin-top: 12px; }
 .measures th { vertical-align: bottom; white-space: normal; }
+.measures td:first-child { min-width: 9em; }
 .measures .number { padding-right: 14px; }
 td.met { color: var(--good); font-weight: 600; white-space: nowrap; }
 td.missed { color: var(--bad); font-weight: 600; white-space: nowrap; }
@@ -43,7 +44,7 @@ pub(crate) fn render(summary: &Summary) -> Result<String, String> {
     );
     out += &head(summary);
     out += &targets(summary);
-    for (section, rows) in SECTIONS.iter().zip(&summary.sections) {
+    for (section, rows) in &summary.sections {
         out += &part(summary, section, rows)?;
     }
     out += &how(summary);
@@ -57,12 +58,15 @@ fn head(summary: &Summary) -> String {
         "<h1>{TITLE}</h1>\n<p>The same gateway three times: corebeat on raw mio, tokio-tuned as an \
          expert in tokio would ship it, and tokio-plain as a good team would write it first. \
          They take turns under the same load on the same processors, and each figure is the \
-         median of the rounds with the lowest and the highest below it.</p>\n\
-         <p>The <em>kernel's floor</em> is a bare loop of system calls that moves the same bytes \
-         over as many sockets in the same rounds. A ratio is taken within each round; where the \
-         ratios of all rounds lie on both sides of 1, the difference is <em>within the \
-         noise</em>.</p>\n"
+         median of the rounds with the lowest and the highest below it.</p>\n<p>"
     );
+    if summary.has_floor() {
+        out += "The <em>kernel's floor</em> is a bare loop of system calls that moves the same \
+                bytes over as many sockets in the same rounds. ";
+    }
+    out += "A ratio is taken within each round; where the ratios of all rounds lie on both sides \
+            of 1, the difference is <em>within the noise</em>. A single round is no \
+            evidence.</p>\n";
     let machine: Vec<&str> =
         summary.facts.lines.iter().take(2).map(|(_, value)| value.as_str()).collect();
     let _ = writeln!(out, "<p class=\"soft\">{}</p>", escaped(&machine.join(" · ")));
@@ -75,18 +79,26 @@ fn head(summary: &Summary) -> String {
 }
 
 fn targets(summary: &Summary) -> String {
-    let judged = summary.judgements.iter().filter_map(|judgement| judgement.result.as_ref());
-    let (met, all) =
-        (judged.clone().filter(|(_, outcome)| outcome.is_met()).count(), judged.count());
+    if summary.judgements.is_empty() {
+        return String::new();
+    }
+    let outcomes = || summary.judgements.iter().filter_map(|judgement| judgement.result.as_ref());
+    let judged: Vec<bool> = outcomes().filter_map(|(_, outcome)| outcome.is_met()).collect();
+    let (met, all) = (judged.iter().filter(|met| **met).count(), judged.len());
+    let single = match outcomes().count() - all {
+        0 => String::new(),
+        count => format!(" Of {count} there is one round only, which is no evidence."),
+    };
     let mut out = format!(
-        "<h2>Targets</h2>\n<p>{met} of {all} met.</p>\n<div class=\"scroll\"><table \
+        "<h2>Targets</h2>\n<p>{met} of {all} met.{single}</p>\n<div class=\"scroll\"><table \
          class=\"measures\">\n<tr><th>what</th><th class=\"number\">bound</th>\
          <th class=\"number\">measured</th><th></th></tr>\n"
     );
     for judgement in &summary.judgements {
-        let class = match &judgement.result {
-            Some((_, outcome)) if outcome.is_met() => "met",
-            Some(_) => "missed",
+        let met = judgement.result.as_ref().and_then(|(_, outcome)| outcome.is_met());
+        let class = match met {
+            Some(true) => "met",
+            Some(false) => "missed",
             None => "soft",
         };
         let _ = writeln!(

@@ -5,7 +5,6 @@
 use serde_json::{Map, Value, json};
 
 use super::arithmetic::Spread;
-use super::measure::SECTIONS;
 use super::summary::{Row, Summary};
 use super::text;
 
@@ -15,7 +14,7 @@ use super::text;
 /// What the encoder says.
 pub(crate) fn json(summary: &Summary) -> Result<String, String> {
     let mut trials = Map::new();
-    for (section, rows) in SECTIONS.iter().zip(&summary.sections) {
+    for (section, rows) in &summary.sections {
         let measures: Map<String, Value> =
             rows.iter().map(|row| (row.measure.key.into(), measure(summary, row))).collect();
         trials.insert(section.trial.key().into(), Value::Object(measures));

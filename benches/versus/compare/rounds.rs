@@ -12,7 +12,7 @@ use super::contestant::Contestant;
 use super::facts;
 use super::runner::{Attempt, Runner};
 use super::summary::{Facts, Figures};
-use super::trial::{Pace, Trial, deliveries_per_message};
+use super::trial::{BODY_BYTES, Pace, ROOMS, Trial, deliveries_per_message};
 
 /// A comparison that runs.
 pub(crate) struct Rounds {
@@ -45,16 +45,14 @@ impl Rounds {
     /// # Errors
     /// One line about a run that failed.
     pub(crate) fn run(&mut self) -> Result<Figures, String> {
-        for trial in [Trial::Capacity, Trial::SpanCapacity] {
+        for trial in self.pace.capacities() {
             self.measure_capacity(trial)?;
         }
         let mut figures = Figures::default();
         for round in 0..self.pace.rounds {
-            for trial in Trial::OF_A_ROUND {
-                if self.pace.has(trial, round) {
-                    let attempt = self.repeat_until_quiet(trial, round)?;
-                    figures.add(trial, &attempt);
-                }
+            for trial in self.pace.trials_of(round) {
+                let attempt = self.repeat_until_quiet(trial, round)?;
+                figures.add(trial, &attempt);
             }
         }
         self.say("");
@@ -141,17 +139,24 @@ impl Rounds {
     }
 
     fn load(&self) -> String {
-        let capacity = |trial| self.capacity_per_s.get(&trial).copied().unwrap_or(0.0);
-        format!(
-            "bodies of 64 bytes; capacity of the weakest server, one message of each of 10 \
-             publishers in flight: {:.0} k deliveries/s with one worker, {:.0} k with two; \
-             {} idle connections at a heartbeat of {} s; storm of {}",
-            capacity(Trial::Capacity) / 1e3,
-            capacity(Trial::SpanCapacity) / 1e3,
-            self.pace.idle_connections,
-            self.pace.heartbeat_s,
-            self.pace.storm_connections
-        )
+        let pace = &self.pace;
+        let mut told = format!("dialect {}, bodies of {BODY_BYTES} bytes", pace.dialect.name());
+        for (trial, capacity) in &self.capacity_per_s {
+            told += &format!(
+                "; capacity of the weakest server with {}, one message of each of {ROOMS} \
+                 publishers in flight: {:.0} k deliveries/s",
+                if trial.workers() == 1 { "one worker" } else { "two workers" },
+                capacity / 1e3
+            );
+        }
+        if pace.trials.contains(&Trial::Idle) {
+            let (count, heartbeat_s) = (pace.idle_connections, pace.heartbeat_s);
+            told += &format!("; {count} idle connections at a heartbeat of {heartbeat_s} s");
+        }
+        if pace.trials.contains(&Trial::Storm) {
+            told += &format!("; storm of {}", pace.storm_connections);
+        }
+        told
     }
 
     fn rounds_told(&self) -> String {

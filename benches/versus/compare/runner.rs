@@ -82,7 +82,7 @@ impl Runner {
         first: usize,
         rate: f64,
     ) -> Result<Attempt, String> {
-        let mut order = trial.contestants().to_vec();
+        let mut order = self.pace.contestants(trial);
         let count = order.len();
         order.rotate_left(first % count);
         if trial == Trial::Idle {

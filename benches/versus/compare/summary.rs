@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::arithmetic::{Difference, Outcome, Spread, paired_ratios};
 use super::contestant::Contestant;
-use super::measure::{Against, Measure, SECTIONS, TARGETS, Target};
+use super::measure::{Against, Measure, SECTIONS, Section, Target, targets};
 use super::runner::Attempt;
 use super::trial::{Pace, Trial};
 
@@ -136,10 +136,10 @@ pub(crate) struct Judgement {
 }
 
 impl Judgement {
-    fn of(rows: &[Row], target: &'static Target, pace: &Pace) -> Judgement {
+    fn of(sections: &[(&Section, Vec<Row>)], target: &'static Target, pace: &Pace) -> Judgement {
         // The target holds for one interval, for which the quick comparison does not wait.
         let other_heartbeat = target.key == "processor_ns_per_s" && pace.heartbeat_s != 25;
-        let row = rows.iter().find(|row| {
+        let row = sections.iter().flat_map(|(_, rows)| rows).find(|row| {
             row.measure.trial == target.trial && row.measure.key == target.key && !other_heartbeat
         });
         let spread = row.and_then(|row| match target.against {
@@ -153,8 +153,9 @@ impl Judgement {
 
 /// What the whole comparison tells.
 pub(crate) struct Summary {
-    /// Rows by section, in the order of [`SECTIONS`].
-    pub(crate) sections: Vec<Vec<Row>>,
+    /// The sections of the trials that were run, in the order of [`SECTIONS`], and their rows.
+    pub(crate) sections: Vec<(&'static Section, Vec<Row>)>,
+    /// Of the targets that those trials can tell.
     pub(crate) judgements: Vec<Judgement>,
     pub(crate) figures: Figures,
     pub(crate) facts: Facts,
@@ -166,11 +167,24 @@ impl Summary {
         let rows = |measures: &[Measure]| -> Vec<Row> {
             measures.iter().map(|measure| Row::of(&figures, measure)).collect()
         };
-        let sections: Vec<Vec<Row>> =
-            SECTIONS.iter().map(|section| rows(section.measures)).collect();
-        let all: Vec<Row> = SECTIONS.iter().flat_map(|section| rows(section.measures)).collect();
-        let judgements = TARGETS.iter().map(|target| Judgement::of(&all, target, pace)).collect();
+        let was_run = |trial: Trial| pace.trials.contains(&trial);
+        let sections: Vec<(&Section, Vec<Row>)> = SECTIONS
+            .iter()
+            .filter(|section| was_run(section.trial))
+            .map(|section| (section, rows(section.measures)))
+            .collect();
+        let judgements = targets(pace.dialect)
+            .iter()
+            .filter(|target| was_run(target.trial))
+            .map(|target| Judgement::of(&sections, target, pace))
+            .collect();
         Summary { sections, judgements, figures, facts }
+    }
+
+    /// Whether the bare loop took part.
+    pub(crate) fn has_floor(&self) -> bool {
+        let cells = self.sections.iter().flat_map(|(_, rows)| rows).flat_map(|row| &row.cells);
+        cells.into_iter().any(|cell| cell.contestant.is_floor())
     }
 }
 

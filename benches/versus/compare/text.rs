@@ -10,7 +10,7 @@ use corebeat::load::figures::{bytes, thousands};
 
 use super::arithmetic::Spread;
 use super::contestant::Contestant;
-use super::measure::{Against, SECTIONS, Unit};
+use super::measure::{Against, Unit};
 use super::summary::{Judgement, Ratio, Row, Summary};
 
 /// Columns of the tables in the terminal; cells that are too long are wrapped.
@@ -155,7 +155,7 @@ pub(crate) fn used_columns(all: &[Vec<(String, String)>]) -> Vec<usize> {
 /// The whole comparison for a terminal.
 pub(crate) fn terminal(summary: &Summary) -> String {
     let mut out = String::new();
-    for (section, rows) in SECTIONS.iter().zip(&summary.sections) {
+    for (section, rows) in &summary.sections {
         let _ = writeln!(out, "\n{}\n{}", section.title, wrapped(section.sentence));
         let mut table = empty_table();
         let all: Vec<_> = rows.iter().map(cells).collect();
@@ -171,14 +171,10 @@ pub(crate) fn terminal(summary: &Summary) -> String {
         }
         let _ = writeln!(out, "{table}");
     }
-    let _ = writeln!(out, "\nTargets");
-    let mut table = empty_table();
-    table.set_header(["target", "bound", "measured", ""]);
-    for judgement in &summary.judgements {
-        let words = judgement.target.words;
-        table.add_row([words, &bound(judgement), &measured(judgement), outcome(judgement)]);
+    if !summary.judgements.is_empty() {
+        let _ = writeln!(out, "\nTargets\n{}", targets(summary));
     }
-    let _ = writeln!(out, "{table}\n");
+    out.push('\n');
     for (name, value) in &summary.facts.lines {
         let _ = writeln!(out, "{name:<12}{value}");
     }
@@ -186,6 +182,16 @@ pub(crate) fn terminal(summary: &Summary) -> String {
         let _ = writeln!(out, "warning: {warning}");
     }
     out
+}
+
+fn targets(summary: &Summary) -> Table {
+    let mut table = empty_table();
+    table.set_header(["target", "bound", "measured", ""]);
+    for judgement in &summary.judgements {
+        let words = judgement.target.words;
+        table.add_row([words, &bound(judgement), &measured(judgement), outcome(judgement)]);
+    }
+    table
 }
 
 fn empty_table() -> Table {
@@ -215,7 +221,7 @@ fn wrapped(text: &str) -> String {
 /// The whole comparison for a page of documentation.
 pub(crate) fn markdown(summary: &Summary) -> String {
     let mut out = String::new();
-    for (section, rows) in SECTIONS.iter().zip(&summary.sections) {
+    for (section, rows) in &summary.sections {
         let all: Vec<_> = rows.iter().map(cells).collect();
         let columns = used_columns(&all);
         let heads: Vec<&str> = columns.iter().map(|&nth| HEADS[nth]).collect();
@@ -234,7 +240,9 @@ pub(crate) fn markdown(summary: &Summary) -> String {
         }
         out.push('\n');
     }
-    out += "**Targets.**\n\n| target | bound | measured | |\n|---|---|---|---|\n";
+    if !summary.judgements.is_empty() {
+        out += "**Targets.**\n\n| target | bound | measured | |\n|---|---|---|---|\n";
+    }
     for judgement in &summary.judgements {
         let (words, outcome) = (judgement.target.words, outcome(judgement));
         let (bound, measured) = (bound(judgement), measured(judgement));

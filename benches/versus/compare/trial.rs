@@ -3,6 +3,8 @@
 //! Owns the trials, their sizes and times in the full and the quick comparison, and the arguments
 //! of `corebeat bench` that follow. Never runs anything: [`runner`](super::runner) does.
 
+use corebeat::load::config::Dialect;
+
 use super::contestant::Contestant;
 
 /// Members of a room where there is one, and of all rooms where there are several.
@@ -111,6 +113,10 @@ impl Trial {
 /// How long everything takes.
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {
+    /// What is spoken.
+    pub(crate) dialect: Dialect,
+    /// The trials of a round, in order.
+    pub(crate) trials: Vec<Trial>,
     /// Rounds.
     pub(crate) rounds: usize,
     /// Whether idling, the storm and 90 % load are left to the first round.
@@ -136,6 +142,8 @@ impl Pace {
     /// Under 15 minutes with five rounds.
     pub(crate) fn full() -> Pace {
         Pace {
+            dialect: Dialect::Native,
+            trials: Trial::OF_A_ROUND.to_vec(),
             rounds: 5,
             brief: false,
             limit_s: 12.5 * 60.0,
@@ -161,7 +169,7 @@ impl Pace {
             saturation_ms: (200, 500),
             latency_ms: (200, 1_000),
             storm_connections: 2_000,
-            ramp: 10_000,
+            ..Pace::full()
         }
     }
 
@@ -181,10 +189,33 @@ impl Pace {
         }
     }
 
-    /// Whether a trial is part of a round, counted from 0.
-    pub(crate) fn has(&self, trial: Trial, round: usize) -> bool {
-        let rare = matches!(trial, Trial::Idle | Trial::Storm | Trial::Most);
-        !(self.brief && rare && round > 0)
+    /// These trials alone, in the order of a round; all where there are none. The time for
+    /// repetitions shrinks with their number.
+    pub(crate) fn set_trials(&mut self, chosen: &[Trial]) {
+        self.trials.retain(|trial| chosen.is_empty() || chosen.contains(trial));
+        self.limit_s *= self.trials.len() as f64 / Trial::OF_A_ROUND.len() as f64;
+    }
+
+    /// The trials of a round, counted from 0.
+    pub(crate) fn trials_of(&self, round: usize) -> Vec<Trial> {
+        let rare = |trial: &Trial| matches!(trial, Trial::Idle | Trial::Storm | Trial::Most);
+        let left_out = |trial: &Trial| self.brief && rare(trial) && round > 0;
+        self.trials.iter().copied().filter(|trial| !left_out(trial)).collect()
+    }
+
+    /// The capacities that some trial's rate is a share of.
+    pub(crate) fn capacities(&self) -> Vec<Trial> {
+        let wanted = |capacity: &Trial| {
+            self.trials.iter().any(|trial| trial.load().is_some_and(|(of, _)| of == *capacity))
+        };
+        [Trial::Capacity, Trial::SpanCapacity].into_iter().filter(wanted).collect()
+    }
+
+    /// Who takes part in a trial. The bare loop speaks native frames only.
+    pub(crate) fn contestants(&self, trial: Trial) -> Vec<Contestant> {
+        let all = trial.contestants().iter().copied();
+        let has_floor = self.dialect == Dialect::Native;
+        all.filter(|contestant| has_floor || !contestant.is_floor()).collect()
     }
 
     /// How long after the first one each further server of the idle trial is started, in
@@ -196,7 +227,11 @@ impl Pace {
     /// The arguments of `corebeat bench` without the server's. `place` is the contestant's place
     /// among the idle ones, and `rate` the messages a second of an open loop.
     pub(crate) fn arguments(&self, trial: Trial, place: u32, rate: f64) -> String {
-        let seed = format!("--seed {SEED} --ramp {} --threads 1 --pin", self.ramp);
+        let dialect = match self.dialect {
+            Dialect::Native => String::new(),
+            other => format!("--dialect {} ", other.name()),
+        };
+        let seed = format!("{dialect}--seed {SEED} --ramp {} --threads 1 --pin", self.ramp);
         let messages = format!("broadcast -c {MEMBERS} --size {BODY_BYTES} {seed} --rest 100ms");
         // How busy the generator is in a closed loop stands beside the figures instead.
         let closed = "--busy 100 --spin";
@@ -222,7 +257,7 @@ impl Pace {
             Trial::Storm => format!("storm -c {} {seed} --rest 100ms", self.storm_connections),
             Trial::Idle => {
                 // All windows begin when the last ramp is over.
-                let last = Trial::Idle.contestants().len() as u32 - 1;
+                let last = self.contestants(Trial::Idle).len() as u32 - 1;
                 let wait_ms = self.stagger_ms() * (last - place) + 200;
                 format!(
                     "idle -c {} --rooms 1 --heartbeat {}s {seed} --warm-up {wait_ms}ms \

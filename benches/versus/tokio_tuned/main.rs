@@ -44,7 +44,9 @@
 //!
 //! An idle, joined connection takes 500 bytes: 256 are tokio's `ScheduledIo`, which is aligned to
 //! 128; the connection itself, its stream of 40 bytes included, takes 128, its bell 32, and the
-//! rest is its name, its place in its room and its timer.
+//! rest is its name, its place in its room and its timer. That is 14,000 of them without huge pages
+//! (`MIMALLOC_ALLOW_THP=0`, 496 bytes). With them the resident memory grows by 2 MiB at a time, and
+//! 300 to 750 bytes a connection were seen, by how full the last pages were.
 #![allow(unreachable_pub)]
 
 mod bell;

@@ -142,7 +142,7 @@ impl Driver {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 self.links.peer_mut(local).leave(true);
                 if self.storm_at.is_none() && self.role(local) != Role::Churner {
-                    self.broken = Some(format!("nobody listens on {}", self.shared.target));
+                    self.broken = Some(self.nobody_listens());
                 }
                 self.violation(Violation::Closed, 1, || format!("connection {index} was refused"));
             }
@@ -213,10 +213,16 @@ impl Driver {
             });
             let ramping = self.timetable.is_none() && self.links.peer(local).heard() == 0;
             if ramping && stage == Stage::Connecting {
-                self.broken = Some(format!("nobody listens on {}", self.shared.target));
+                self.broken = Some(self.nobody_listens());
             }
         }
         self.drop_link(local, true);
+    }
+
+    /// What the operator is told where the server's port is closed.
+    fn nobody_listens(&self) -> String {
+        let target = self.shared.target;
+        format!("nobody listens on {target}; start a server there, or name another with --target")
     }
 
     /// Resets a connection and forgets what it was.

@@ -9,7 +9,7 @@ const RIGHT = 8;
 const TOP = 8;
 const BOTTOM = 20;
 const FLOOR = HEIGHT - BOTTOM;
-const MARKS_S = [150, 120, 90, 60, 30, 0];
+const MARK_STEPS_S = [15, 30, 60];
 const MARK_APART_PX = 52;
 /** About what a character of a label takes. */
 const CHARACTER_PX = 6.5;
@@ -109,18 +109,24 @@ export class TimeChart extends Chart {
     const span = this.width - LEFT - RIGHT;
     const x = ({ time }) => this.width - RIGHT - ((end - time) / 1000 / this.#spanS) * span;
     const y = (value) => FLOOR - (value / top) * (FLOOR - TOP);
-    const crowded = (30 / this.#spanS) * span < MARK_APART_PX;
-    for (const seconds of MARKS_S) {
-      const at = this.width - RIGHT - (seconds / this.#spanS) * span;
-      if (at < LEFT + 12 || (crowded && seconds % 60 !== 0)) continue;
+    this.#mark(span);
+    for (const run of runs(this.#points)) this.#drawRun(run, x, y);
+  }
+
+  /** Says when it was, in steps that leave room for the words; the oldest at the very edge. */
+  #mark(span) {
+    const pxOf = (seconds) => (seconds / this.#spanS) * span;
+    const step = MARK_STEPS_S.find((one) => pxOf(one) >= MARK_APART_PX) ?? MARK_STEPS_S.at(-1);
+    for (let seconds = 0; seconds <= this.#spanS; seconds += step) {
+      const at = this.width - RIGHT - pxOf(seconds);
       const [anchor, words] = seconds === 0 ? ['end', 'now'] : ['middle', `−${seconds} s`];
       this.text(at, HEIGHT - 5, anchor, words);
     }
-    for (const run of runs(this.#points)) this.#drawRun(run, x, y);
   }
 
   #drawRun(run, x, y) {
     let floor = run.map(() => 0);
+    const drawn = [];
     this.#series.forEach(({ of }, index) => {
       const from = floor;
       const to = run.map((point, at) => of(point) + (this.#stacked ? from[at] : 0));
@@ -128,11 +134,13 @@ export class TimeChart extends Chart {
       const back = run.map((point, at) => `${x(point).toFixed(1)},${y(from[at]).toFixed(1)}`);
       const area = `M${there.join('L')}L${back.reverse().join('L')}Z`;
       if (this.#stacked || index === 0) {
-        this.svg.append(drawing('path', { class: `area s${index}`, d: area }));
+        drawn.push(drawing('path', { class: `area s${index}`, d: area }));
       }
-      this.svg.append(drawing('path', { class: `curve s${index}`, d: `M${there.join('L')}` }));
+      drawn.push(drawing('path', { class: `curve s${index}`, d: `M${there.join('L')}` }));
       if (this.#stacked) floor = to;
     });
+    // Where a layer has no height its curve is that of the one below, which is in front.
+    this.svg.append(...(this.#stacked ? drawn.reverse() : drawn));
   }
 }
 

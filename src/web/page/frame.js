@@ -197,11 +197,9 @@ export class Frame {
 
   #paintConnection() {
     const client = this.#chat?.client;
-    if (!client) {
-      setAttribute(byId('link'), 'data-state', 'idle');
-      setText(byId('link-text'), 'not connected');
-      return;
-    }
+    // Nobody has asked for a connection yet, so that none is missing.
+    byId('link').hidden = !client;
+    if (!client) return;
     const { state, roundTripMs } = client;
     const { waiting } = this.#chat;
     const left = state.name === 'waiting' ? countdown(state.untilMs - client.now()) : '';

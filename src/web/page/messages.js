@@ -115,7 +115,8 @@ export class MessageView {
     paintAvatar(avatar, row.from);
     const own = row.own === true;
     const open = own ? {} : { title: `Write to ${row.from}` };
-    const name = element(own ? 'span' : 'button', { class: 'name', ...open }, row.from);
+    const looks = { class: 'name', dir: 'auto', ...open };
+    const name = element(own ? 'span' : 'button', looks, row.from);
     if (!own) {
       name.type = 'button';
       name.addEventListener('click', () => this.#hooks.openDirect(row.from));
@@ -123,7 +124,7 @@ export class MessageView {
     name.classList.add(`c${colourOf(row.from)}`);
     const head = element('div', { class: 'head' }, name, element('time'));
     if (row.everybody) head.append(element('span', { class: 'to' }, 'to everybody'));
-    const body = element('div', { class: 'body' });
+    const body = element('div', { class: 'body', dir: 'auto' });
     this.#paintBody(body, row);
     const state = element('div', { class: 'status' });
     const text = element('div', { class: 'words' }, head, body, state);

@@ -19,6 +19,8 @@ use crate::wire::message::{
 /// # Errors
 /// [`WireError::Truncated`], [`WireError::Utf8`], [`WireError::UnknownType`], and
 /// [`WireError::Version`] for a HELLO of another version, whatever follows its first byte.
+// Inlined, because it is on the way of every native frame, and is called in two places.
+#[inline(always)]
 pub fn request<'a>(frame: &Frame<'a>) -> Result<Option<Request<'a>>, WireError> {
     let mut fields = Fields { rest: frame.payload };
     let request = match frame.kind {
