@@ -89,6 +89,8 @@ pub const UNACKNOWLEDGED_BYTES_GUESS: usize = 64 << 10;
 pub const ROOM_IDLE_MS: u64 = 60_000;
 /// Messages that one HISTORY is answered with at most.
 pub const HISTORY_ANSWER_MAX: usize = 1_000;
+/// Listings of what was said that one connection may have under way: their pages fit its outbox.
+pub const LISTINGS_MAX: u32 = 8;
 /// Messages that `/history` shows where it is not told how many.
 pub const TEXT_HISTORY: u16 = 20;
 /// Earlier epochs of which a room's history remembers where they ended.
@@ -221,8 +223,8 @@ impl Limits {
         self.max_outbound / 4
     }
 
-    /// How often a room's history is looked at for messages that are too old to be kept. They are not
-    /// told anyhow; this is for their memory.
+    /// How often a room's history is looked at for messages that are too old to be kept. They are
+    /// not told anyhow; this is for their memory.
     pub fn history_period_ms(&self) -> u64 {
         (self.history_age_ms / 4).max(1_000)
     }

@@ -1,8 +1,8 @@
 //! What is due after a fixed time.
 //!
-//! Owns four lists: handshakes, totals that crowded rooms owe, rooms that may be forgotten, and rooms
-//! with a history that grows old.
-//! Never acts: the shard's timers ([`timers`](super::timers)) do. What is added to one list is
+//! Owns four lists: handshakes, totals that crowded rooms owe, rooms that may be forgotten, and
+//! rooms with a history that grows old. Never acts: the shard's timers
+//! ([`timers`](super::timers)) do. What is added to one list is
 //! always due the same time later, so each is a queue in the order of its times, and costs less
 //! than the wheel: a handshake is nearly always over long before it is due, and leaves no stale
 //! entry behind.

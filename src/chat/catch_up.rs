@@ -6,8 +6,8 @@
 //! sends the pages ([`recovery`](super::recovery)).
 //!
 //! Until its replay has come to the head of the room, a member stands in no place and gets nothing
-//! that is live. The page that comes to the head is the seam: whatever the home delivered before that
-//! page is in the replay, and what follows it is not. So that page counts only if it fits as a
+//! that is live. The page that comes to the head is the seam: whatever the home delivered before it
+//! is in the replay, and what follows it is not. So that page counts only if it fits as a
 //! whole; otherwise it is handed over as one of many, and another one is asked for.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -352,8 +352,8 @@ impl Shard {
         true
     }
 
-    /// What was asked of a room's history came. What is told live behind it is beyond its head, also
-    /// to those who are members.
+    /// What was asked of a room's history came. What members are told live behind it is beyond its
+    /// head.
     pub(super) fn take_listing(
         &mut self,
         conn: ConnId,
@@ -363,7 +363,7 @@ impl Shard {
         replay: Replay,
         now: Now,
     ) {
-        self.question_answered(conn);
+        self.listing_answered(conn);
         let key = self.rooms.find(room, self.hasher.hash(room));
         let membership = key.and_then(|key| self.sessions.get(conn)?.membership(key).copied());
         if let Some(membership) = membership
@@ -388,6 +388,13 @@ impl Shard {
             let flags = OkFlags { gap: replay.gap, ..OkFlags::default() };
             let (epoch, seq) = (head.epoch, head.seq);
             self.tell(conn, &Event::Ok { reference, flags, epoch, seq }, now);
+        }
+    }
+
+    pub(super) fn listing_answered(&mut self, conn: ConnId) {
+        self.question_answered(conn);
+        if let Some(extra) = self.sessions.get_mut(conn).and_then(|s| s.extra.as_mut()) {
+            extra.listings = extra.listings.saturating_sub(1);
         }
     }
 

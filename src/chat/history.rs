@@ -1,7 +1,7 @@
 //! What a room's home keeps of what was said: a ring of encoded messages.
 //!
-//! Owns the ring of one room: one growing ring of bytes, which holds plain native MESSAGE frames one
-//! behind the other, and one entry for each, so that the place of a message is computed and not
+//! Owns the ring of one room: one growing ring of bytes, which holds plain native MESSAGE frames
+//! one behind the other, and one entry for each, so that the place of a message is computed and not
 //! searched. Messages of several epochs may be in it, the older ones in front. Never decides who
 //! gets what ([`recovery`](super::recovery) does), and never reads a clock.
 

@@ -274,8 +274,8 @@ impl Shard {
         }
     }
 
-    /// Sends `shard` all that it is to be told of a room so far. What it was not sent lies before the
-    /// head that somebody there is about to be told, and is told first.
+    /// Sends `shard` all that it is to be told of a room so far. What it was not sent lies before
+    /// the head that somebody there is about to be told, and is told first.
     pub(super) fn tell_all_so_far(&mut self, key: HomeKey, shard: ShardId) {
         self.close_batch(key);
         if let Some(index) = self.homes.get(key).link_index(shard) {

@@ -250,7 +250,8 @@ impl Shard {
             Asked::Publish | Asked::Direct if reference.wants_answer() => {
                 repetitions = session.extra().refs.forget(reference);
             }
-            Asked::Who | Asked::History | Asked::Direct => self.question_answered(conn),
+            Asked::History => self.listing_answered(conn),
+            Asked::Who | Asked::Direct => self.question_answered(conn),
             Asked::Publish => {}
         }
         for _ in 0..=repetitions {

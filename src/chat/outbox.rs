@@ -10,6 +10,7 @@ use std::io::IoSlice;
 use std::rc::Rc;
 
 use crate::base::limits::OWN_PIECE_BYTES;
+use crate::wire::http::SWITCHING;
 
 use super::batch::{Chunk, ChunkPool};
 
@@ -123,9 +124,12 @@ impl Outbox {
         }
     }
 
-    /// Drops all that has not begun to be sent.
+    /// Drops all that has not begun to be sent, but for what makes the connection a WebSocket: without
+    /// that, nothing that follows could be understood.
     pub fn truncate(&mut self, pool: &mut OutboxPool, chunks: &mut ChunkPool) {
-        let begun = usize::from(self.sent_of_first > 0);
+        let switches = |piece: &Piece| piece.bytes().starts_with(SWITCHING);
+        let begun = self.sent_of_first > 0 || self.pieces.front().is_some_and(switches);
+        let begun = usize::from(begun);
         while self.pieces.len() > begun {
             let piece = self.pieces.pop_back().expect("there are more than were begun");
             self.waiting -= piece.bytes().len();
@@ -337,6 +341,18 @@ mod tests {
         outbox.push_shared(&chunk, 0, 9);
         outbox.truncate(&mut pools.0, &mut pools.1);
         assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn truncation_keeps_what_makes_a_websocket() {
+        let mut pools = pools();
+        let mut outbox = Outbox::default();
+        let event = Event::Error { reference: Ref::NONE, code: Code::NotFound, text: "no" };
+        let chunk = pools.1.render_event(&event, Dialect::Text);
+        outbox.push_own(&mut pools.0, |out| out.extend_from_slice(SWITCHING));
+        outbox.push_shared(&chunk, 0, 9);
+        outbox.truncate(&mut pools.0, &mut pools.1);
+        assert_eq!(drain(&mut outbox, 100, &mut pools), SWITCHING);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use crate::base::counters::CloseReason;
 use crate::base::ids::{ConnId, Epoch, Position, Ref, Seq, SessionId};
-use crate::base::limits::{HOLES_MAX, LINGER_MS};
+use crate::base::limits::{HOLES_MAX, LINGER_MS, LISTINGS_MAX};
 use crate::base::name::{self, EVERYONE, Name, NameError};
 use crate::base::time::Now;
 use crate::wire::message::{Code, Event, Heartbeat, Hello, OkFlags, Request, Welcome};
@@ -394,7 +394,13 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
-        session.extra().questions += 1;
+        let extra = session.extra();
+        if extra.listings >= LISTINGS_MAX {
+            let text = "too many listings at a time: wait for an answer";
+            return self.refuse(conn, reference, Code::TooMany, text, now);
+        }
+        extra.listings += 1;
+        extra.questions += 1;
         let (room, origin) = (Name::new(room), self.address(conn));
         self.send(home, Mail::History { room, origin, reference, extent }, now);
     }

@@ -214,6 +214,8 @@ pub struct Extra {
     /// Requests to other shards whose answers are on their way: who is in a room, joins of a room
     /// that it was in already, joins that it left before they were answered, direct messages.
     pub questions: u32,
+    /// Listings of what was said that are on their way, a part of the questions.
+    pub listings: u32,
     /// The room to which a text client's lines go.
     pub current_room: Option<RoomKey>,
 }

@@ -18,5 +18,5 @@ pub use self::response::{
     append_options, append_refusal, append_response, append_text,
 };
 pub use self::upgrade::{
-    Endpoint, Refusal, Subprotocol, Upgrade, accept_key, append_switching, upgrade,
+    Endpoint, Refusal, SWITCHING, Subprotocol, Upgrade, accept_key, append_switching, upgrade,
 };

@@ -349,6 +349,25 @@ fn what_comes_live_behind_a_listing_is_beyond_its_head() {
 }
 
 #[test]
+fn many_listings_at_a_time_are_refused_and_none_fills_the_outbox() {
+    let mut world = World::new();
+    let (speaker, ann) = (world.native(0, "speaker"), world.native(1, "ann"));
+    let body = "x".repeat(60_000);
+    for _ in 0..4 {
+        world.say(speaker, publish(0, "attic", &body));
+    }
+    world.stops_reading(ann);
+    world.send(ann, &frames(&vec![history(1, "attic", 0, 0); 40]));
+    assert_eq!(world.fate(ann), Fate::Open);
+    world.reads(ann, usize::MAX);
+    let heard = world.heard(ann);
+    let told = |words: &str| heard.iter().filter(|heard| *heard == words).count();
+    assert_eq!((told("ok 1: 4"), told("error 1: 429")), (8, 32));
+    world.say(ann, history(2, "attic", 3, 0));
+    assert_eq!(world.heard(ann).last().unwrap(), "ok 2: 4");
+}
+
+#[test]
 fn what_cannot_be_listed_is_refused() {
     let mut world = World::new();
     let ann = world.native(0, "ann");

@@ -69,7 +69,8 @@ impl Client {
             self.worker = world.dice.within(0..=world.workers.len() - 1);
         }
         let link = world.network.connect(self.worker, world.now.mono, &mut world.dice);
-        let visit = Visit::new(world.visits.len(), link, self.character.speech, world.now.mono);
+        let (id, keeping) = (world.visits.len(), world.plan.keeping());
+        let visit = Visit::new(id, link, self.character.speech, keeping, world.now.mono);
         self.visit = Some(visit.id);
         world.visits.push(visit);
         world.ledger.names.push(Vec::new());

@@ -8,6 +8,7 @@ use corebeat::wire::message::{Code, Event, Heartbeat, OkFlags, PresenceKind};
 use corebeat::wire::native::{self, Flags, Frame};
 
 use super::ledger::{Ledger, number_of};
+use super::stay::Told;
 use super::visit::{Roster, Visit, Wish, room_index};
 
 impl Visit {
@@ -52,7 +53,6 @@ impl Visit {
             }
             Event::Error { reference, code, text } => self.error(reference.0, code, text, ledger),
             Event::Message { epoch, seq, time_ms, room, from, body, replay } => {
-                assert!(!replay, "nothing is replayed");
                 self.received += 1;
                 let id = number_of(body, b'm').expect("bodies begin with their number");
                 let room = room_index(room);
@@ -60,8 +60,8 @@ impl Visit {
                 let message = &ledger.messages[id];
                 assert!(message.body == body, "message {id} was changed on its way");
                 let own = message.visit == self.id && !message.echo;
-                assert!(!own, "its own message {id} came back");
-                self.rooms[room].message(epoch.0, seq.0);
+                assert!(!own || replay, "its own message {id} came back");
+                self.rooms[room].message(epoch.0, seq.0, replay);
             }
             Event::Gap { epoch, from, to, room } => {
                 self.rooms[room_index(room)].gap(epoch.0, from.0, to.0);
@@ -106,13 +106,7 @@ impl Visit {
         let asked = asked.unwrap_or_else(|| panic!("ref {reference} was never used"));
         asked.answers += 1;
         assert!(asked.answers <= asked.requests, "ref {reference} was answered too often");
-        match &asked.wish {
-            Wish::Join(room, number) => Wish::Join(*room, *number),
-            Wish::Leave(room, number) => Wish::Leave(*room, *number),
-            Wish::Publish(ids) => Wish::Publish(ids.clone()),
-            Wish::Who(room) => Wish::Who(*room),
-            Wish::Refusal(codes) => Wish::Refusal(codes),
-        }
+        asked.wish.clone()
     }
 
     fn ok(
@@ -123,9 +117,29 @@ impl Visit {
         ledger: &mut Ledger,
         round: u64,
     ) {
-        assert!(!flags.queued && !flags.gap, "no flag that belongs to what is kept");
-        match self.answer(reference) {
-            Wish::Join(room, number) => self.rooms[room].joined(number, epoch.0, seq.0, round),
+        let OkFlags { gap, queued, .. } = flags;
+        let wish = self.answer(reference);
+        let about_past = matches!(wish, Wish::Join(..) | Wish::List(..));
+        assert!(!queued && (!gap || about_past), "a flag that belongs to what is kept");
+        match wish {
+            Wish::Join(room, number) => {
+                let told = Told { epoch: epoch.0, head: seq.0, gap, round };
+                self.rooms[room].joined(number, told);
+                if let Some(since) = self.rooms[room].moves[number].since {
+                    self.recalls += 1;
+                    self.recall_gaps += usize::from(gap);
+                    if since.epoch == 0 || since.epoch == epoch.0 {
+                        self.keeping.judge_gap(since.seq, seq.0, gap);
+                    }
+                }
+            }
+            Wish::List(room, since, limit) => {
+                let listing = self.rooms[room].listed(epoch.0, seq.0);
+                self.recalls += 1;
+                self.recall_gaps += usize::from(gap);
+                judge_listing(&listing, (since, limit), (epoch.0, seq.0), gap);
+                self.keeping.judge_gap(since, seq.0, gap);
+            }
             Wish::Leave(room, number) => self.rooms[room].left(number),
             Wish::Publish(ids) => {
                 let asked = self.asked.get_mut(&reference).expect("it was just answered");
@@ -158,6 +172,10 @@ impl Visit {
                     assert_eq!(ledger.messages[id].spot, None, "message {id} was refused too late");
                 }
             }
+            Wish::List(..) => {
+                let expected = [Code::NotFound, Code::TooMany, Code::Unavailable];
+                assert!(expected.contains(&code), "{code:?} {text}");
+            }
             Wish::Who(_) => {
                 let expected = [Code::NotFound, Code::Unavailable];
                 assert!(expected.contains(&code), "{code:?} {text}");
@@ -179,5 +197,23 @@ impl Visit {
             PresenceKind::Online | PresenceKind::Offline => panic!("nobody asked for {kind:?}"),
         }
         self.rooms[room].total = Some(total);
+    }
+}
+
+/// Judges what was listed behind `since`, at most `limit` messages of a room whose last one is
+/// `head`.
+fn judge_listing(
+    listing: &[(u32, u64)],
+    (since, limit): (u64, u16),
+    (epoch, head): (u32, u64),
+    gap: bool,
+) {
+    let place = format!("{listing:?} behind {since}, at most {limit}, of {epoch} {head} {gap}");
+    assert!(listing.iter().all(|(told, seq)| *told == epoch && *seq <= head), "{place}");
+    assert!(listing.is_sorted_by(|one, next| one.1 + 1 == next.1), "{place}");
+    assert!(limit == 0 || listing.len() <= usize::from(limit), "{place}");
+    match listing.first() {
+        Some((_, first)) => assert!((*first > since + 1) == gap && *first > since, "{place}"),
+        None => assert_eq!(since != head, gap, "{place}"),
     }
 }

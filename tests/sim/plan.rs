@@ -7,6 +7,7 @@ use corebeat::base::limits::Limits;
 use corebeat::chat::heartbeat::HeartbeatPolicy;
 
 use super::dice::Dice;
+use super::visit::Keeping;
 
 /// The rooms that clients use, the room `*` first.
 pub(crate) const ROOMS: [&str; 6] = ["*", "lobby", "tea", "den", "attic", "日本"];
@@ -14,6 +15,9 @@ pub(crate) const ROOMS: [&str; 6] = ["*", "lobby", "tea", "den", "attic", "日�
 pub(crate) const EVERYONE: usize = 0;
 /// The names that clients go by. Fewer than clients, so that some share one.
 pub(crate) const USERS: [&str; 8] = ["ann", "bob", "cat", "dan", "eve", "fay", "gus", "Jürgen"];
+
+/// An age of messages that no run reaches while clients are there.
+const LONG_MS: u64 = 240_000;
 
 /// What a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +70,8 @@ pub(crate) struct Character {
     pub(crate) reference: u32,
     /// Of a wish to be a leave that is followed by a join.
     pub(crate) hop: u32,
+    /// Of a join to ask for what was said.
+    pub(crate) recall: u32,
     /// Longest body.
     pub(crate) body_max: usize,
 }
@@ -175,6 +181,19 @@ impl Plan {
             && self.clients.iter().all(fast)
     }
 
+    /// What can be known of how much rooms keep.
+    pub(crate) fn keeping(&self) -> Keeping {
+        let Limits { history_count, history_bytes, history_age_ms, history_memory, .. } =
+            self.limits;
+        let is_long = self.jump == 0 && history_age_ms == LONG_MS;
+        let is_large = history_bytes == Limits::default().history_bytes
+            && history_memory == Limits::default().history_memory
+            && self.clients.iter().all(|client| client.body_max <= 300);
+        // A thousand messages of that length do not fill the ring; fewer than that are said.
+        let exactly = is_long && is_large && history_count < 500;
+        Keeping { exactly: exactly.then_some(history_count as u64) }
+    }
+
     /// Whether the clock never jumps and no shard is held up.
     pub(crate) fn steady(&self) -> bool {
         self.jump == 0 && self.starve == 0
@@ -194,6 +213,7 @@ fn draw_limits(dice: &mut Dice) -> Limits {
         handshake_timeout_ms: dice.pick(&[3_000, 10_000]),
         text_idle_timeout_ms: dice.pick(&[4_000, 300_000]),
         max_frame: dice.pick(&[1_024, 4_096, 65_536]),
+        history_age_ms: dice.pick(&[2_000, 20_000, LONG_MS, LONG_MS]),
         ..default
     };
     let mut tighten = |limit: &mut usize, choices: &[usize]| {
@@ -209,6 +229,9 @@ fn draw_limits(dice: &mut Dice) -> Limits {
     tighten(&mut limits.presence_max, &[1, 3, 5]);
     tighten(&mut limits.max_rooms_per_connection, &[1, 2, 3]);
     tighten(&mut limits.max_rooms, &[2, 3]);
+    tighten(&mut limits.history_count, &[0, 1, 5, 20, 100]);
+    tighten(&mut limits.history_bytes, &[60, 400, 2_000]);
+    tighten(&mut limits.history_memory, &[0, 1_000, 4_000]);
     limits
 }
 
@@ -250,6 +273,7 @@ fn draw_character(
         echo: dice.pick(&[0, 200, 1_000]),
         reference: dice.pick(&[1_000, 900, 500]),
         hop: dice.pick(&[20, 100, 300]),
+        recall: dice.pick(&[0, 200, 700]),
         body_max: body_max.min(longest_body),
     }
 }

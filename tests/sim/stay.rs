@@ -32,6 +32,38 @@ pub(crate) struct Stay {
     pub(crate) end: Option<u64>,
     /// The round in which the client knew that it had begun.
     pub(crate) known_since: Option<u64>,
+    /// What it began with, if it asked for what had been said.
+    pub(crate) recall: Option<Recall>,
+    /// What is told live from here on is beyond this.
+    floor: u64,
+}
+
+/// The past that a stay began with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Recall {
+    /// The last message when the home let the client in: up to there, its own messages are told too.
+    pub(crate) head: u64,
+    /// The last place that is gone for certain, where the client was told of a gap.
+    gone: Option<u64>,
+    /// Something was told live, so the replay is over.
+    live: bool,
+}
+
+/// What a join asks for of the past.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Since {
+    /// 0 is the present one.
+    pub(crate) epoch: u32,
+    pub(crate) seq: u64,
+}
+
+/// The answer to a join.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told {
+    pub(crate) epoch: u32,
+    pub(crate) head: u64,
+    pub(crate) gap: bool,
+    pub(crate) round: u64,
 }
 
 impl Stay {
@@ -43,6 +75,65 @@ impl Stay {
             Item::Line(_) | Item::GapOf(_) => None,
         });
         last.or(self.head)
+    }
+
+    /// A stay that an answer began.
+    fn told(told: Told, since: Option<Since>) -> Stay {
+        let Told { epoch, head, gap, round } = told;
+        let mut stay = Stay {
+            epoch: Some(epoch),
+            head: Some(head),
+            items: Vec::new(),
+            end: None,
+            known_since: Some(round),
+            recall: None,
+            floor: 0,
+        };
+        let Some(since) = since else {
+            assert!(!gap, "nothing was asked for of the past");
+            return stay;
+        };
+        let comparable = since.epoch == 0 || since.epoch == epoch;
+        let gone = (gap && comparable && since.seq <= head).then_some(since.seq + 1);
+        stay.recall = Some(Recall { head, gone, live: false });
+        if gap {
+            stay.head = (comparable && since.seq > head).then_some(head);
+        } else {
+            assert!(comparable && since.seq <= head, "{since:?} is not known: {told:?}");
+            stay.head = Some(since.seq);
+        }
+        stay
+    }
+
+    /// Whether all that it is to hold up to the present head has been told to it, as far as the
+    /// client can know.
+    fn is_live(&self) -> bool {
+        self.recall.is_none_or(|recall| recall.live)
+    }
+
+    /// The last message before the first one that it must hold.
+    pub(crate) fn begins_after(&self) -> Option<u64> {
+        let first = self.items.iter().find_map(|item| match item {
+            Item::Message(seq) => Some(*seq),
+            Item::Gap(from, _) => Some(*from),
+            Item::Line(_) | Item::GapOf(_) => None,
+        });
+        let recalled = |recall: Recall| first.map_or(recall.head, |f| recall.head.min(f - 1));
+        self.head.or_else(|| self.recall.map(recalled))
+    }
+
+    /// A message came, live or again.
+    fn check_replay(&mut self, seq: u64, replay: bool) {
+        assert!(replay || seq > self.floor, "{seq} came live behind {}", self.floor);
+        match &mut self.recall {
+            None => assert!(!replay, "{seq} is replayed, and nobody asked for it"),
+            Some(recall) => {
+                assert!(replay || seq > recall.head, "{seq} came live and is of the past");
+                assert!(!replay || !recall.live, "{seq} is replayed behind what is live");
+                assert!(recall.gone.is_none_or(|gone| seq > gone), "{seq} was said to be gone");
+                recall.live |= !replay;
+            }
+        }
     }
 
     fn push(&mut self, item: Item, epoch: u32, first: u64) {
@@ -62,6 +153,8 @@ pub(crate) struct Move {
     pub(crate) reference: u32,
     /// Whether it was done, once that is known.
     pub(crate) done: Option<bool>,
+    /// What a join asks for of the past.
+    pub(crate) since: Option<Since>,
 }
 
 /// One room as one connection saw it.
@@ -76,13 +169,22 @@ pub(crate) struct RoomView {
     pub(crate) total: Option<u32>,
     /// What presence last told of each user in this stay.
     pub(crate) users: BTreeMap<String, bool>,
+    /// It was asked what was said in it. What is replayed belongs to the answers.
+    pub(crate) is_listed: bool,
+    /// Messages of an answer that has not come to its end.
+    pub(crate) listing: Vec<(u32, u64)>,
 }
 
 impl RoomView {
     /// Notes a request; returns its number.
     pub(crate) fn request(&mut self, join: bool, notify: bool, reference: u32) -> usize {
-        self.moves.push(Move { join, notify, reference, done: None });
+        self.moves.push(Move { join, notify, reference, done: None, since: None });
         self.moves.len() - 1
+    }
+
+    /// Whether any join asked for what had been said.
+    pub(crate) fn is_recalled(&self) -> bool {
+        self.moves.iter().any(|m| m.since.is_some())
     }
 
     /// Whether presence was asked for by the last join.
@@ -110,7 +212,8 @@ impl RoomView {
     }
 
     /// A join was answered with the room's head.
-    pub(crate) fn joined(&mut self, number: usize, epoch: u32, head: u64, round: u64) {
+    pub(crate) fn joined(&mut self, number: usize, told: Told) {
+        let Told { epoch, head, .. } = told;
         self.moves[number].done = Some(true);
         let later = &self.moves[number + 1..];
         assert!(
@@ -135,20 +238,15 @@ impl RoomView {
                     latest.is_none_or(|latest| latest <= head),
                     "the head {head} is behind {latest:?}"
                 );
-                stay.end = Some(head);
+                // What was still to be replayed then is not.
+                stay.end = stay.is_live().then_some(head);
             }
             self.past.push(stay);
         }
         // It may not have wanted presence until this request.
         (self.total, self.users) = (None, BTreeMap::new());
         self.begun_by = number;
-        self.stay = Some(Stay {
-            epoch: Some(epoch),
-            head: Some(head),
-            items: Vec::new(),
-            end: None,
-            known_since: Some(round),
-        });
+        self.stay = Some(Stay::told(told, self.moves[number].since));
     }
 
     /// A leave was answered.
@@ -170,8 +268,15 @@ impl RoomView {
     /// A stay whose head is not told begins, or goes on.
     pub(crate) fn begin_blind(&mut self, known_since: Option<u64>) {
         if self.stay.is_none() {
-            self.stay =
-                Some(Stay { epoch: None, head: None, items: Vec::new(), end: None, known_since });
+            self.stay = Some(Stay {
+                epoch: None,
+                head: None,
+                items: Vec::new(),
+                end: None,
+                known_since,
+                recall: None,
+                floor: 0,
+            });
         }
     }
 
@@ -194,8 +299,21 @@ impl RoomView {
     }
 
     /// A message with its place arrived.
-    pub(crate) fn message(&mut self, epoch: u32, seq: u64) {
-        self.current().push(Item::Message(seq), epoch, seq);
+    pub(crate) fn message(&mut self, epoch: u32, seq: u64, replay: bool) {
+        if replay && self.is_listed {
+            return self.listing.push((epoch, seq));
+        }
+        let stay = self.current();
+        stay.check_replay(seq, replay);
+        stay.push(Item::Message(seq), epoch, seq);
+    }
+
+    /// The answer to what was said came to its end. What is told live from here on is beyond it.
+    pub(crate) fn listed(&mut self, epoch: u32, head: u64) -> Vec<(u32, u64)> {
+        if let Some(stay) = self.stay.as_mut().filter(|stay| stay.epoch == Some(epoch)) {
+            stay.floor = head;
+        }
+        std::mem::take(&mut self.listing)
     }
 
     /// A gap with its places arrived.

@@ -18,7 +18,7 @@ use super::stay::RoomView;
 use super::web::WebSide;
 
 /// What a ref stands for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Wish {
     /// The move of this number in this room.
     Join(usize, usize),
@@ -26,6 +26,8 @@ pub(crate) enum Wish {
     /// These messages, of which at most one is delivered.
     Publish(Vec<MessageId>),
     Who(usize),
+    /// What was said in this room: at most so many messages behind this one.
+    List(usize, u64, u16),
     /// Something that is answered with ERROR, by one of these codes.
     Refusal(&'static [Code]),
 }
@@ -71,6 +73,13 @@ pub(crate) struct Visit {
     /// Pings of its own that were not answered, by number.
     pub(crate) pings: Vec<Heartbeat>,
     pub(crate) rosters: Vec<Roster>,
+    /// Messages that `/history` may have shown again, at most.
+    pub(crate) recalled: usize,
+    /// It has typed `/history`.
+    pub(crate) has_recalled: bool,
+    /// Joins that asked for the past and listings, and those of them that were told of a gap.
+    pub(crate) recalls: usize,
+    pub(crate) recall_gaps: usize,
     /// Questions of who is in a room that were refused, because too much was under way.
     pub(crate) unasked: usize,
     /// Codes of errors about the connection, or about a request with ref 0.
@@ -96,11 +105,37 @@ pub(crate) struct Visit {
     pub(crate) received: u64,
     /// Its WebSocket, if that is what it speaks on.
     pub(crate) web: Option<Box<WebSide>>,
+    /// What is known of how much rooms keep.
+    pub(crate) keeping: Keeping,
+}
+
+/// What is known of how much rooms keep.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keeping {
+    /// So many messages, where nothing else bounds it.
+    pub(crate) exactly: Option<u64>,
+}
+
+impl Keeping {
+    /// Judges whether a gap was told if, and only if, part of what follows `since` was gone when
+    /// `head` was the last message.
+    pub(crate) fn judge_gap(self, since: u64, head: u64, gap: bool) {
+        if let Some(count) = self.exactly {
+            let gone = since > head || head - since > count;
+            assert_eq!(gap, gone, "what follows {since} of {head} where {count} are kept");
+        }
+    }
 }
 
 impl Visit {
     /// A connection that has not said hello.
-    pub(crate) fn new(id: VisitId, link: LinkId, speech: Speech, now: Mono) -> Visit {
+    pub(crate) fn new(
+        id: VisitId,
+        link: LinkId,
+        speech: Speech,
+        keeping: Keeping,
+        now: Mono,
+    ) -> Visit {
         Visit {
             id,
             link,
@@ -117,6 +152,10 @@ impl Visit {
             echoes: VecDeque::new(),
             pings: Vec::new(),
             rosters: Vec::new(),
+            recalled: 0,
+            has_recalled: false,
+            recalls: 0,
+            recall_gaps: 0,
             unasked: 0,
             errors: Vec::new(),
             told_to_go: false,
@@ -129,6 +168,7 @@ impl Visit {
             finished: false,
             spoke_at: now,
             received: 0,
+            keeping,
             web: speech.is_web().then(|| Box::new(WebSide::new(id as u64 ^ now.0 << 20))),
         }
     }

@@ -12,6 +12,7 @@ use super::dice::Dice;
 use super::ledger::Ledger;
 use super::network::Link;
 use super::plan::{Character, EVERYONE, Plan, ROOMS, Speech, USERS};
+use super::stay::Since;
 use super::visit::{Visit, Wish};
 
 /// One client about to ask for something.
@@ -92,7 +93,8 @@ impl Wisher<'_> {
                 self.request(&Request::Echo(&bytes));
                 self.visit.echoes.push_back(bytes);
             }
-            92..=95 => self.ping(),
+            92..=94 => self.ping(),
+            95..=96 => self.list(),
             _ => self.ask_in_vain(),
         }
     }
@@ -137,13 +139,49 @@ impl Wisher<'_> {
     pub(crate) fn join(&mut self, room: usize, reference: bool) {
         // Two requests without a ref, one after the other, would leave too much unknown.
         let reference = reference || self.visit.rooms[room].moves.iter().any(|m| m.reference == 0);
+        let since = self.draw_since(room);
+        // Where a replay begins, and where another join ends it, only the answers tell.
+        let reference = reference || since.is_some() || self.visit.rooms[room].is_recalled();
         let notify = self.dice.chance(600);
         let number = self.visit.rooms[room].moves.len();
         let reference = self.visit.note(Wish::Join(room, number), reference);
         self.visit.rooms[room].request(true, notify, reference);
-        let (epoch, since) = (Epoch(0), Seq(0));
+        self.visit.rooms[room].moves[number].since = since;
+        let since = since.unwrap_or(Since { epoch: 0, seq: 0 });
+        let (epoch, since) = (Epoch(since.epoch), Seq(since.seq));
         let (reference, room) = (Ref(reference), ROOMS[room]);
         self.request(&Request::Join { reference, epoch, since, room, notify });
+    }
+
+    /// Something that was said in a room, near its end, and now and then what is not known there.
+    fn draw_since(&mut self, room: usize) -> Option<Since> {
+        if self.visit.rooms[room].is_listed || !self.dice.chance(self.character.recall) {
+            return None;
+        }
+        let known = self.ledger.seen.range((room, 0, 0)..(room + 1, 0, 0)).next_back();
+        let &(_, epoch, last) = known?.0;
+        let back = self.dice.pick(&[0, 1, 3, 10, 40, 400]);
+        let seq = last.saturating_sub(self.dice.number(0..=back)) + self.dice.pick(&[0, 0, 0, 2]);
+        let epoch = self.dice.pick(&[epoch, epoch, epoch, 0, 0, epoch ^ 1]);
+        (seq > 0).then_some(Since { epoch, seq })
+    }
+
+    /// Asks what was said in a room.
+    fn list(&mut self) {
+        let room = self.any_room();
+        let view = &mut self.visit.rooms[room];
+        if view.is_recalled() {
+            return;
+        }
+        view.is_listed = true;
+        let last = self.ledger.seen.range((room, 0, 0)..(room + 1, 0, 0)).next_back();
+        let last = last.map_or(0, |(spot, _)| spot.2);
+        let since = self.dice.number(0..=last + 1);
+        let since = if self.dice.chance(300) { 0 } else { since };
+        let limit = self.dice.pick(&[0, 1, 3, 1_000]);
+        let reference = Ref(self.visit.note(Wish::List(room, since, limit), true));
+        let (since, room) = (Seq(since), ROOMS[room]);
+        self.request(&Request::History { reference, room, since, limit });
     }
 
     /// Leaves a room.
@@ -224,21 +262,19 @@ impl Wisher<'_> {
 
     /// Asks for what is refused without harm.
     fn ask_in_vain(&mut self) {
-        let choice = self.dice.within(0..=6);
+        let choice = self.dice.within(0..=4);
         let codes: &'static [Code] = match choice {
-            0..=2 => &[Code::Unavailable],
-            3 => &[Code::Malformed],
+            0 => &[Code::Unavailable],
+            1 => &[Code::Malformed],
             _ => &[Code::Forbidden],
         };
         let reference = Ref(self.visit.note(Wish::Refusal(codes), true));
         let (epoch, since, notify) = (Epoch(0), Seq(0), false);
         let request = match choice {
             0 => Request::Direct { reference, user: "ann", body: b"psst" },
-            1 => Request::History { reference, room: "tea", since, limit: 10 },
-            2 => Request::Join { reference, epoch, since: Seq(3), room: "tea", notify },
-            3 => Request::Join { reference, epoch, since, room: "a b", notify },
-            4 => Request::Join { reference, epoch, since, room: "*", notify },
-            5 => Request::Who { reference, room: "$all" },
+            1 => Request::Join { reference, epoch, since, room: "a b", notify },
+            2 => Request::Join { reference, epoch, since, room: "*", notify },
+            3 => Request::Who { reference, room: "$all" },
             _ => Request::Publish { reference, room: "$all", body: b"m", echo: true },
         };
         self.request(&request);
@@ -268,7 +304,12 @@ impl Wisher<'_> {
             26..=29 => self.line("/who"),
             30..=33 => self.type_ping(),
             34 => self.line("/help"),
-            35 => self.line("/history 3"),
+            35 => {
+                let count = self.dice.within(1..=5);
+                self.visit.recalled += count;
+                self.visit.has_recalled = true;
+                self.line(&format!("/history {count}"));
+            }
             _ => self.type_message(),
         }
     }

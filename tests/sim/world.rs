@@ -59,6 +59,8 @@ pub(crate) struct Outcome {
     pub(crate) messages: usize,
     pub(crate) received: u64,
     pub(crate) gaps: usize,
+    pub(crate) recalls: usize,
+    pub(crate) recall_gaps: usize,
     pub(crate) checked: oracle::Checked,
 }
 
@@ -111,6 +113,8 @@ impl World {
             messages: self.ledger.seen.len(),
             received: self.visits.iter().map(|visit| visit.received).sum(),
             gaps: oracle::count_gaps(self),
+            recalls: self.visits.iter().map(|visit| visit.recalls).sum(),
+            recall_gaps: self.visits.iter().map(|visit| visit.recall_gaps).sum(),
             checked,
         }
     }

@@ -210,9 +210,12 @@ pub fn accept_key(key: &str) -> [u8; ACCEPT_BYTES] {
     accept
 }
 
+/// The first line of the response that makes a connection a WebSocket.
+pub const SWITCHING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n";
+
 /// Appends the response with which the WebSocket begins.
 pub fn append_switching(out: &mut Vec<u8>, upgrade: &Upgrade) {
-    out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
+    out.extend_from_slice(SWITCHING);
     out.extend_from_slice(b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ");
     out.extend_from_slice(&upgrade.accept);
     if let Some(chosen) = upgrade.chosen {
