@@ -31,6 +31,8 @@ pub enum CloseReason {
     Draining,
     /// The dialect is not served here.
     UnservedDialect,
+    /// Its session was resumed on another connection.
+    Superseded,
     /// The request was refused in a way that ends the connection.
     Refused,
     /// An HTTP client got the last response that it wanted.
@@ -41,7 +43,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of their counters.
-    pub const ALL: [CloseReason; 14] = [
+    pub const ALL: [CloseReason; 15] = [
         CloseReason::Bye,
         CloseReason::PeerClosed,
         CloseReason::SocketError,
@@ -53,6 +55,7 @@ impl CloseReason {
         CloseReason::SlowReader,
         CloseReason::Draining,
         CloseReason::UnservedDialect,
+        CloseReason::Superseded,
         CloseReason::Refused,
         CloseReason::Served,
         CloseReason::HttpIdle,
@@ -72,6 +75,7 @@ impl CloseReason {
             CloseReason::SlowReader => "slow_reader",
             CloseReason::Draining => "draining",
             CloseReason::UnservedDialect => "unserved_dialect",
+            CloseReason::Superseded => "superseded",
             CloseReason::Refused => "refused",
             CloseReason::Served => "served",
             CloseReason::HttpIdle => "http_idle",
@@ -127,6 +131,13 @@ counters! {
     turned_away,
     /// Hellos answered: native WELCOMEs and text greetings.
     welcomed,
+    /// Sessions that went on on another connection, a part of the answered hellos.
+    resumed,
+    /// Hellos with the key of a session that could not be resumed: it had ended, or was another
+    /// user's.
+    resumes_denied,
+    /// Kept sessions that were not resumed in time, or had to give way to younger ones.
+    sessions_expired,
     /// Bytes received.
     bytes_in,
     /// Bytes that the kernel took.
@@ -173,7 +184,8 @@ counters! {
     mail_out,
     /// Mail taken from other shards.
     mail_in,
-    /// Room messages from histories put into outboxes, for joins and for HISTORY.
+    /// Messages from histories and offline queues put into outboxes: for joins, for HISTORY, and at
+    /// hellos.
     replayed,
     /// Joins that asked for what was said since.
     rejoined,

@@ -4,6 +4,7 @@
 //! gives a slot, the worker counts generations, a home shard counts epochs and sequence numbers.
 
 use std::fmt;
+use std::num::NonZeroU64;
 
 /// A worker's number, which is also the number of its shard: 0 to n-1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -128,30 +129,32 @@ impl fmt::Debug for Address {
 /// It tells the shard at which the session was born, which knows what became of it. It is no
 /// secret: the key that belongs to it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(u64);
+pub struct SessionId(NonZeroU64);
 
 impl SessionId {
     /// The session that began on the connection at `birth`.
     ///
-    /// Inverted, because 0 stands for no session on the wire: no worker has so many slots that all
-    /// bits of an address are ones.
+    /// Inverted, because 0 stands for no session on the wire.
+    ///
+    /// # Panics
+    /// On the last slot and generation of the last shard that an address can name.
     pub fn born_at(birth: Address) -> SessionId {
-        SessionId(!birth.to_bits())
+        SessionId(NonZeroU64::new(!birth.to_bits()).expect("no worker has so many slots"))
     }
 
-    /// The session that [`SessionId::to_bits`] described, or that a client made up.
-    pub fn from_bits(bits: u64) -> SessionId {
-        SessionId(bits)
+    /// The session that [`SessionId::to_bits`] described, or that a client made up; none for 0.
+    pub fn from_bits(bits: u64) -> Option<SessionId> {
+        NonZeroU64::new(bits).map(SessionId)
     }
 
     /// All of it in one word, as the wire has it.
     pub fn to_bits(self) -> u64 {
-        self.0
+        self.0.get()
     }
 
     /// The connection that began it, which may be gone.
     pub fn birth(self) -> Address {
-        Address(!self.0)
+        Address(!self.to_bits())
     }
 }
 
@@ -210,9 +213,10 @@ mod tests {
     fn a_session_tells_where_it_was_born_and_is_never_zero() {
         let first = Address::new(ShardId(0), ConnId::new(0, 0));
         assert_ne!(SessionId::born_at(first).to_bits(), 0);
+        assert_eq!(SessionId::from_bits(0), None);
         let birth = Address::new(ShardId(7), ConnId::new(3, 9));
         let session = SessionId::from_bits(SessionId::born_at(birth).to_bits());
-        assert_eq!(session.birth(), birth);
+        assert_eq!(session.map(SessionId::birth), Some(birth));
     }
 
     #[test]

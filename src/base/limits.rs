@@ -83,6 +83,18 @@ pub const LINGER_MS: u64 = 2_000;
 /// A timer late by more than this shows that the server itself was suspended or starved; silence
 /// measured across such a gap is not held against anybody.
 pub const STARVED_MS: u64 = 1_000;
+/// Users of whom a shard may be about to tell its members that they went or came back; of more it
+/// is not told.
+pub const WHEREABOUTS_MAX: usize = 4_096;
+/// How many times longer than its compressed form a message can be at most (RFC 1951: a match of
+/// 258 bytes for two bits).
+pub const DEFLATE_RATIO_MAX: usize = 1_032;
+/// Bytes of the shortest MESSAGE, as a plain native frame: header, epoch, seq, time, two names of
+/// one byte.
+pub const MESSAGE_FRAME_MIN: usize = FRAME_HEADER + 20 + 2 + 2;
+/// Gaps of a room that are fewer messages apart count as one where a member may have lost what
+/// surrounds them.
+pub const GAPS_APART: u64 = 1 << 18;
 /// Bytes that are taken for lost with a connection whose kernel does not say how many are.
 pub const UNACKNOWLEDGED_BYTES_GUESS: usize = 64 << 10;
 /// Rooms without members are forgotten after this long without a message.

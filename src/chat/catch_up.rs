@@ -14,12 +14,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::base::ids::{ConnId, Position, Ref};
+use crate::base::ids::{ConnId, Position, Ref, Seq};
 use crate::base::limits::{CATCH_UP_BUDGET, PAGES_ASKED_MAX};
 use crate::base::name::Name;
 use crate::base::time::Now;
-use crate::wire::line;
 use crate::wire::message::{Event, OkFlags, PresenceKind};
+use crate::wire::{line, native};
 
 use super::batch::{Batch, Chunk, Dialect};
 use super::history::Missing;
@@ -46,6 +46,23 @@ pub struct OpenPage {
     chunk: Rc<Chunk>,
     /// The next message.
     pub next: usize,
+    /// The first message.
+    first: Position,
+}
+
+impl OpenPage {
+    /// The last message before the next one; `last` is the page's last.
+    ///
+    /// A page may begin in one epoch and end in the next one, which it then holds from its first
+    /// message on.
+    fn position(&self, last: Position) -> Position {
+        let rest = (self.chunk.frames().count() - self.next) as u64;
+        let from_first = |seq: Seq| Position { epoch: self.first.epoch, seq };
+        match last.seq.0.checked_sub(rest) {
+            Some(seq) => Position { epoch: last.epoch, seq: Seq(seq) },
+            None => from_first(Seq(self.first.seq.0 + self.next as u64 - 1)),
+        }
+    }
 }
 
 /// A replay that has not come to its end.
@@ -85,6 +102,15 @@ pub struct CatchUps {
 }
 
 impl CatchUps {
+    /// What a connection has come to in a replay that has not come to its end.
+    pub fn position(&self, conn: ConnId, feed: Feed) -> Option<Position> {
+        let replay = self.replays.get(&(conn, feed))?;
+        Some(match &replay.page {
+            Some(page) => page.position(replay.after),
+            None => replay.after,
+        })
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.replays.len()
@@ -117,7 +143,7 @@ impl CatchUps {
         self.replays.insert((conn, feed), replay);
     }
 
-    /// A replay waits for a page that is asked for now.
+    /// A replay waits for a page, which the caller asks for.
     pub fn await_page(&mut self, conn: ConnId, feed: Feed, replay: CatchUp) {
         self.asked += 1;
         self.replays.insert((conn, feed), replay);
@@ -267,6 +293,7 @@ impl Shard {
             return false;
         }
         if is_head && rest.is_none() {
+            self.rooms.get_mut(key).note_heard(after.epoch, after.seq);
             self.begin_stay(conn, key, total);
             return true;
         }
@@ -279,9 +306,10 @@ impl Shard {
         let State::Live(dialect) = self.sessions.get(conn)?.state else {
             return None;
         };
+        let first = native::message_position(page.frames.frame(0));
         let chunk = self.chunks.render_batch(&page, dialect);
         self.chunks.release_batch(page);
-        Some(OpenPage { chunk, next: 0 })
+        Some(OpenPage { chunk, next: 0, first })
     }
 
     /// Hands over as many messages of a page as there is room for. Returns the page if it is not
@@ -331,7 +359,7 @@ impl Shard {
     }
 
     /// Who came and went during the replay was not told: the total is.
-    fn tell_total_at_seam(&mut self, conn: ConnId, key: RoomKey, total: u32, now: Now) {
+    pub(super) fn tell_total_at_seam(&mut self, conn: ConnId, key: RoomKey, total: u32, now: Now) {
         let membership = self.sessions.get(conn).and_then(|session| session.membership(key));
         if membership.is_some_and(|membership| membership.notify()) {
             let room = self.rooms.get(key).name.clone();

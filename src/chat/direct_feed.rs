@@ -83,11 +83,11 @@ impl Shard {
             }
             return;
         }
-        let Some(session) = self.sessions.get_mut(conn) else {
+        let Some(refs) = self.refs_of(conn) else {
             return;
         };
         let (epoch, seq) = (Epoch(0), Seq(id));
-        let repetitions = session.extra().refs.complete(reference, epoch, seq);
+        let repetitions = refs.complete(reference, epoch, seq);
         let flags = OkFlags { queued: queued_for.is_some(), ..OkFlags::default() };
         self.tell(conn, &Event::Ok { reference, flags, epoch, seq }, now);
         for _ in 0..repetitions {

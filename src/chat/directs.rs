@@ -27,17 +27,16 @@ impl Shard {
     pub(super) fn home_online(
         &mut self,
         user: Name,
-        session: Address,
-        identity: SessionId,
-        resumed: bool,
+        (session, identity): (Address, SessionId),
+        undelivered: Option<u32>,
         now: Now,
     ) {
         self.directory.online(user.clone(), session, identity);
         let Some(key) = self.inboxes.find(&user) else {
             return;
         };
-        if resumed {
-            self.resume_directs(key, session, identity, now);
+        if let Some(undelivered) = undelivered {
+            self.resume_directs(key, (session, identity), undelivered as usize, now);
         } else {
             let head = self.directory.last_direct_id();
             self.inboxes.change(key, now, |inbox, _| inbox.greet(identity, session, head));
@@ -45,9 +44,14 @@ impl Shard {
         self.send_directs(&user, session, false, now);
     }
 
-    fn resume_directs(&mut self, key: InboxKey, session: Address, identity: SessionId, now: Now) {
+    fn resume_directs(
+        &mut self,
+        key: InboxKey,
+        (session, identity): (Address, SessionId),
+        undelivered: usize,
+        now: Now,
+    ) {
         let head = self.directory.last_direct_id();
-        let undelivered = self.limits.max_outbound;
         self.inboxes.change(key, now, |inbox, terms| {
             inbox.resume(identity, session, undelivered, head, terms);
         });
@@ -78,7 +82,7 @@ impl Shard {
             && let Some(key) = self.inboxes.find(user)
             && !self.inboxes.get(key).has_active(identity)
         {
-            self.resume_directs(key, elsewhere, identity, now);
+            self.resume_directs(key, (elsewhere, identity), usize::MAX, now);
             self.send_directs(user, elsewhere, false, now);
         }
     }
@@ -167,13 +171,6 @@ impl Shard {
         self.send(origin.shard(), Mail::Refused { conn, reference, request, code, text }, now);
     }
 
-    /// Takes a queued message back that could not be written.
-    pub(super) fn take_back_direct(&mut self, user: &Name, id: u64, now: Now) {
-        if let Some(key) = self.inboxes.find(user) {
-            self.inboxes.change(key, now, |inbox, terms| inbox.take_back(id, terms.changes));
-        }
-    }
-
     /// A session acknowledged all direct messages up to `id`.
     pub(super) fn home_ack(&mut self, user: &Name, session: Address, id: u64, now: Now) {
         if let Some(key) = self.inboxes.find(user) {
@@ -238,8 +235,8 @@ impl Shard {
         self.counters.directs_expired += struck[Strike::Expired as usize];
     }
 
-    /// Takes back what a store kept for a user, in the order of the messages' ids. Before anybody is
-    /// connected.
+    /// Takes back what a store kept for a user, in the order of the messages' ids. Before anybody
+    /// is connected.
     pub fn recover_directs(
         &mut self,
         user: &Name,

@@ -11,7 +11,9 @@ use crate::base::time::Now;
 use crate::wire::message::{Code, Event};
 use crate::wire::{native, websocket};
 
+use super::mail::Ending;
 use super::outbox::Outbox;
+use super::resume::Loss;
 use super::session::{Marks, Session, State};
 use super::shard::{Shard, Verdict};
 use super::web::Farewell;
@@ -19,7 +21,10 @@ use super::web::Farewell;
 /// Whether a connection that is closed for `reason` does not read. One that reads is told in order;
 /// one that does not, as soon as can be.
 fn is_unread(reason: CloseReason) -> bool {
-    matches!(reason, CloseReason::SlowReader | CloseReason::HeartbeatTimeout)
+    match reason {
+        CloseReason::SlowReader | CloseReason::HeartbeatTimeout | CloseReason::Superseded => true,
+        _ => false,
+    }
 }
 
 /// How a word to one connection takes its place in the outbox.
@@ -161,24 +166,31 @@ impl Shard {
             return;
         }
         let heard_nothing = session.state == State::Sniffing && session.outbox.is_none();
-        let awaits_numbers = session.state == State::AwaitingNumbers;
+        let awaits_shards = session.state.awaits_shards();
         self.counters.count_close(reason);
+        let undelivered = self.undelivered_in_outbox(conn);
+        let is_kept = self.is_to_be_kept(conn, reason);
+        let session = self.sessions.get(conn).expect("it was just there");
         if session.state.is_web() {
             self.queue_farewell(conn, reason, last, farewell);
         } else if let Some(event) = last {
             let haste = if is_unread(reason) { Haste::Urgent } else { Haste::InOrder };
             self.queue(conn, event, haste);
         }
-        self.depart(conn, now);
+        if is_kept {
+            self.detach(conn, Loss::Closed { undelivered }, now);
+        } else {
+            self.depart(conn, Ending::of(reason), now);
+        }
         if heard_nothing {
             return self.forget(conn, reason);
         }
         let session = self.sessions.get_mut(conn).expect("it was just there");
         session.state = State::Closing(reason);
-        if session.marks.has(Marks::PAUSED) || awaits_numbers {
+        if session.marks.has(Marks::PAUSED) || awaits_shards {
             // The shell is to see it hang up, and must not leave bytes unread: they would turn the
             // close into a reset.
-            session.marks.clear(if awaits_numbers { Marks::RESUMING } else { Marks::PAUSED });
+            session.marks.clear(if awaits_shards { Marks::RESUMING } else { Marks::PAUSED });
             self.verdicts.push_back(Verdict::Resume(conn));
         }
         if let Some(input) = session.input.take() {

@@ -12,12 +12,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::base::counters::Counters;
-use crate::base::ids::{Address, ConnId, SessionId, ShardId};
+use crate::base::ids::{Address, ConnId, ShardId};
 use crate::base::limits::FAN_OUT_SLICE;
 use crate::base::name::Name;
 use crate::base::time::Now;
 
-use super::batch::{Batch, Chunk, ChunkPool};
+use super::batch::{Batch, Chunk, ChunkPool, Dialect};
 use super::catch_up::Feed;
 use super::mail::{Ending, Mail};
 use super::outbox::{Outbox, OutboxPool};
@@ -45,14 +45,15 @@ impl Shard {
     fn spread_news(&mut self, now: Now) -> Progress {
         self.close_batches();
         let mut budget = self.limits.fan_out_budget;
-        while budget > 0 {
-            let Some(key) = self.active.pop_front() else {
-                return Progress::Done;
-            };
+        while budget > 0
+            && let Some(key) = self.active.pop_front()
+        {
             let served = self.spread(key, budget.min(FAN_OUT_SLICE), now);
             budget = budget.saturating_sub(served.max(1));
         }
-        if self.active.is_empty() { Progress::Done } else { Progress::More }
+        self.spread_whereabouts(&mut budget, now);
+        let all_told = self.active.is_empty() && self.tellings.is_empty();
+        if all_told { Progress::Done } else { Progress::More }
     }
 
     /// Messages arrived for the members here.
@@ -60,6 +61,8 @@ impl Shard {
         let Some(key) = self.rooms.find(&batch.room, self.hasher.hash(&batch.room)) else {
             return self.chunks.release_batch(batch);
         };
+        let room = self.rooms.get_mut(key);
+        room.note_heard(batch.epoch, batch.last());
         let room = self.rooms.get(key);
         if room.queued() >= self.limits.max_room_queue {
             let gap = News::Gap { epoch: batch.epoch, from: batch.first, to: batch.last() };
@@ -94,6 +97,7 @@ impl Shard {
             return;
         };
         let room = self.rooms.get_mut(key);
+        room.total = presence.total;
         if room.watchers() == 0 {
             room.untold_total = None;
         } else if room.untold_total.is_some() || room.queued() >= self.limits.max_room_queue {
@@ -117,6 +121,11 @@ impl Shard {
 
     /// Queues a gap, as part of the last item where that is the gap before it.
     fn queue_gap(&mut self, key: RoomKey, gap: News) {
+        if let News::Gap { epoch, from, to } = gap {
+            let room = self.rooms.get_mut(key);
+            room.note_missing(epoch, from, to);
+            room.note_heard(epoch, to);
+        }
         let end = self.end_of(key);
         let last = self.rooms.get_mut(key).queue().back_mut();
         if !last.is_some_and(|last| last.extend_gap(&gap, end, &mut self.chunks)) {
@@ -246,8 +255,9 @@ impl Shard {
         self.rooms.remove_if_unused(membership.room);
     }
 
-    /// Takes a session that ends out of all its rooms and out of its user's sessions.
-    pub(super) fn depart(&mut self, conn: ConnId, now: Now) {
+    /// Takes a session that ends for good out of all its rooms and out of its user's sessions.
+    pub(super) fn depart(&mut self, conn: ConnId, ending: Ending, now: Now) {
+        let identity = self.identity(conn);
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
@@ -264,8 +274,10 @@ impl Shard {
         self.leave_directs(conn, &user, now);
         let home = self.home_of(self.hasher.hash(&user));
         let session = self.address(conn);
-        let (identity, ending) = (SessionId::born_at(session), Ending::Orderly);
         self.send(home, Mail::Offline { user, session, identity, ending }, now);
+        if dialect != Dialect::Text {
+            self.end_session(identity, now);
+        }
     }
 }
 

@@ -228,13 +228,13 @@ impl History {
         }
     }
 
-    /// Where the replay for `since` begins, in a room whose last message is `head`.
-    pub fn start(&self, head: Position, since: Since) -> Start {
+    /// Where the replay of `user` for `since` begins, in a room whose last message is `head`.
+    pub fn start(&self, head: Position, since: Since, user: &str) -> Start {
         match since {
             Since::Live => Start { after: head, gap: false, missing: None },
             Since::After(since) => self.start_after(head, since),
             Since::Resumed { last, undelivered_bytes } => {
-                self.start_resumed(head, last, undelivered_bytes as usize)
+                self.start_resumed(head, last, undelivered_bytes as usize, user)
             }
         }
     }
@@ -255,8 +255,15 @@ impl History {
     }
 
     /// Where the replay of a resumed session begins, which was sent all up to `last`, the final
-    /// `undelivered` bytes of it perhaps in vain. So many bytes of messages are replayed again.
-    fn start_resumed(&self, head: Position, last: Position, undelivered: usize) -> Start {
+    /// `undelivered` bytes of it perhaps in vain. So many bytes of messages are replayed again, not
+    /// counting what `user` said: it may be the session's own, which it was not sent.
+    fn start_resumed(
+        &self,
+        head: Position,
+        last: Position,
+        undelivered: usize,
+        user: &str,
+    ) -> Start {
         let Some(first) = self.first_of(last.epoch, head) else {
             return self.start_after(head, last);
         };
@@ -270,11 +277,14 @@ impl History {
         {
             let span = &self.spans[index];
             let end = before + (last.seq.min(span.last()).0 - before_first.0) as usize;
-            let end_byte = self.range(end - 1).1;
-            let covers = |entry: &usize| end_byte - self.range(*entry).0 >= undelivered;
-            let entry = (before..end).rev().find(covers).unwrap_or(before);
-            if undelivered > 0 {
-                kept_bytes = end_byte - self.range(entry).0;
+            for entry in (before..end).rev() {
+                if kept_bytes >= undelivered {
+                    break;
+                }
+                let (start, stop) = self.range(entry);
+                if !self.is_from(start, user) {
+                    kept_bytes += stop - start;
+                }
                 after = Seq(before_first.0 + (entry - before) as u64);
             }
         }
@@ -288,6 +298,15 @@ impl History {
             to: before_first,
         });
         Start { after, gap: missing.is_some(), missing }
+    }
+
+    /// Whether `user` said the message that begins at byte `start` of the ring.
+    fn is_from(&self, start: usize, user: &str) -> bool {
+        let room_len = usize::from(self.bytes[start + native::MESSAGE_ROOM]);
+        let from = start + native::MESSAGE_ROOM + 1 + room_len;
+        let from_len = usize::from(self.bytes[from]);
+        from_len == user.len()
+            && self.bytes.range(from + 1..from + 1 + from_len).eq(user.as_bytes())
     }
 
     /// Where a listing of what follows `since` in the present epoch begins; 0 is before the oldest
@@ -469,16 +488,16 @@ mod tests {
         ] {
             for epoch in [EPOCH, Epoch(0)] {
                 let since = Position { epoch, seq: Seq(since) };
-                let start = history.start(at(10), Since::After(since));
+                let start = history.start(at(10), Since::After(since), "eve");
                 assert_eq!(start.gap, gap, "{since:?}");
                 assert_eq!(replayed(&history, at(10), start.after), expected, "{since:?}");
             }
         }
         let foreign = Position { epoch: Epoch(3), seq: Seq(8) };
-        let start = history.start(at(10), Since::After(foreign));
+        let start = history.start(at(10), Since::After(foreign), "eve");
         assert!(start.gap);
         assert_eq!(replayed(&history, at(10), start.after), [7, 8, 9, 10]);
-        assert_eq!(history.start(at(10), Since::Live).after, at(10));
+        assert_eq!(history.start(at(10), Since::Live, "eve").after, at(10));
     }
 
     #[test]
@@ -501,13 +520,16 @@ mod tests {
             (7, 1 << 30, lost(1, 6), &[7, 8, 9, 10]),
         ] {
             let since = Since::Resumed { last: at(last), undelivered_bytes };
-            let start = history.start(at(10), since);
+            let start = history.start(at(10), since, "eve");
             assert_eq!((start.missing, start.gap), (missing, missing.is_some()), "{since:?}");
             assert_eq!(replayed(&history, at(10), start.after), expected, "{since:?}");
         }
         let whole = filled(3, &limits);
         let since = Since::Resumed { last: at(3), undelivered_bytes: 1 << 30 };
-        assert_eq!(whole.start(at(3), since), Start { after: at(0), gap: false, missing: None });
+        assert_eq!(
+            whole.start(at(3), since, "eve"),
+            Start { after: at(0), gap: false, missing: None }
+        );
     }
 
     #[test]
@@ -542,7 +564,7 @@ mod tests {
         history.push(at(3), &frame(at(3), &[b'x'; 100]), 0, Mono(15), &limits);
         assert!(history.is_empty());
         history.push(at(4), &frame(at(4), b""), 0, Mono(16), &limits);
-        let start = history.start(at(4), Since::After(at(2)));
+        let start = history.start(at(4), Since::After(at(2)), "eve");
         assert_eq!((start.after, start.gap), (at(3), true));
     }
 
@@ -652,7 +674,7 @@ mod tests {
                 let epoch = Epoch(dice.u32(EPOCH.0 - 1..=head.epoch.0));
                 let epoch = if dice.bool() { epoch } else { Epoch(0) };
                 let since = Position { epoch, seq: Seq(dice.u64(0..=head.seq.0 + 2)) };
-                naive.judge(since, head, ring.start(head, Since::After(since)));
+                naive.judge(since, head, ring.start(head, Since::After(since), "eve"));
                 if dice.u8(..) < 60 {
                     reader = read_on(&mut dice, &ring, &naive, reader, head);
                 }

@@ -25,6 +25,10 @@ impl Shard {
             replays: self.catch_ups.len(),
             history_bytes: self.archive.memory(),
             stats_askers: self.gathering.waiting(),
+            kept_sessions: self.keeping.table.len(),
+            away_sessions: self.keeping.table.away() + self.keeping.table.claims(),
+            unsettled_sessions: self.keeping.unsettled.len(),
+            tellings: self.tellings.len(),
         }
     }
 }
@@ -60,4 +64,12 @@ pub struct Holdings {
     pub history_bytes: usize,
     /// Connections that wait, or waited, for the numbers of all shards.
     pub stats_askers: usize,
+    /// Sessions without connections.
+    pub kept_sessions: usize,
+    /// Sessions that were born here and live elsewhere, and claims that wait for some of them.
+    pub away_sessions: usize,
+    /// Sessions that lost their connections here and wait for answers.
+    pub unsettled_sessions: usize,
+    /// Users whose coming and going is being told.
+    pub tellings: usize,
 }

@@ -71,6 +71,11 @@ pub struct HomeRoom {
 }
 
 impl HomeRoom {
+    /// Whether it has no member, nor one that was cut off and is expected back.
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty() && self.roster.total() == 0
+    }
+
     /// The last message that anybody may have heard of.
     pub fn head(&self) -> Position {
         let unwritten = self.records.as_ref().map_or(0, |records| records.unwritten);

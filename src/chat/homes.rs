@@ -71,6 +71,8 @@ pub(super) struct Joiner {
     pub stay: Stay,
     /// It is a member already; nothing begins.
     pub again: bool,
+    /// It was a member before, and its user is in the roster still.
+    pub returns: bool,
     /// What it is to get of the past.
     pub since: Since,
 }
@@ -241,7 +243,7 @@ impl Shard {
 
     /// Lets a member in: it gets what follows the room's present head.
     pub(super) fn home_join(&mut self, room: Name, joiner: Joiner, now: Now) {
-        let Joiner { user, member, reference, stay, again, since } = joiner;
+        let Joiner { user, member, reference, stay, again, returns, since } = joiner;
         let hash = self.hasher.hash(&room);
         let key = if again {
             // Where the shard has no member, the join before this one was refused.
@@ -258,12 +260,12 @@ impl Shard {
             return self.refuse_for_home(member, reference, request, TOO_MANY_ROOMS, now);
         };
         self.tell_all_so_far(key, member.shard());
-        let replay = self.begin_replay(key, member.shard(), since, now);
+        let replay = self.begin_replay(key, (member.shard(), &user), since, now);
         let home = self.homes.get_mut(key);
         let mut newcomer = false;
         if !again {
             home.link(member.shard()).members += 1;
-            newcomer = home.roster.enter(user.clone());
+            newcomer = !returns && home.roster.enter(user.clone());
         }
         let (epoch, seq, total) = (home.epoch, home.head().seq, home.roster.total());
         let conn = member.conn();
@@ -306,6 +308,31 @@ impl Shard {
         // the leaver's shard may still have other members to give it to.
         self.close_batch(key);
         self.homes.get_mut(key).unlink(from);
+        self.list_if_idle(key, now);
+    }
+
+    /// A member of `from` was cut off, unless it was never let in: its shard gets nothing more on
+    /// its account, and its user stays in the roster.
+    pub(super) fn home_suspend(&mut self, from: ShardId, room: &Name, stay: Stay, now: Now) {
+        if self.homes.forget_refused(from, stay) {
+            return;
+        }
+        let key = self.homes.find(room, self.hasher.hash(room)).expect("a member keeps its room");
+        self.close_batch(key);
+        let home = self.homes.get_mut(key);
+        home.last_active = now.mono;
+        home.unlink(from);
+        self.list_if_idle(key, now);
+    }
+
+    /// A member that was cut off has been away for too long: its user leaves the roster.
+    pub(super) fn home_absent(&mut self, room: &Name, user: Name, now: Now) {
+        let key = self.homes.find(room, self.hasher.hash(room)).expect("a member keeps its room");
+        let home = self.homes.get_mut(key);
+        home.last_active = now.mono;
+        if home.roster.leave(&user) {
+            self.tell_presence(key, PresenceKind::Left, user, None, now);
+        }
         self.list_if_idle(key, now);
     }
 
@@ -401,7 +428,7 @@ impl Shard {
     /// Puts a room without members on the list of those that may be forgotten.
     pub(super) fn list_if_idle(&mut self, key: HomeKey, now: Now) {
         let home = self.homes.get_mut(key);
-        if home.links.is_empty() && !home.idle_listed {
+        if home.is_empty() && !home.idle_listed {
             home.idle_listed = true;
             self.agenda.note_idle_room(key, now.mono + ROOM_IDLE_MS);
         }
@@ -411,7 +438,7 @@ impl Shard {
     pub(super) fn sweep_idle_room(&mut self, key: HomeKey, now: Now) {
         let home = self.homes.get_mut(key);
         home.idle_listed = false;
-        if !home.links.is_empty() {
+        if !home.is_empty() {
             return;
         }
         let in_use = self.is_busy(key) || self.keeps_messages(key, now);
@@ -448,7 +475,7 @@ impl Shard {
             };
             let home = self.homes.get_mut(key);
             home.idle_listed = false;
-            *place = home.links.is_empty().then_some(key);
+            *place = home.is_empty().then_some(key);
         }
         let may_go = |key: &HomeKey| !self.is_busy(*key);
         let since = |key: &HomeKey| self.homes.get(*key).last_active;

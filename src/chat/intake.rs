@@ -122,7 +122,7 @@ impl Shard {
             return Step::Wait;
         }
         if session.waiting() > pause_above {
-            if session.state != State::AwaitingNumbers {
+            if !session.state.awaits_shards() {
                 session.marks.set(Marks::PAUSED);
             }
             return Step::Wait;
@@ -136,7 +136,7 @@ impl Shard {
                 self.step_web(conn, bytes, now)
             }
             State::AwaitingRequest | State::Browsing => self.step_request(conn, bytes, now),
-            State::AwaitingNumbers => Step::Wait,
+            State::AwaitingNumbers | State::Resuming(_) => Step::Wait,
             State::Closing(_) => Step::Over,
         }
     }

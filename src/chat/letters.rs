@@ -12,6 +12,7 @@ use crate::wire::message::{Code, Event, Names, OkFlags};
 use super::batch::Dialect;
 use super::catch_up::Feed;
 use super::homes::{Joiner, Said};
+use super::kept::Claim;
 use super::mail::{Asked, Mail, Replay};
 use super::room::News;
 use super::session::{Place, RoomKey, State, Stay};
@@ -36,8 +37,8 @@ impl Shard {
     /// Does what a letter says, whether it came from another shard or is this one's own.
     pub(super) fn take_letter(&mut self, from: ShardId, mail: Mail, now: Now) {
         match mail {
-            Mail::Join { room, user, member, reference, stay, again, since } => {
-                let joiner = Joiner { user, member, reference, stay, again, since };
+            Mail::Join { room, user, member, reference, stay, again, returns, since } => {
+                let joiner = Joiner { user, member, reference, stay, again, returns, since };
                 self.home_join(room, joiner, now);
             }
             Mail::NextPage { room, member, round, after } => {
@@ -47,6 +48,8 @@ impl Shard {
                 self.home_history(room, origin, reference, extent, now);
             }
             Mail::Leave { room, user, stay } => self.home_leave(from, &room, user, stay, now),
+            Mail::Suspend { room, stay } => self.home_suspend(from, &room, stay, now),
+            Mail::Absent { room, user } => self.home_absent(&room, user, now),
             Mail::Rename { room, from, to, member, stay } => {
                 self.home_rename(&room, (from, to), (member, stay), now);
             }
@@ -55,9 +58,21 @@ impl Shard {
                 self.home_publish(&room, self.hasher.hash(&room), &said, now);
             }
             Mail::Who { room, origin, reference } => self.home_who(room, origin, reference, now),
-            Mail::Online { user, session, identity, resumed } => {
-                self.home_online(user, session, identity, resumed, now);
+            Mail::Online { user, session, identity, undelivered } => {
+                self.home_online(user, (session, identity), undelivered, now);
             }
+            Mail::Away { user, session, rooms } => self.home_away(user, session, rooms, now),
+            Mail::Back { user, session, rooms } => self.home_back(user, session, rooms, now),
+            Mail::Whereabouts(whereabouts) => self.hear_whereabouts(whereabouts),
+            Mail::Deposit(kept) => self.take_deposit(kept, now),
+            Mail::Ended { session } => self.take_ended(session, now),
+            Mail::Claim { session, claimer, user } => {
+                self.take_claim(session, Claim { claimer, user }, now);
+            }
+            Mail::Evict { session, conn, user } => self.evict(session, conn, user, now),
+            Mail::Stays { session } => self.take_stays(session, now),
+            Mail::Granted { conn, kept } => self.granted(conn, kept, now),
+            Mail::Denied { conn } => self.denied(conn, now),
             Mail::Offline { user, session, identity, ending } => {
                 self.home_offline(&user, session, identity, ending, now);
             }
@@ -126,21 +141,30 @@ impl Shard {
             request => unreachable!("{request:?} is no answer"),
         };
         self.close_if_answered(conn, now);
+        self.deposit_if_settled(conn, now);
     }
 
     /// The home let a member in. Its stay begins: it gets what follows the head that it is told, or
     /// first of all what it asked for of the past.
     fn joined(&mut self, conn: ConnId, room: &Name, stay: Stay, let_in: LetIn, now: Now) {
         let LetIn { reference, epoch, seq, total, replay } = let_in;
+        if self.settle_join(conn, stay, false) {
+            return;
+        }
+        let goes_on = self.end_rejoining(conn, stay);
         let key = self.rooms.find(room, self.hasher.hash(room));
         let membership = key.and_then(|key| self.sessions.get(conn)?.membership(key).copied());
         let membership = membership.filter(|membership| membership.stay() == stay);
+        if let Some(key) = key.filter(|_| membership.is_some()) {
+            self.rooms.get_mut(key).total = total;
+        }
         match membership.map(|membership| (membership, membership.place.index())) {
             Some((membership, None)) => {
                 if self.end_replay(conn, Feed::Room(membership.room)) {
                     self.question_answered(conn);
                 }
                 if replay.is_none() {
+                    self.rooms.get_mut(membership.room).note_heard(epoch, seq);
                     self.begin_stay(conn, membership.room, total);
                 }
             }
@@ -168,7 +192,15 @@ impl Shard {
         if let Some(replay) = replay {
             self.take_first_page(conn, membership.room, total, *replay, now);
         }
+        if goes_on && self.is_let_in(conn, membership.room) {
+            self.tell_total_at_seam(conn, membership.room, total, now);
+        }
         self.tell_text_joined(conn, room, total, now);
+    }
+
+    fn is_let_in(&self, conn: ConnId, key: RoomKey) -> bool {
+        let membership = self.sessions.get(conn).and_then(|session| session.membership(key));
+        membership.is_some_and(|membership| membership.place != Place::PENDING)
     }
 
     pub(super) fn begin_stay(&mut self, conn: ConnId, key: RoomKey, total: u32) {
@@ -212,10 +244,10 @@ impl Shard {
 
     /// The home gave a message its place.
     fn published(&mut self, conn: ConnId, reference: Ref, epoch: Epoch, seq: Seq, now: Now) {
-        let Some(session) = self.sessions.get_mut(conn) else {
+        let Some(refs) = self.refs_of(conn) else {
             return;
         };
-        let repetitions = session.extra().refs.complete(reference, epoch, seq);
+        let repetitions = refs.complete(reference, epoch, seq);
         for repetition in 0..=repetitions {
             let flags = OkFlags { duplicate: repetition > 0, ..OkFlags::default() };
             self.tell(conn, &Event::Ok { reference, flags, epoch, seq }, now);
@@ -231,12 +263,24 @@ impl Shard {
         (code, text): (Code, &str),
         now: Now,
     ) {
-        let Some(session) = self.sessions.get_mut(conn) else {
-            return;
-        };
         let mut repetitions = 0;
+        if matches!(request, Asked::Publish | Asked::Direct)
+            && reference.wants_answer()
+            && let Some(refs) = self.refs_of(conn)
+        {
+            repetitions = refs.forget(reference);
+        }
+        if let Asked::Join { stay } = request
+            && self.settle_join(conn, stay, true)
+        {
+            return;
+        }
         match request {
             Asked::Join { stay } => {
+                self.end_rejoining(conn, stay);
+                let Some(session) = self.sessions.get_mut(conn) else {
+                    return;
+                };
                 let pending = session.memberships().find(|m| m.stay() == stay).copied();
                 if let Some(membership) = pending.filter(|m| m.place == Place::PENDING) {
                     session.remove_membership(membership.room);
@@ -247,9 +291,7 @@ impl Shard {
                     self.question_answered(conn);
                 }
             }
-            Asked::Publish | Asked::Direct if reference.wants_answer() => {
-                repetitions = session.extra().refs.forget(reference);
-            }
+            Asked::Publish | Asked::Direct if reference.wants_answer() => {}
             Asked::History => self.listing_answered(conn),
             Asked::Who | Asked::Direct => self.question_answered(conn),
             Asked::Publish => {}

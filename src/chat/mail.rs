@@ -1,13 +1,12 @@
-//! What one shard tells another, and the letters that wait to be posted.
+//! What one shard tells another.
 //!
-//! Owns [`Mail`] and the [`Postbag`]. Never sends: the worker takes letters out and puts them into
-//! the other worker's mailbox, and brings back those that found it full. What a shard has to tell
-//! itself never becomes a letter.
+//! Owns [`Mail`]. Never sends: letters wait in the [`postbag`](super::postbag), and the worker puts
+//! them into the other worker's mailbox. What a shard has to tell itself never becomes a letter.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::base::ids::{Address, ConnId, Epoch, Position, Ref, Seq, SessionId, ShardId};
+use crate::base::counters::CloseReason;
+use crate::base::ids::{Address, ConnId, Epoch, Position, Ref, Seq, SessionId};
 use crate::base::name::Name;
 use crate::wire::message::Code;
 
@@ -20,6 +19,7 @@ use super::reader::Missing as MissingDirects;
 use super::room::Presence;
 use super::session::Stay;
 use super::stats::ShardStats;
+use super::whereabouts::Whereabouts;
 
 /// A letter. Between two shards letters arrive in the order in which they were posted; everything
 /// that is said of join seams rests on that.
@@ -39,6 +39,8 @@ pub enum Mail {
         stay: Stay,
         /// It is a member already; nothing begins.
         again: bool,
+        /// It was a member before, and its user is in the roster still.
+        returns: bool,
         /// What it is to get of the past.
         since: Since,
     },
@@ -134,9 +136,9 @@ pub enum Mail {
         session: Address,
         /// Which session it is, whatever its connection.
         identity: SessionId,
-        /// Whether it was there before, on another connection. Its [`Mail::Offline`] may be under
-        /// way still.
-        resumed: bool,
+        /// Whether it was there before, on another connection, whose [`Mail::Offline`] may be under
+        /// way still: then the bytes on their way to it that may not have arrived.
+        undelivered: Option<u32>,
     },
     /// To a user's home: a session lost its connection, or ended with it.
     Offline {
@@ -157,6 +159,26 @@ pub enum Mail {
         /// The session.
         identity: SessionId,
     },
+    /// To a user's home: the grace of a session that lost its connection is over.
+    Away {
+        /// The user.
+        user: Name,
+        /// The connection that it lost, of which [`Mail::Offline`] may be under way still.
+        session: Address,
+        /// Its rooms.
+        rooms: Arc<[Name]>,
+    },
+    /// To a user's home: a session whose grace was over was resumed. Behind its [`Mail::Online`].
+    Back {
+        /// The user.
+        user: Name,
+        /// The session's new connection.
+        session: Address,
+        /// Its rooms.
+        rooms: Arc<[Name]>,
+    },
+    /// To every shard, from a user's home: the user has no live session any more, or has one again.
+    Whereabouts(Arc<Whereabouts>),
     /// To a session's birth shard: it lost its connection, and all that was under way for it has
     /// arrived.
     Deposit(Box<Kept>),
@@ -413,6 +435,21 @@ pub enum Ending {
     Cut,
 }
 
+impl Ending {
+    /// The ending of a session that is not kept, whose connection ended for `reason`.
+    pub fn of(reason: CloseReason) -> Ending {
+        match reason {
+            CloseReason::PeerClosed
+            | CloseReason::SocketError
+            | CloseReason::HeartbeatTimeout
+            | CloseReason::SlowReader
+            | CloseReason::Superseded
+            | CloseReason::Draining => Ending::Cut,
+            _ => Ending::Orderly,
+        }
+    }
+}
+
 /// What a member that joins is to get of the past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Since {
@@ -476,122 +513,4 @@ pub enum Asked {
     History,
     /// A direct message.
     Direct,
-}
-
-#[derive(Debug, Default)]
-struct Bag {
-    letters: VecDeque<Mail>,
-    /// The mailbox was full this turn.
-    stalled: bool,
-    /// The bag is on the list of bags to be emptied.
-    listed: bool,
-}
-
-/// Letters that wait to be posted, a queue for each shard.
-#[derive(Debug)]
-pub struct Postbag {
-    bags: Vec<Bag>,
-    waiting: Vec<ShardId>,
-}
-
-impl Postbag {
-    /// Empty bags for `shards` shards.
-    pub fn new(shards: u16) -> Postbag {
-        let bags = std::iter::repeat_with(Bag::default).take(usize::from(shards)).collect();
-        Postbag { bags, waiting: Vec::new() }
-    }
-
-    /// Puts a letter to `to` behind the earlier ones.
-    pub fn push(&mut self, to: ShardId, mail: Mail) {
-        let bag = &mut self.bags[to.index()];
-        bag.letters.push_back(mail);
-        if !bag.listed {
-            bag.listed = true;
-            self.waiting.push(to);
-        }
-    }
-
-    /// How many letters to `to` wait.
-    pub fn waiting_for(&self, to: ShardId) -> usize {
-        self.bags[to.index()].letters.len()
-    }
-
-    /// Whether any letter waits.
-    pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
-    }
-
-    /// The next letter to post.
-    pub fn pop(&mut self) -> Option<(ShardId, Mail)> {
-        let mut index = 0;
-        while let Some(&to) = self.waiting.get(index) {
-            let bag = &mut self.bags[to.index()];
-            if bag.stalled {
-                index += 1;
-                continue;
-            }
-            match bag.letters.pop_front() {
-                Some(mail) => return Some((to, mail)),
-                None => {
-                    bag.listed = false;
-                    self.waiting.swap_remove(index);
-                }
-            }
-        }
-        None
-    }
-
-    /// Takes back a letter that found the mailbox of `to` full.
-    pub fn put_back(&mut self, to: ShardId, mail: Mail) {
-        let bag = &mut self.bags[to.index()];
-        bag.letters.push_front(mail);
-        bag.stalled = true;
-    }
-
-    /// A new turn begins: full mailboxes may have room again.
-    pub fn retry(&mut self) {
-        for to in &self.waiting {
-            self.bags[to.index()].stalled = false;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn letter(seq: u64) -> Mail {
-        let conn = ConnId::new(0, 0);
-        Mail::Published { conn, reference: Ref(1), epoch: Epoch(1), seq: Seq(seq) }
-    }
-
-    fn seq(mail: &Mail) -> u64 {
-        match mail {
-            Mail::Published { seq, .. } => seq.0,
-            other => panic!("unexpected {other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_full_mailbox_delays_its_own_letters_only_and_keeps_their_order() {
-        let mut bag = Postbag::new(3);
-        for number in 0..3 {
-            bag.push(ShardId(1), letter(number));
-            bag.push(ShardId(2), letter(10 + number));
-        }
-        let mut seen = Vec::new();
-        while let Some((to, mail)) = bag.pop() {
-            if to == ShardId(1) {
-                bag.put_back(to, mail);
-            } else {
-                seen.push(seq(&mail));
-            }
-        }
-        assert_eq!(seen, [10, 11, 12]);
-        assert_eq!(bag.waiting_for(ShardId(1)), 3);
-        bag.retry();
-        let rest: Vec<u64> = std::iter::from_fn(|| bag.pop()).map(|(_, mail)| seq(&mail)).collect();
-        assert_eq!(rest, [0, 1, 2]);
-        assert!(bag.is_empty());
-    }
 }

@@ -17,14 +17,18 @@
 //! | [`homes`] | the rooms and users whose home this shard is: order, presence, rosters |
 //! | [`recovery`] | what members get of the past: replays, listings, how much is kept |
 //! | [`catch_up`] | replays on their way to the members of this shard |
+//! | [`directs`], [`direct_feed`] | direct messages, at the user's home and at the connections |
 //! | [`letters`] | mail from other shards |
 //! | [`storing`] | what waits for the disk, and what came back from it |
 //! | [`fan_out`] | news to the members of this shard |
+//! | [`resume`] | sessions that lose their connections and are claimed by others |
+//! | [`whereabouts`] | who is there at all: online and offline |
 //! | [`timers`] | heartbeats, time-outs, the drain |
 //!
 //! and the nouns they work on: [`session`], [`room`], [`home`], [`history`], [`roster`],
-//! [`directory`], [`batch`], [`pulse`], [`outbox`], [`refs`], [`mail`], [`agenda`], [`heartbeat`],
-//! [`hash`], [`holdings`], [`record`], [`journal`], [`config`].
+//! [`directory`], [`inboxes`], [`inbox`], [`reader`], [`direct`], [`changes`], [`batch`], [`pulse`],
+//! [`outbox`], [`refs`], [`mail`], [`postbag`], [`agenda`], [`heartbeat`], [`hash`], [`holdings`],
+//! [`kept`], [`record`], [`journal`], [`config`].
 
 pub mod agenda;
 pub mod batch;
@@ -54,6 +58,7 @@ pub mod kept;
 pub mod letters;
 pub mod mail;
 pub mod outbox;
+pub mod postbag;
 pub mod press;
 pub mod pulse;
 pub mod reader;
@@ -61,6 +66,7 @@ pub mod record;
 pub mod recovery;
 pub mod refs;
 pub mod requests;
+pub mod resume;
 pub mod room;
 pub mod roster;
 pub mod session;
@@ -70,3 +76,4 @@ pub mod storing;
 pub mod text;
 pub mod timers;
 pub mod web;
+pub mod whereabouts;

@@ -46,12 +46,19 @@ pub struct Outbox {
     sent_of_first: usize,
     /// Bytes that the kernel does not have.
     waiting: usize,
+    /// Bytes that were dropped unsent.
+    dropped: usize,
 }
 
 impl Outbox {
     /// Bytes that wait.
     pub fn waiting(&self) -> usize {
         self.waiting
+    }
+
+    /// Bytes that were dropped instead of being sent.
+    pub fn dropped(&self) -> usize {
+        self.dropped
     }
 
     /// Whether nothing waits.
@@ -133,6 +140,7 @@ impl Outbox {
         while self.pieces.len() > begun {
             let piece = self.pieces.pop_back().expect("there are more than were begun");
             self.waiting -= piece.bytes().len();
+            self.dropped += piece.bytes().len();
             release(piece, pool, chunks);
         }
     }
@@ -218,6 +226,7 @@ impl OutboxPool {
     pub fn release_outbox(&mut self, mut outbox: Box<Outbox>, chunks: &mut ChunkPool) {
         outbox.sent_of_first = 0;
         outbox.waiting = 0;
+        outbox.dropped = 0;
         while let Some(piece) = outbox.pieces.pop_front() {
             release(piece, self, chunks);
         }
@@ -336,7 +345,7 @@ mod tests {
         outbox.push_shared(&chunk, 0, 9);
         outbox.sent(1, &mut pools.0, &mut pools.1);
         outbox.truncate(&mut pools.0, &mut pools.1);
-        assert_eq!(outbox.waiting(), 8);
+        assert_eq!((outbox.waiting(), outbox.dropped()), (8, 9));
         outbox.sent(8, &mut pools.0, &mut pools.1);
         outbox.push_shared(&chunk, 0, 9);
         outbox.truncate(&mut pools.0, &mut pools.1);

@@ -1,8 +1,8 @@
 //! How far one session has come in its user's direct messages.
 //!
-//! Owns what the user's home knows of a session: what it was told, what it acknowledged, and what it
-//! is still to be told. Never keeps a message: the user's [`inbox`](super::inbox) does, and is the
-//! only caller.
+//! Owns what the user's home knows of a session: what it was told, what it acknowledged, and what
+//! it is still to be told. Never keeps a message: the user's [`inbox`](super::inbox) does, and is
+//! the only caller.
 
 use crate::base::ids::{Address, SessionId};
 use crate::base::time::Mono;

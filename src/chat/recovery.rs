@@ -177,7 +177,7 @@ impl Shard {
     pub(super) fn begin_replay(
         &mut self,
         key: HomeKey,
-        shard: ShardId,
+        (shard, user): (ShardId, &Name),
         since: Since,
         now: Now,
     ) -> Option<Box<Replay>> {
@@ -186,7 +186,7 @@ impl Shard {
         }
         self.keeps_messages(key, now);
         let home = self.homes.get(key);
-        let Start { after, gap, missing } = home.history().start(home.head(), since);
+        let Start { after, gap, missing } = home.history().start(home.head(), since, user);
         self.counters.rejoined += 1;
         self.counters.history_gaps += u64::from(gap);
         let staged = if shard == self.id { 0 } else { self.postbag.waiting_for(shard) };

@@ -112,6 +112,16 @@ impl RefWindow {
         self.pending
     }
 
+    /// Whether it remembers nothing.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Gives back the room for more.
+    pub fn shrink(&mut self) {
+        self.entries.shrink_to_fit();
+    }
+
     fn find(&mut self, reference: Ref) -> Option<&mut Entry> {
         self.entries.iter_mut().rev().find(|entry| entry.reference == reference)
     }

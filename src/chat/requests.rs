@@ -5,7 +5,7 @@
 //! ([`homes`](super::homes) does); between the two it checks names and bounds.
 
 use crate::base::counters::CloseReason;
-use crate::base::ids::{ConnId, Epoch, Position, Ref, Seq, SessionId};
+use crate::base::ids::{ConnId, Epoch, Position, Ref, Seq};
 use crate::base::limits::{HOLES_MAX, LINGER_MS, LISTINGS_MAX};
 use crate::base::name::{self, EVERYONE, Name, NameError};
 use crate::base::time::Now;
@@ -14,15 +14,12 @@ use crate::wire::native;
 
 use super::batch::Dialect;
 use super::catch_up::Feed;
-use super::heartbeat::Tempo;
 use super::mail::{Extent, Mail, Since};
 use super::refs::Arrival;
+use super::resume::Greeting;
 use super::room::Audience;
 use super::session::{Marks, Membership, Place, RoomKey, SessionTable, State};
 use super::shard::Shard;
-
-/// What the parts of the contract that keep messages are answered with.
-const NOT_AVAILABLE: &str = "not available";
 
 /// What a session wants of a room that it joins.
 #[derive(Clone, Copy)]
@@ -42,16 +39,44 @@ impl Shard {
         let dialect = session.state.dialect().expect("whoever says HELLO has a dialect");
         let dialect = if hello.crc { dialect.with_crc() } else { dialect };
         session.state = State::Live(dialect);
+        session.tempo = self.policy.grant(hello.heartbeat_s);
         let user = match hello.user {
-            "" => self.name_guest(),
+            "" => None,
             user => match name::check(user) {
-                Ok(()) => Name::new(user),
+                Ok(()) => Some(Name::new(user)),
                 Err(error) => return self.fail_name(conn, error, now),
             },
         };
-        let tempo = self.policy.grant(hello.heartbeat_s);
-        self.admit(conn, user.clone(), dialect, tempo, now);
-        let session = self.hasher.seal(self.address(conn).to_bits() ^ now.wall_ms).max(1);
+        let greeting = Greeting { dialect, user };
+        match self.claimed_session(hello) {
+            Some(id) => self.claim(conn, id, greeting, now),
+            None => self.begin_session(conn, greeting, now),
+        }
+    }
+
+    /// Makes a connection a session of its own and welcomes it.
+    pub(super) fn begin_session(&mut self, conn: ConnId, greeting: Greeting, now: Now) {
+        let Greeting { dialect, user } = greeting;
+        let user = user.unwrap_or_else(|| self.name_guest());
+        self.admit(conn, user.clone(), dialect, now);
+        self.welcome(conn, dialect, &user, false, now);
+        self.come_online(conn, None, now);
+        self.send_on_if_draining(conn, now);
+    }
+
+    /// Tells a client that is no text client what it is to know of its session.
+    pub(super) fn welcome(
+        &mut self,
+        conn: ConnId,
+        dialect: Dialect,
+        user: &Name,
+        resumed: bool,
+        now: Now,
+    ) {
+        let Some(tempo) = self.sessions.get(conn).map(|session| session.tempo) else {
+            return;
+        };
+        let session = self.identity(conn).to_bits();
         let welcome = Event::Welcome(Welcome {
             version: native::VERSION,
             node: self.node,
@@ -60,8 +85,8 @@ impl Shard {
             heartbeat_s: tempo.heartbeat_s,
             timeout_s: tempo.timeout_s,
             max_frame: self.limits.max_frame as u32,
-            resumed: false,
-            user: &user,
+            resumed,
+            user,
         });
         if dialect.is_web() {
             // A pong may wait already for a ping that came before the hello, and what is urgent
@@ -69,11 +94,6 @@ impl Shard {
             self.tell_urgently(conn, &welcome, now);
         } else {
             self.tell(conn, &welcome, now);
-        }
-        self.come_online(conn, now);
-        self.send_on_if_draining(conn, now);
-        if hello.session != 0 {
-            self.refuse(conn, Ref::NONE, Code::Unavailable, NOT_AVAILABLE, now);
         }
     }
 
@@ -84,24 +104,17 @@ impl Shard {
     }
 
     /// Makes a connection the session of `user`.
-    pub(super) fn admit(
-        &mut self,
-        conn: ConnId,
-        user: Name,
-        dialect: Dialect,
-        tempo: Tempo,
-        now: Now,
-    ) {
+    pub(super) fn admit(&mut self, conn: ConnId, user: Name, dialect: Dialect, now: Now) {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
         session.state = State::Live(dialect);
-        session.tempo = tempo;
         session.user = Some(user);
         session.heard(now.mono);
         self.counters.welcomed += 1;
+        let heartbeat_s = session.tempo.heartbeat_s;
         if let Some(pulses) = &mut self.pulses {
-            pulses.granted(conn.slot(), tempo.heartbeat_s, now.mono);
+            pulses.granted(conn.slot(), heartbeat_s, now.mono);
         }
         self.speakers.came(dialect);
         if dialect == Dialect::Text {
@@ -113,14 +126,16 @@ impl Shard {
 
     /// Tells a user's home of a session that was welcomed: what the home tells it comes behind the
     /// welcome.
-    pub(super) fn come_online(&mut self, conn: ConnId, now: Now) {
+    ///
+    /// Of one that goes on, the last `undelivered` bytes may not have arrived.
+    pub(super) fn come_online(&mut self, conn: ConnId, undelivered: Option<u32>, now: Now) {
         let Some(user) = self.sessions.get(conn).and_then(|session| session.user.clone()) else {
             return;
         };
+        let identity = self.identity(conn);
         let home = self.home_of(self.hasher.hash(&user));
         let session = self.address(conn);
-        let identity = SessionId::born_at(session);
-        self.send(home, Mail::Online { user, session, identity, resumed: false }, now);
+        self.send(home, Mail::Online { user, session, identity, undelivered }, now);
     }
 
     /// A name for a user who gave none. Shards count in steps, so that no two give the same.
@@ -257,7 +272,9 @@ impl Shard {
         let membership = session_membership(&self.sessions, conn, key);
         let stay = membership.stay();
         let (room, member) = (self.rooms.get(key).name.clone(), self.address(conn));
-        self.send(home, Mail::Join { room, user, member, reference, stay, again, since }, now);
+        let returns = false;
+        let join = Mail::Join { room, user, member, reference, stay, again, returns, since };
+        self.send(home, join, now);
     }
 
     /// Ends a session's membership of a room at its own wish.

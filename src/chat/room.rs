@@ -16,7 +16,8 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use slab::Slab;
 
-use crate::base::ids::{Address, Epoch, Seq, ShardId};
+use crate::base::ids::{Address, Epoch, Position, Seq, ShardId};
+use crate::base::limits::GAPS_APART;
 use crate::base::name::Name;
 use crate::wire::message::{Event, PresenceKind};
 
@@ -176,6 +177,13 @@ pub struct Room {
     /// Members of the room, where those who want presence were not told, because the queue was
     /// full.
     pub untold_total: Option<u32>,
+    /// Members of the room, as its home told last.
+    pub total: u32,
+    /// The last message that this shard has heard of.
+    heard: Position,
+    /// Messages of which this shard was told only that they are missing: from the first to the
+    /// last, and perhaps some in between that it did get.
+    missing: Option<(Position, Seq)>,
     members: Vec<Member>,
     holes: Vec<usize>,
     watchers: usize,
@@ -191,6 +199,9 @@ impl Room {
             joining: 0,
             listed: false,
             untold_total: None,
+            total: 0,
+            heard: Position::default(),
+            missing: None,
             members: Vec::new(),
             holes: Vec::new(),
             watchers: 0,
@@ -206,6 +217,38 @@ impl Room {
     /// How many members want presence.
     pub fn watchers(&self) -> usize {
         self.watchers
+    }
+
+    /// This shard has heard of all messages up to this one.
+    pub fn note_heard(&mut self, epoch: Epoch, seq: Seq) {
+        self.heard = Position { epoch, seq };
+    }
+
+    /// This shard was told only of the lack of these messages.
+    pub fn note_missing(&mut self, epoch: Epoch, from: Seq, to: Seq) {
+        let first = match self.missing {
+            Some((first, last)) if first.epoch == epoch && from.0 - last.0 < GAPS_APART => first,
+            _ => Position { epoch, seq: from },
+        };
+        self.missing = Some((first, to));
+    }
+
+    /// The messages of which this shard was told only that they are missing, of the last epoch in
+    /// which there were some.
+    pub fn missing(&self) -> Option<(Position, Seq)> {
+        self.missing
+    }
+
+    /// The last message that the member at `place` was handed, or would have been were it not its
+    /// own.
+    pub fn position(&self, place: usize) -> Position {
+        let coming = |delivery: &&Delivery| (delivery.next..delivery.end).contains(&place);
+        let first = self.queue.iter().filter(coming).find_map(|delivery| match &delivery.news {
+            News::Messages(batch) => Some((batch.epoch, batch.first)),
+            News::Gap { epoch, from, .. } => Some((*epoch, *from)),
+            News::Presence(_) => None,
+        });
+        first.map_or(self.heard, |(epoch, seq)| Position { epoch, seq: Seq(seq.0 - 1) })
     }
 
     /// Adds a member behind all others.

@@ -7,7 +7,7 @@
 use std::num::NonZeroU32;
 
 use crate::base::counters::CloseReason;
-use crate::base::ids::ConnId;
+use crate::base::ids::{ConnId, SessionId};
 use crate::base::limits::HTTP_HEAD_BYTES;
 use crate::base::name::Name;
 use crate::base::time::{Mono, Tick};
@@ -17,6 +17,7 @@ use super::heartbeat::Tempo;
 use super::input::{HalfMessage, Input};
 use super::outbox::{Outbox, OutboxPool};
 use super::refs::RefWindow;
+use super::resume::Rejoining;
 
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,9 @@ pub enum State {
     AwaitingNumbers,
     /// A WebSocket that gets back what it sends.
     Echo(Compression),
+    /// It said HELLO and asked to go on with a session, whose shard has not answered. What it sends
+    /// waits unread.
+    Resuming(Dialect),
     /// It has a user and takes part.
     Live(Dialect),
     /// It takes part no more: its last bytes are being sent, and its input is discarded.
@@ -46,17 +50,26 @@ impl State {
     /// What it can be told things in, as soon as that is known.
     pub fn dialect(self) -> Option<Dialect> {
         match self {
-            State::Live(dialect) | State::AwaitingHello(dialect) => Some(dialect),
+            State::Live(dialect) | State::AwaitingHello(dialect) | State::Resuming(dialect) => {
+                Some(dialect)
+            }
             State::AwaitingLine => Some(Dialect::Text),
             State::Sniffing | State::Closing(_) | State::Echo(_) => None,
             State::AwaitingRequest | State::Browsing | State::AwaitingNumbers => None,
         }
     }
 
+    /// Whether what it sends waits unread until other shards have answered.
+    pub fn awaits_shards(self) -> bool {
+        matches!(self, State::AwaitingNumbers | State::Resuming(_))
+    }
+
     /// Whether it is a WebSocket that was not closed.
     pub fn is_web(self) -> bool {
         match self {
-            State::Live(dialect) | State::AwaitingHello(dialect) => dialect.is_web(),
+            State::Live(dialect) | State::AwaitingHello(dialect) | State::Resuming(dialect) => {
+                dialect.is_web()
+            }
             State::Echo(_) => true,
             _ => false,
         }
@@ -89,8 +102,8 @@ impl Marks {
     pub const ENDED: Marks = Marks(16);
     /// It said goodbye and only waits for the answers to what it asked before.
     pub const LEAVING: Marks = Marks(64);
-    /// It is on the list of those that were paused and may go on, or will be when the numbers that
-    /// it asked for have come.
+    /// It is on the list of those that were paused and may go on, or will be when other shards have
+    /// answered what it waits for.
     pub const RESUMING: Marks = Marks(32);
     /// It has HTTP responses to read, and that it does so is its sign of life.
     pub const FETCHING: Marks = Marks(128);
@@ -218,6 +231,10 @@ pub struct Extra {
     pub listings: u32,
     /// The room to which a text client's lines go.
     pub current_room: Option<RoomKey>,
+    /// Which session it is, where that began on another connection.
+    pub identity: Option<SessionId>,
+    /// Rooms of a resumed session whose homes have not let it in again.
+    pub rejoining: Vec<Rejoining>,
 }
 
 /// One connection, from its accept to its close.

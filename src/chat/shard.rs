@@ -5,7 +5,7 @@
 //! at a time and then takes out what came of it:
 //!
 //! ```text
-//!  in   open · receive · end_of_input · closed · mail · written · expire · fan_out · drain
+//!  in   open · receive · end_of_input · closed · measured · mail · written · expire · fan_out · drain
 //!  out  poll_mail · poll_write · poll_dirty → gather → sent / blocked … writable · poll_verdict
 //! ```
 //!
@@ -34,18 +34,21 @@ pub use super::holdings::Holdings;
 use super::home::{HomeKey, HomeTable};
 use super::inboxes::Inboxes;
 use super::journal::Journal;
-use super::mail::{Mail, Postbag};
+use super::mail::{Ending, Mail};
 use super::outbox::OutboxPool;
+use super::postbag::Postbag;
 use super::pulse::{Network, Pulses};
 use super::recovery::Archive;
+use super::resume::{Keeping, Loss};
 use super::room::{Audience, RoomTable};
 use super::session::{Marks, RoomKey, SessionTable, State, Stay};
 use super::stats::{Gathering, RoundTrips, Speakers};
 use super::timers::Drain;
 use super::web::WebDesk;
+use super::whereabouts::Telling;
 
-/// Direct messages are numbered from the time of the start in milliseconds, shifted by so much: more
-/// than a home takes in a millisecond, and within what a JavaScript number holds exactly.
+/// Direct messages are numbered from the time of the start in milliseconds, shifted by so much:
+/// more than a home takes in a millisecond, and within what a JavaScript number holds exactly.
 const DIRECT_ID_SHIFT: u32 = 10;
 
 /// Whether a budgeted phase has work left for the next turn, which then must not sleep.
@@ -131,6 +134,10 @@ pub struct Shard {
     pub(super) lossy_homes: Vec<HomeKey>,
     pub(super) agenda: Agenda,
     pub(super) drain: Option<Drain>,
+    /// Sessions without connections.
+    pub(super) keeping: Keeping,
+    /// Users whose coming and going is being told.
+    pub(super) tellings: VecDeque<Telling>,
 
     /// When the pools were last trimmed.
     pub(super) trimmed_at: Mono,
@@ -192,6 +199,8 @@ impl Shard {
             lossy_homes: Vec::new(),
             agenda: Agenda::default(),
             drain: None,
+            keeping: Keeping::default(),
+            tellings: VecDeque::new(),
             trimmed_at: now.mono,
             amnesty_at: Mono(0),
             last_stay: Stay::default(),
@@ -268,13 +277,16 @@ impl Shard {
     /// The socket failed, with so many bytes that the peer's kernel had not acknowledged. The shell
     /// drops it by itself.
     pub fn closed(&mut self, conn: ConnId, reason: CloseReason, unacknowledged: usize, now: Now) {
-        let _ = unacknowledged;
         let Some(session) = self.sessions.get(conn) else {
             return;
         };
         if !matches!(session.state, State::Closing(_)) {
-            self.depart(conn, now);
             self.counters.count_close(reason);
+            if self.is_to_be_kept(conn, reason) {
+                self.detach(conn, Loss::Failed { unacknowledged }, now);
+            } else {
+                self.depart(conn, Ending::of(reason), now);
+            }
         }
         self.remove(conn);
     }
@@ -282,7 +294,7 @@ impl Shard {
     /// The answer to [`Verdict::Measure`]: so many bytes the peer's kernel has not acknowledged.
     /// There may be mail to post and bytes to send after it.
     pub fn measured(&mut self, conn: ConnId, unacknowledged: usize, now: Now) {
-        let _ = (conn, unacknowledged, now);
+        self.take_measure(conn, unacknowledged, now);
     }
 
     /// The next letter to post. Call until `None`.
@@ -397,8 +409,8 @@ impl Shard {
         }
         let timers = self.wheel.next_due().map(Tick::starts_at);
         let drain = self.drain.as_ref().and_then(Drain::next_step);
-        let kept = self.inboxes.next_due();
-        [timers, self.agenda.next(), kept, drain].into_iter().flatten().min()
+        let (directs, kept) = (self.inboxes.next_due(), self.next_kept_due());
+        [timers, self.agenda.next(), drain, directs, kept].into_iter().flatten().min()
     }
 
     /// How many connections the heart knows.

@@ -12,6 +12,7 @@
 use std::sync::Arc;
 
 use crate::base::ids::{Address, Epoch, Position, Ref, Seq};
+use crate::base::name::Name;
 use crate::base::time::Now;
 use crate::wire::message::Event;
 
@@ -241,6 +242,13 @@ impl Shard {
             }
         }
         waits
+    }
+
+    /// Takes a queued message back that could not be written.
+    fn take_back_direct(&mut self, user: &Name, id: u64, now: Now) {
+        if let Some(key) = self.inboxes.find(user) {
+            self.inboxes.change(key, now, |inbox, terms| inbox.take_back(id, terms.changes));
+        }
     }
 
     /// Begins another epoch of a room, if `epoch` is its present one.

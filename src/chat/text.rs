@@ -13,7 +13,6 @@ use crate::wire::message::{Code, Event, Heartbeat, Welcome};
 use crate::wire::native;
 
 use super::batch::Dialect;
-use super::heartbeat::Tempo;
 use super::mail::{Ending, Extent, Mail, Since};
 use super::requests::{Part, code_of};
 use super::session::{RoomKey, Stay};
@@ -35,7 +34,7 @@ impl Shard {
         };
         let was_named = user.is_some();
         let user = user.unwrap_or_else(|| self.name_guest());
-        self.admit(conn, user.clone(), Dialect::Text, Tempo::default(), now);
+        self.admit(conn, user.clone(), Dialect::Text, now);
         self.verdicts.push_back(Verdict::ProbeHost(conn));
         let welcome = Event::Welcome(Welcome {
             version: native::VERSION,
@@ -49,7 +48,7 @@ impl Shard {
             user: &user,
         });
         self.tell(conn, &welcome, now);
-        self.come_online(conn, now);
+        self.come_online(conn, None, now);
         self.send_on_if_draining(conn, now);
         self.enter_room(conn, LOBBY, now);
         if !was_named && !matches!(command, Command::Nick(_)) {
@@ -194,7 +193,7 @@ impl Shard {
         let (session, ending) = (address, Ending::Orderly);
         self.send(old_home, Mail::Offline { user: from, session, identity, ending }, now);
         let new_home = self.home_of(self.hasher.hash(&to));
-        self.send(new_home, Mail::Online { user: to, session, identity, resumed: false }, now);
+        self.send(new_home, Mail::Online { user: to, session, identity, undelivered: None }, now);
         let notice = format!("you are {nick} now");
         self.tell_raw(conn, |out| line::encode_notice(out, &notice), now);
     }

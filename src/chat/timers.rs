@@ -52,6 +52,7 @@ impl Shard {
         let agenda = self.expire_agenda(&mut budget, now);
         self.send_late_acks(now);
         self.expire_directs(&mut budget, now);
+        self.expire_kept(&mut budget, now);
         while budget > 0 {
             let Some((tick, conn)) = self.wheel.pop_due(now.mono.tick()) else {
                 return agenda;
@@ -65,7 +66,7 @@ impl Shard {
     /// Forgives all silence where a timer comes so late that the server must have been away.
     fn notice_starvation(&mut self, now: Now) {
         let timers = self.wheel.next_due().map(Tick::starts_at);
-        let due = [timers, self.agenda.next()].into_iter().flatten().min();
+        let due = [timers, self.agenda.next(), self.next_kept_due()].into_iter().flatten().min();
         if due.is_some_and(|due| now.mono.since_ms(due) > STARVED_MS) {
             self.amnesty_at = now.mono;
             self.counters.amnesties += 1;
@@ -160,7 +161,8 @@ impl Shard {
     fn awaits_hello(&self, conn: ConnId) -> bool {
         let awaits = |state: State| {
             let speaks = matches!(state, State::AwaitingHello(_) | State::AwaitingLine);
-            speaks || matches!(state, State::Sniffing | State::AwaitingRequest)
+            let resumes = matches!(state, State::Resuming(_));
+            speaks || resumes || matches!(state, State::Sniffing | State::AwaitingRequest)
         };
         self.sessions.get(conn).is_some_and(|session| awaits(session.state))
     }
@@ -169,7 +171,10 @@ impl Shard {
     /// it is on the list once more, and has its time from there.
     fn is_upgraded_since(&self, conn: ConnId, began: Mono) -> bool {
         self.sessions.get(conn).is_some_and(|session| {
-            let awaits_web_hello = matches!(session.state, State::AwaitingHello(d) if d.is_web());
+            let awaits_web_hello = match session.state {
+                State::AwaitingHello(dialect) | State::Resuming(dialect) => dialect.is_web(),
+                _ => false,
+            };
             awaits_web_hello && session.last_heard != began.low()
         })
     }
@@ -217,7 +222,7 @@ impl Shard {
         let silent_ms = if forgiven { amnesty_ms } else { silent_ms };
         match session.state {
             State::Closing(reason) => self.forget(conn, reason),
-            State::Sniffing | State::AwaitingHello(_) => {
+            State::Sniffing | State::AwaitingHello(_) | State::Resuming(_) => {
                 unreachable!("a handshake is on the agenda and not in the wheel")
             }
             State::AwaitingLine | State::AwaitingRequest => {

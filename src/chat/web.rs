@@ -240,6 +240,10 @@ impl Shard {
             match self.sessions.get_mut(conn) {
                 Some(session) if session.marks.has(Marks::LEAVING) => break,
                 Some(session) if matches!(session.state, State::Closing(_)) => break,
+                Some(session) if session.state.awaits_shards() => {
+                    half.unread = Some(at);
+                    return self.keep_half(conn, half);
+                }
                 Some(session) if session.waiting() > self.limits.pause_reading_above() => {
                     session.marks.set(Marks::PAUSED);
                     half.unread = Some(at);
@@ -297,10 +301,17 @@ impl Shard {
     }
 
     /// The peer says the end: it is told the same, and what it asked before is not waited for.
+    ///
+    /// Only the code for a normal closure says goodbye to the session. A client that gives up a
+    /// connection it no longer trusts, or a page that is left, says another or none, and may come
+    /// back for its session.
     fn answer_close(&mut self, conn: ConnId, code: Option<u16>, now: Now) {
         self.counters.websocket_closes += 1;
         let farewell = Farewell { code, reason: "" };
-        self.close_with(conn, CloseReason::Bye, None, &farewell, now);
+        let state = self.sessions.get(conn).map(|session| session.state);
+        let is_cut_off = matches!(state, Some(State::Live(_))) && code != Some(close::NORMAL);
+        let reason = if is_cut_off { CloseReason::PeerClosed } else { CloseReason::Bye };
+        self.close_with(conn, reason, None, &farewell, now);
     }
 
     /// Closes a WebSocket whose frames are not what the protocol allows.

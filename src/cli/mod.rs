@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod history;
 pub mod logging;
+pub mod offline;
 pub mod options;
 pub mod serve;
 pub mod storage;

@@ -10,6 +10,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 
 use super::history::HistoryOptions;
+use super::offline::OfflineOptions;
 use super::storage::StorageOptions;
 use super::units;
 use crate::base::ids::{NodeId, SHARDS_MAX};
@@ -211,6 +212,10 @@ pub struct ServeOptions {
     #[command(flatten)]
     pub history: HistoryOptions,
 
+    /// How much of what is said to users who are offline is kept.
+    #[command(flatten)]
+    pub offline: OfflineOptions,
+
     /// Sockets that are read
     #[arg(long, value_name = "COUNT", value_parser = count)]
     #[arg(default_value_t = limits().read_budget)]
@@ -352,6 +357,7 @@ impl ServeOptions {
             ..Limits::default()
         };
         self.history.apply(&mut limits)?;
+        self.offline.apply(&mut limits)?;
         Ok(limits)
     }
 }
@@ -452,6 +458,7 @@ mod tests {
             (&["--heartbeat-shortest", "20m"], "--heartbeat-longest 600s is shorter"),
             (&["--history-age", "60d"], "--history-age 60d must lie between 1s and 30d"),
             (&["--history-age", "0"], "try --history-count 0"),
+            (&["--offline-age", "0"], "try --offline-count 0"),
             (&["--history-bytes", "4GiB"], "--history-bytes 4GiB must be less than"),
             (&["--handshake-timeout", "0"], "--handshake-timeout 0s must lie between"),
             (&["--allow-origin", "example.org/chat"], "write it like https://example.org"),

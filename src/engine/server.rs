@@ -151,6 +151,8 @@ impl Start {
         config.workers = workers;
         config.limits.max_connections =
             connections_per_worker(open_files, tables, workers, config.max_connections)?;
+        let offline = &mut config.limits.offline_memory;
+        *offline = offline.div_ceil(usize::from(workers));
         let memory = &mut config.limits.history_memory;
         *memory = memory.div_ceil(usize::from(workers));
         let reservation = listener::reserve(config.listen)

@@ -13,6 +13,7 @@ use byteorder::{BigEndian, ByteOrder};
 pub use self::decode::{event, heartbeat, request};
 pub use self::encode::{encode_event, encode_request};
 use super::message::{Heartbeat, WireError};
+use crate::base::ids::{Epoch, Position, Seq};
 use crate::base::limits::{FRAME_CRC, FRAME_HEADER};
 
 /// The first byte of every frame. It can begin neither a UTF-8 line nor an HTTP method.
@@ -185,6 +186,20 @@ pub fn append_with_crc(out: &mut Vec<u8>, frames: &[u8]) {
 pub fn mark_replay(frame: &mut [u8]) {
     frame[3] |= Flags::REPLAY.0 as u8;
 }
+
+/// The epoch and the place of a MESSAGE frame, which the server has encoded itself.
+///
+/// # Panics
+/// If it is shorter than a MESSAGE.
+pub fn message_position(frame: &[u8]) -> Position {
+    let epoch = BigEndian::read_u32(&frame[FRAME_HEADER..]);
+    let seq = BigEndian::read_u64(&frame[FRAME_HEADER + 4..]);
+    Position { epoch: Epoch(epoch), seq: Seq(seq) }
+}
+
+/// Where the name of the room begins in a MESSAGE frame: a byte for its length, the name, a byte for
+/// the length of the sender's, and that name.
+pub const MESSAGE_ROOM: usize = FRAME_HEADER + 4 + 8 + 8;
 
 /// Bytes of a MESSAGE's payload whose body is `body_len` long, for the check against `max_frame`.
 pub fn message_payload_len(room: &str, from: &str, body_len: usize) -> usize {
