@@ -128,7 +128,7 @@ mod fjall_engine {
         match error {
             fjall::Error::Io(error) => error,
             fjall::Error::Locked => io::ErrorKind::ResourceBusy.into(),
-            // A background thread failed, and has said why in the log.
+            // A background thread failed, and has said why in the engine's own log.
             fjall::Error::Poisoned => io::Error::other("the engine gave up"),
             other => io::Error::new(io::ErrorKind::InvalidData, other.to_string()),
         }

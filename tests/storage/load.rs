@@ -85,7 +85,7 @@ pub(crate) fn check_directs(address: SocketAddr, ledger: &Ledger) {
         let mut told = Vec::new();
         let mut last = 0;
         // What is kept comes in pages, and a message to oneself behind all of them.
-        away.send(&to_user(1, user, b"the end"));
+        away.send(&to_user(0, user, b"the end"));
         loop {
             let next = away.next_but_pings().expect("a frame");
             if next.kind != DIRECT_TO {
