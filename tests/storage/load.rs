@@ -85,7 +85,8 @@ pub(crate) fn check_directs(address: SocketAddr, ledger: &Ledger) {
         let mut told = Vec::new();
         let mut last = 0;
         // What is kept comes in pages, and a message to oneself behind all of them.
-        away.send(&to_user(0, user, b"the end"));
+        let end = format!("the end of {}", ledger.acknowledged());
+        away.send(&to_user(0, user, end.as_bytes()));
         loop {
             let next = away.next_but_pings().expect("a frame");
             if next.kind != DIRECT_TO {
@@ -96,7 +97,7 @@ pub(crate) fn check_directs(address: SocketAddr, ledger: &Ledger) {
             let body = next.payload[17 + from_len..].to_vec();
             assert!(id > last, "in order");
             last = id;
-            if body == b"the end" {
+            if body == end.as_bytes() {
                 break;
             }
             told.push((id, body));
