@@ -1,6 +1,7 @@
 //! What a shard does for its clients, counted.
 
 use corebeat::base::ids::Ref;
+use corebeat::base::limits::Limits;
 use corebeat::chat::shard::Progress;
 use corebeat::wire::message::Request;
 use corebeat::wire::native::kind;
@@ -13,10 +14,19 @@ const ROUNDS: usize = 20;
 const MEMBERS: usize = 1_000;
 const BODY: &[u8] = b"sixty-four bytes of a message, as people are used to writing it.";
 
-/// One PUBLISH received, decoded and taken to a room that has no members.
+/// One PUBLISH received, decoded and taken to a room that has no members and keeps nothing.
 pub(crate) fn receive() -> usize {
+    publish_unheard(Limits { history_count: 0, ..Limits::default() })
+}
+
+/// The same in a room that keeps its messages, and has as many as it may.
+pub(crate) fn keep() -> usize {
+    publish_unheard(Limits { history_count: 100, ..Limits::default() })
+}
+
+fn publish_unheard(limits: Limits) -> usize {
     const FRAMES_A_TURN: usize = 50;
-    let mut hall = Hall::with_clients(1);
+    let mut hall = Hall::with_limits(1, limits);
     let frame = publish("empty");
     for round in 0..WARM_UP_ROUNDS + ROUNDS {
         counted_if(round >= WARM_UP_ROUNDS, || {

@@ -29,12 +29,17 @@ pub(crate) struct Hall {
 impl Hall {
     /// A hall with so many native clients, in the slots from 0 on, whose hello is done.
     pub(crate) fn with_clients(count: usize) -> Hall {
+        Hall::with_limits(count, Limits::default())
+    }
+
+    /// The same, within these limits.
+    pub(crate) fn with_limits(count: usize, limits: Limits) -> Hall {
         let now = Now { mono: Mono(1_000), wall_ms: 1_790_000_000_000 };
         let config = ShardConfig {
             shard: ShardId(0),
             shards: 1,
             node: NodeId(1),
-            limits: Limits::default(),
+            limits,
             heartbeat: HeartbeatPolicy::default(),
             seed: 1,
             secret: [1, 2],

@@ -24,6 +24,7 @@ const CASES: &[Case] = &[
     ("wheel_arm", wheel::arm),
     ("wheel_fire", wheel::fire),
     ("receive", chat::receive),
+    ("keep", chat::keep),
     ("publish_1000", chat::publish_1000),
     ("deliver", chat::deliver),
     ("heartbeat", chat::heartbeat),

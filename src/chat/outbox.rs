@@ -131,8 +131,8 @@ impl Outbox {
         }
     }
 
-    /// Drops all that has not begun to be sent, but for what makes the connection a WebSocket: without
-    /// that, nothing that follows could be understood.
+    /// Drops all that has not begun to be sent, but for what makes the connection a WebSocket:
+    /// without that, nothing that follows could be understood.
     pub fn truncate(&mut self, pool: &mut OutboxPool, chunks: &mut ChunkPool) {
         let switches = |piece: &Piece| piece.bytes().starts_with(SWITCHING);
         let begun = self.sent_of_first > 0 || self.pieces.front().is_some_and(switches);

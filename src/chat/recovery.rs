@@ -1,8 +1,8 @@
 //! What members get of the past.
 //!
 //! Owns the home's side of it: what is kept, where a replay begins, its pages, listings, and how
-//! much all rooms keep together. Never holds a message itself ([`history`](super::history) does), and
-//! never decides when the next page goes out: the member's shard asks for it
+//! much all rooms keep together. Never holds a message itself ([`history`](super::history) does),
+//! and never decides when the next page goes out: the member's shard asks for it
 //! ([`catch_up`](super::catch_up)).
 
 use std::sync::Arc;

@@ -5,15 +5,14 @@
 server's timeout once, so the shorter that is, the sooner it ends.
 """
 
-import struct
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import native
-from native import Native, str8
+from native import Native
 from text import Text
 
-DUPLICATE = 4
+GAP, DUPLICATE = 1, 4
 MAX_FRAME = 65_536
 
 
@@ -82,8 +81,66 @@ def refusals(ann):
     ann.expect("error", ref=7, code=400)
     ann.publish(8, "tea", bytes(MAX_FRAME - 8))
     ann.expect("error", ref=8, code=413)
-    ann.send(native.HISTORY, struct.pack(">I", 9) + str8("tea") + struct.pack(">QH", 0, 10))
-    ann.expect("error", ref=9, code=503)
+    ann.history(9, "nowhere")
+    ann.expect("error", ref=9, code=404)
+    ann.history(9, "*")
+    ann.expect("error", ref=9, code=403)
+
+
+def past(server, ann):
+    """What was said before is replayed to who comes back, and listed to who asks."""
+    said = [f"{number} ".encode() * 60 for number in range(1, 801)]
+    for body in said:
+        ann.publish(0, "archive", body)
+    ann.history(20, "archive", since=0, limit=3)
+    first = [ann.expect("message", room="archive", replay=True) for _ in range(3)]
+    epoch = ann.expect("ok", ref=20)["epoch"]
+    check([told["body"] for told in first] == said[:3], f"the first ones: {first}")
+    check([told["seq"] for told in first] == [1, 2, 3], f"in their places: {first}")
+    check({told["epoch"] for told in first} == {epoch}, f"of one epoch: {first}")
+    for crc in (False, True):
+        eve = Native(*server, "eve", heartbeat_s=60, crc=crc)
+        eve.join(1, "archive", epoch=epoch, since=5)
+        ann.publish(21 + crc, "archive", b"meanwhile")
+        head = eve.expect("ok", ref=1, flags=0, epoch=epoch)["seq"]
+        last = ann.expect("ok", ref=21 + crc)["seq"]
+        check(head in (last - 1, last), f"{head} before or after {last}")
+        for seq in range(6, last + 1):
+            told = eve.expect("message", epoch=epoch, seq=seq, **{"from": "ann"})
+            check(told["body"] == (said[seq - 1] if seq <= len(said) else told["body"]), told)
+            check(told["replay"] or seq > head, told)
+        eve.join(2, "archive", epoch=epoch ^ 1, since=last)
+        eve.expect("ok", ref=2, flags=GAP, epoch=epoch, seq=last)
+        for seq in range(1, last + 1):
+            eve.expect("message", epoch=epoch, seq=seq, replay=True)
+        eve.join(3, "archive", since=last + 1)
+        eve.expect("ok", ref=3, flags=GAP, epoch=epoch, seq=last)
+        ann.publish(0, "archive", b"live")
+        eve.expect("message", epoch=epoch, seq=last + 1, replay=False, body=b"live")
+        eve.bye()
+        eve.expect_end()
+    listed, since = [], 0
+    while since < last + 1:
+        ann.history(23, "archive", since=since, limit=300)
+        while (told := ann.next())["op"] == "message":
+            listed.append(told["seq"])
+        check(told["op"] == "ok" and told["ref"] == 23, told)
+        check(listed and listed[-1] > since, f"a page makes progress: {listed} behind {since}")
+        since = listed[-1]
+    check(listed == list(range(1, last + 2)), f"each place once: {listed}")
+    dan = Text(*server)
+    dan.type("/nick dan")
+    dan.expect("* welcome dan")
+    dan.expect("* you are in lobby")
+    dan.type("/history")
+    dan.expect("* nothing is kept of what was said in lobby")
+    dan.type("/join archive")
+    dan.expect("* you are in archive")
+    dan.type("/history 2")
+    dan.expect("[archive] ann: meanwhile")
+    dan.expect("[archive] ann: live")
+    dan.type("/quit")
+    dan.expect("* bye")
 
 
 def lobby(server, ann, bob):
@@ -154,6 +211,7 @@ def main(host, port):
     pings_and_echoes(ann, bob)
     rooms(ann, bob)
     refusals(ann)
+    past(server, ann)
     lobby(server, ann, bob)
     mistakes(server)
     heartbeats(server)

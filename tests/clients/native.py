@@ -91,7 +91,8 @@ def event(kind, flags, payload):
     if kind == MESSAGE:
         head = told("message", "epoch seq time_ms", "IQQ")
         room, user = fields.str8(), fields.str8()
-        return {**head, "room": room, "from": user, "body": fields.rest}
+        replay = bool(flags & REPLAY)
+        return {**head, "room": room, "from": user, "body": fields.rest, "replay": replay}
     if kind == DIRECT_MESSAGE:
         head = told("direct", "id time_ms", "QQ")
         return {**head, "from": fields.str8(), "body": fields.rest}
@@ -131,8 +132,12 @@ class Native:
     def send(self, kind, payload=b"", flags=0):
         self.socket.sendall(frame(kind, payload, flags | (CRC if self.crc else 0)))
 
-    def join(self, ref, room, notify=False):
-        self.send(JOIN, struct.pack(">IIQ", ref, 0, 0) + str8(room), NOTIFY if notify else 0)
+    def join(self, ref, room, notify=False, epoch=0, since=0):
+        payload = struct.pack(">IIQ", ref, epoch, since) + str8(room)
+        self.send(JOIN, payload, NOTIFY if notify else 0)
+
+    def history(self, ref, room, since=0, limit=0):
+        self.send(HISTORY, struct.pack(">I", ref) + str8(room) + struct.pack(">QH", since, limit))
 
     def leave(self, ref, room):
         self.send(LEAVE, struct.pack(">I", ref) + str8(room))

@@ -41,6 +41,11 @@ pub(crate) fn judge_silence(world: &World) {
         if gone || visit.hostile && !visit.foreign || !worker.is_attentive(world.now) {
             continue;
         }
+        // It may have asked for numbers, whose letters stand behind all others.
+        let asks_for_numbers = worker.shard.holdings().stats_askers > 0;
+        if visit.foreign && asks_for_numbers && world.plan.slow_mail > 0 {
+            continue;
+        }
         let limits = &world.plan.limits;
         let timeout_ms = match () {
             () if visit.foreign => 3 * limits.handshake_timeout_ms,

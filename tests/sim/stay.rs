@@ -41,7 +41,7 @@ pub(crate) struct Stay {
 /// The past that a stay began with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Recall {
-    /// The last message when the home let the client in: up to there, its own messages are told too.
+    /// The last message when the home let the client in: up to there, its own are told too.
     pub(crate) head: u64,
     /// The last place that is gone for certain, where the client was told of a gap.
     gone: Option<u64>,
