@@ -7,6 +7,8 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::base::ids::{Epoch, Seq};
 use crate::base::name::Name;
 
@@ -185,7 +187,7 @@ pub struct RecoveredUser {
 }
 
 /// What the store has done since its start, as it tells it with each watermark.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct StoreNumbers {
     /// Groups of records written.
     pub commits: u64,

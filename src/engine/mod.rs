@@ -6,6 +6,7 @@
 
 pub mod acceptor;
 pub mod config;
+pub mod hand_over;
 pub mod parcel;
 pub mod server;
 pub mod steward;

@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender as StoreSender, TrySendError};
-use log::{debug, error};
+use log::debug;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
@@ -31,13 +31,12 @@ use crate::base::limits::{
 use crate::base::time::{Mono, Now};
 use crate::chat::config::ShardConfig;
 use crate::chat::pulse::Network;
-use crate::chat::record::{Recovered, StoreNumbers};
 use crate::chat::shard::{Progress, Shard, Verdict};
 use crate::net::listener;
 use crate::net::mailbox::{Receiver, Sender};
 use crate::net::socket::{Arrival, Input};
 use crate::net::socket_table::SocketTable;
-use crate::store::keeper::{Outcome, Submission};
+use crate::store::keeper::Submission;
 
 /// The bell's token, and the door's. Connection ids have 52 bits, so these name no connection.
 pub const BELL: Token = Token(usize::MAX);
@@ -75,12 +74,12 @@ enum Life {
 
 /// A worker at its turns.
 pub struct Worker {
-    shard: Shard,
-    id: ShardId,
+    pub(super) shard: Shard,
+    pub(super) id: ShardId,
     clock: Clock,
-    now: Now,
+    pub(super) now: Now,
     life: Life,
-    seat: Seat,
+    pub(super) seat: Seat,
     sockets: SocketTable,
     acceptor: Acceptor,
     /// Where reads go before the shard sees them.
@@ -95,7 +94,7 @@ pub struct Worker {
     /// Letters wait for a full mailbox.
     letters_wait: bool,
     /// Records wait for room in the store's channel.
-    records_wait: bool,
+    pub(super) records_wait: bool,
 }
 
 impl Worker {
@@ -122,11 +121,6 @@ impl Worker {
             records_wait: false,
             shard: Shard::new(config, now),
         }
-    }
-
-    /// Takes back what was kept of the shard.
-    pub fn recover(&mut self, recovered: Recovered) {
-        self.shard.recover(recovered, self.now);
     }
 
     /// Opens the door on the reserved `address`.
@@ -309,10 +303,7 @@ impl Worker {
         for _ in 0..MAIL_BUDGET {
             match self.seat.mailbox.try_receive() {
                 Some(Parcel::Mail { from, mail }) => self.shard.mail(from, mail, self.now),
-                Some(Parcel::Stored { outcome, numbers }) => match outcome {
-                    Outcome::Written(through) => self.shard.written(through, numbers, self.now),
-                    Outcome::Failed => self.shard.write_failed(numbers, self.now),
-                },
+                Some(Parcel::Stored { outcome, numbers }) => self.hear_store(outcome, numbers),
                 Some(Parcel::Command(command)) => self.obey(command),
                 None => return Progress::Done,
             }
@@ -355,37 +346,6 @@ impl Worker {
                 Err(TrySendError::Full(_)) => unreachable!("it was mail"),
                 // The worker has stopped, and this one is about to be stopped too.
                 Err(TrySendError::Disconnected(_)) => {}
-            }
-        }
-    }
-
-    /// Phase: hands what is to be kept to the store, all of the turn at once.
-    fn hand_over_records(&mut self) {
-        self.records_wait = false;
-        let Some(store) = &self.seat.store else { return };
-        let Some(submission) = submission(self.id, &mut self.shard) else { return };
-        match store.try_send(submission) {
-            Ok(()) => {}
-            Err(TrySendError::Full(submission)) => {
-                self.records_wait = true;
-                for record in submission.records.into_iter().rev() {
-                    self.shard.write_refused(record);
-                }
-            }
-            Err(TrySendError::Disconnected(_)) => {
-                error!("worker {}: the store is gone; nothing is stored any more", self.id);
-                self.seat.store = None;
-                self.shard.write_failed(StoreNumbers::default(), self.now);
-            }
-        }
-    }
-
-    /// The loop is left, nobody is served any more, and what is left may wait for the store.
-    fn hand_over_the_rest(&mut self) {
-        let Some(store) = self.seat.store.take() else { return };
-        while let Some(submission) = submission(self.id, &mut self.shard) {
-            if store.send(submission).is_err() {
-                break;
             }
         }
     }
@@ -490,16 +450,6 @@ impl Worker {
     fn report(&self, news: News) {
         let _ = self.seat.steward.try_send(Report { worker: self.id, news });
     }
-}
-
-/// The records of a turn; none where there are none.
-fn submission(id: ShardId, shard: &mut Shard) -> Option<Submission> {
-    let (first, record) = shard.poll_write()?;
-    let mut records = vec![record];
-    while let Some((_, record)) = shard.poll_write() {
-        records.push(record);
-    }
-    Some(Submission { shard: id, generation: shard.store_generation(), first, records })
 }
 
 /// The network that a peer comes from: the 24 bits of an IPv4 address, or the 48 of an IPv6 one,
