@@ -89,11 +89,14 @@ impl Shard {
         }
         // Open batches hold places behind those that are lost.
         self.close_batches();
+        let mut strikes = Vec::new();
         for held in self.journal_mut().fail(numbers) {
             self.counters.store_failures += 1;
             match held {
                 Held::Batch { key, id, batch, answers } => {
-                    self.batch_failed(key, id, batch, answers, now);
+                    // Some of it may have reached the disk.
+                    strikes.push(Record::StrikeMessages { room: batch.room.clone(), id });
+                    self.batch_failed(key, batch, answers, now);
                 }
                 Held::Told { key, epoch } => {
                     self.landed(key);
@@ -105,6 +108,10 @@ impl Shard {
                 }
                 Held::Again(record) => self.journal_mut().push_unawaited(record),
             }
+        }
+        // The last ones first: a crash in between must not leave a hole in a room.
+        for strike in strikes.into_iter().rev() {
+            self.journal_mut().push_unawaited(strike);
         }
     }
 
@@ -193,19 +200,9 @@ impl Shard {
     }
 
     /// A batch could not be written: its messages were never said.
-    fn batch_failed(
-        &mut self,
-        key: HomeKey,
-        id: RecordId,
-        batch: Arc<Batch>,
-        answers: Vec<Answer>,
-        now: Now,
-    ) {
+    fn batch_failed(&mut self, key: HomeKey, batch: Arc<Batch>, answers: Vec<Answer>, now: Now) {
         self.landed(key);
         self.end_epoch(key, batch.epoch);
-        // Some of it may have reached the disk.
-        let room = batch.room.clone();
-        self.journal_mut().push_unawaited(Record::StrikeMessages { room, id });
         for Answer { origin, reference, .. } in answers.iter().copied() {
             self.refuse_for_home(origin, reference, Asked::Publish, NOT_STORED, now);
         }

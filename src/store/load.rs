@@ -71,6 +71,8 @@ impl Reading {
                 self.loaded.messages += messages.frames.count() as u64;
                 // Keys come in order: the last record of a room is its latest.
                 let room = room(&mut self.rooms, name);
+                let goes_on = room.epoch != messages.epoch || room.seq.0 + 1 == messages.first.0;
+                self.garbled |= !goes_on;
                 room.epoch = messages.epoch;
                 room.seq = Seq(messages.first.0 + messages.frames.count() as u64 - 1);
                 room.messages.push(messages);
