@@ -5,8 +5,10 @@
 //! at a time and then takes out what came of it:
 //!
 //! ```text
-//!  in   open · receive · end_of_input · closed · measured · mail · written · expire · fan_out · drain
-//!  out  poll_mail · poll_write · poll_dirty → gather → sent / blocked … writable · poll_verdict
+//!  in   open · receive · end_of_input · closed · measured · mail · written / write_failed
+//!       expire · fan_out · drain
+//!  out  poll_mail · poll_write · poll_verdict
+//!       poll_dirty → gather → sent / blocked … writable
 //! ```
 //!
 //! Calls that name a connection which is gone do nothing, so a shell may be late with them.

@@ -43,7 +43,7 @@ pub struct StorageOptions {
 
     /// When a message is acknowledged and delivered, with --data: none at once, batch when the
     /// operating system has it (outlives a crash of the server), sync when the disk has it
-    #[arg(long, value_name = "none|batch|sync", default_value = "batch")]
+    #[arg(long, value_name = "MODE", default_value = "batch")]
     #[arg(hide_possible_values = true)]
     #[arg(env = "COREBEAT_DURABILITY", hide_env = true, help_heading = STORAGE)]
     pub durability: DurabilityName,

@@ -1,7 +1,7 @@
 //! A worker and the store.
 //!
-//! Owns the worker's end of it: the records of a turn go into the store's channel, and outcomes come
-//! back by the mailbox. Never waits, but when the loop is left.
+//! Owns the worker's end of it: the records of a turn go into the store's channel, and outcomes
+//! come back by the mailbox. Never waits, but when the loop is left.
 
 use crossbeam_channel::TrySendError;
 use log::error;
