@@ -11,7 +11,7 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 use crate::base::ids::{Epoch, Position, Seq, ShardId};
-use crate::base::name::{EVERYONE, Name};
+use crate::base::name::Name;
 use crate::base::time::Mono;
 
 use super::batch::Batch;
@@ -61,9 +61,8 @@ pub struct HomeRoom {
     pub idle_listed: bool,
     /// Whether it is on the list of rooms with links that lost messages.
     pub lossy_listed: bool,
-    /// Whether what is said in it may be kept. What is said to everybody is not: nobody can ask for
-    /// it.
-    pub may_keep: bool,
+    /// Whether what is said in it is kept. What is said to everybody is not: nobody can ask for it.
+    pub keeps: bool,
     /// What was said, as far as it is kept.
     pub history: Option<Box<History>>,
     /// Its entry on the list of rooms with a history; 0 while it is not on it.
@@ -173,7 +172,6 @@ impl HomeTable {
     /// one, and after a restart, however quick, the chance of the same one is one in 2^32. A clock
     /// would repeat itself within its own step, and be overtaken where rooms are made fast.
     pub fn add(&mut self, name: Name, hash: u64, now: Mono) -> HomeKey {
-        let may_keep = &*name != EVERYONE;
         let room = HomeRoom {
             name,
             epoch: self.take_epoch(),
@@ -186,7 +184,7 @@ impl HomeTable {
             last_active: now,
             idle_listed: false,
             lossy_listed: false,
-            may_keep,
+            keeps: false,
             history: None,
             history_listing: 0,
         };

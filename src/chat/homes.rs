@@ -95,7 +95,9 @@ impl Shard {
         if self.homes.len() >= self.limits.max_rooms && !self.make_way(now) {
             return None;
         }
-        Some(self.homes.add(Name::new(room), hash, now.mono))
+        let key = self.homes.add(Name::new(room), hash, now.mono);
+        self.homes.get_mut(key).keeps = self.limits.history_count > 0;
+        Some(key)
     }
 
     /// Gives a message its place and puts it into the room's batch.
@@ -121,7 +123,7 @@ impl Shard {
         } else {
             self.add_to_batch(key, said, now);
         }
-        if self.limits.history_count > 0 && self.homes.get(key).may_keep {
+        if self.homes.get(key).keeps {
             self.keep(key, said, now);
             self.trim_records(key);
         }

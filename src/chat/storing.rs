@@ -149,7 +149,7 @@ impl Shard {
     /// Sends a closed batch to the store. It is delivered when it is written, or at once where
     /// nothing waits for the disk.
     pub(super) fn write_batch(&mut self, key: HomeKey, batch: Arc<Batch>) {
-        let keeps = self.keeps_history(key);
+        let keeps = self.homes.get(key).keeps;
         let journal = self.journal.as_mut().expect("only where there is a store");
         let records = self.homes.get_mut(key).records.get_or_insert_default();
         records.in_flight += 1;
@@ -180,7 +180,7 @@ impl Shard {
         now: Now,
     ) {
         let epoch = batch.epoch;
-        let keeps = self.keeps_history(key);
+        let keeps = self.homes.get(key).keeps;
         let records = self.homes.get_mut(key).records.as_mut().expect("a batch of it was written");
         records.unwritten -= batch.frames.count() as u32;
         records.in_flight -= 1;
@@ -276,11 +276,6 @@ impl Shard {
         journal.push_unawaited(Record::Head { room, id, epoch, seq });
     }
 
-    /// Whether what is said in a room is kept, and not its last place alone.
-    fn keeps_history(&self, key: HomeKey) -> bool {
-        self.limits.history_count > 0 && self.homes.get(key).may_keep
-    }
-
     /// Strikes the records of messages that a room's history has dropped. The last place is kept
     /// by itself where no message is left to say it.
     pub(super) fn trim_records(&mut self, key: HomeKey) {
@@ -344,8 +339,12 @@ impl Shard {
 
     fn recover_room(&mut self, room: RecoveredRoom, renew_epoch: bool, now: Now) {
         let hash = self.hasher.hash(&room.name);
-        let known = self.homes.find(&room.name, hash);
-        let key = known.unwrap_or_else(|| self.homes.add(room.name, hash, now.mono));
+        // The room of everybody is there already, and keeps nothing.
+        let key = self.homes.find(&room.name, hash).unwrap_or_else(|| {
+            let key = self.homes.add(room.name, hash, now.mono);
+            self.homes.get_mut(key).keeps = self.limits.history_count > 0;
+            key
+        });
         let home = self.homes.get_mut(key);
         (home.epoch, home.seq) = (room.epoch, room.seq);
         let records = home.records.get_or_insert_default();
@@ -354,7 +353,7 @@ impl Shard {
             let (id, epoch, last) = (*id, *epoch, Seq(first.0 + frames.count() as u64 - 1));
             records.messages.push_back(StoredMessages { id, epoch, last });
         }
-        if self.keeps_history(key) {
+        if self.homes.get(key).keeps {
             // Older ones have the same fate, and what the clock said then need not be true now.
             let oldest_ms = self.limits.history_age_ms + 1;
             let age_ms = |frame: &[u8]| match message_of(frame) {

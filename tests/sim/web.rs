@@ -132,7 +132,8 @@ impl WebSide {
         let code = self.dice.pick(&[1000, 1001, 3000, 4999]);
         let mut payload = u16::to_be_bytes(code).to_vec();
         payload.extend_from_slice("done ✓".as_bytes());
-        self.said_close = Some(code);
+        // The first one is answered; whoever says it again is not listened to.
+        self.said_close.get_or_insert(code);
         let mut bytes = Vec::new();
         self.frame(&mut bytes, Opcode::Close, &payload);
         bytes
