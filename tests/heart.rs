@@ -20,6 +20,7 @@ mod heart {
     mod presence;
     mod refs;
     mod rooms;
+    mod sessions;
     mod speech;
     mod stats;
     mod tempo;

@@ -1,7 +1,7 @@
 //! Which sessions a user has.
 //!
-//! Owns the sessions of the users whose home this shard is, and the numbering of direct messages.
-//! Never delivers: the shard asks for addresses and posts.
+//! Owns the sessions of the users whose home this shard is. Never delivers: the shard asks for
+//! addresses and posts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,24 +12,14 @@ use crate::base::name::Name;
 ///
 /// An ordered set, because it grows by small nodes: a hash table of this size is half empty after
 /// it has grown, and leaves its former self behind in the allocator.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Directory {
     sessions: BTreeSet<(Name, Address)>,
     /// Which sessions those are that began on another connection.
     resumed: BTreeMap<Address, SessionId>,
-    last_direct_id: u64,
 }
 
 impl Directory {
-    /// An empty directory. Ids of direct messages follow `first_direct_id`.
-    pub fn new(first_direct_id: u64) -> Directory {
-        Directory {
-            sessions: BTreeSet::new(),
-            resumed: BTreeMap::new(),
-            last_direct_id: first_direct_id,
-        }
-    }
-
     /// A session of `user` began, or goes on, on a connection.
     pub fn online(&mut self, user: Name, session: Address, identity: SessionId) {
         if identity != SessionId::born_at(session) {
@@ -68,22 +58,6 @@ impl Directory {
     pub fn is_empty(&self) -> bool {
         self.sessions.is_empty()
     }
-
-    /// The number of the last direct message, for whomever.
-    pub fn last_direct_id(&self) -> u64 {
-        self.last_direct_id
-    }
-
-    /// Numbers of direct messages grow beyond `id` from here on.
-    pub fn skip_direct_ids(&mut self, id: u64) {
-        self.last_direct_id = self.last_direct_id.max(id);
-    }
-
-    /// The number of the next direct message, which grows for every user of this home.
-    pub fn take_direct_id(&mut self) -> u64 {
-        self.last_direct_id += 1;
-        self.last_direct_id
-    }
 }
 
 #[cfg(test)]
@@ -93,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_user_may_have_several_sessions() {
-        let mut directory = Directory::new(0);
+        let mut directory = Directory::default();
         let address = |slot| Address::new(ShardId(1), ConnId::new(slot, 0));
         let [ann, bob, eve] = ["ann", "bob", "anna"].map(Name::new);
         for slot in 0..100 {

@@ -38,8 +38,7 @@ impl Shard {
         if let Some(undelivered) = undelivered {
             self.resume_directs(key, (session, identity), undelivered as usize, now);
         } else {
-            let head = self.directory.last_direct_id();
-            self.inboxes.change(key, now, |inbox, _| inbox.greet(identity, session, head));
+            self.inboxes.change(key, now, |inbox, terms| inbox.greet(identity, session, terms));
         }
         self.send_directs(&user, session, false, now);
     }
@@ -51,9 +50,8 @@ impl Shard {
         undelivered: usize,
         now: Now,
     ) {
-        let head = self.directory.last_direct_id();
         self.inboxes.change(key, now, |inbox, terms| {
-            inbox.resume(identity, session, undelivered, head, terms);
+            inbox.resume(identity, session, undelivered, terms);
         });
     }
 
@@ -120,8 +118,8 @@ impl Shard {
             self.counters.directs_refused += 1;
             return self.refuse_direct(origin, reference, text, now);
         }
-        let began = self.directory.last_direct_id();
-        let id = self.directory.take_direct_id();
+        let began = self.inboxes.last_id();
+        let id = self.inboxes.take_id();
         let direct = Direct::new(id, now.wall_ms, from, body);
         let key = key.unwrap_or_else(|| {
             let readers = self.directory.readers(user);
@@ -174,10 +172,7 @@ impl Shard {
     /// A session acknowledged all direct messages up to `id`.
     pub(super) fn home_ack(&mut self, user: &Name, session: Address, id: u64, now: Now) {
         if let Some(key) = self.inboxes.find(user) {
-            let head = self.directory.last_direct_id();
-            self.inboxes.change(key, now, |inbox, terms| {
-                inbox.ack(session, id, head, terms.changes);
-            });
+            self.inboxes.change(key, now, |inbox, terms| inbox.ack(session, id, terms));
             self.count_struck();
         }
     }
@@ -245,7 +240,7 @@ impl Shard {
         now: Now,
     ) {
         if let Some(last) = queue.last() {
-            self.directory.skip_direct_ids(last.id());
+            self.inboxes.skip_ids(last.id());
         }
         let key = self.inboxes.add(user, std::iter::empty(), 0);
         self.inboxes.change(key, now, |inbox, terms| inbox.recover(queue, missing, terms.now_ms));

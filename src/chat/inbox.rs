@@ -48,6 +48,8 @@ pub struct Terms<'a> {
     pub bounds: QueueBounds,
     /// The time, in milliseconds since 1970.
     pub now_ms: u64,
+    /// The id of the last message that there is, for whomever.
+    pub head: u64,
     /// Until when a session that breaks now may be resumed.
     pub kept_until: Mono,
     /// Where changes are noted.
@@ -195,14 +197,13 @@ impl Inbox {
         }
     }
 
-    /// A session acknowledged all up to `id`, where the last message that there is has the id
-    /// `head`. What it was not told stays.
-    pub fn ack(&mut self, session: Address, id: u64, head: u64, to: &mut Changes) {
+    /// A session acknowledged all up to `id`. What it was not told stays.
+    pub fn ack(&mut self, session: Address, id: u64, terms: &mut Terms<'_>) {
         let Some(index) = self.active(session) else {
             return;
         };
         let reader = &mut self.readers[index];
-        let id = id.min(head).min(reader.reach(head));
+        let id = id.min(reader.reach(terms.head));
         reader.acked = reader.acked.max(id);
         for told in &mut self.told {
             let told_id = told.direct.id();
@@ -211,9 +212,9 @@ impl Inbox {
         let untold = std::mem::take(&mut reader.untold);
         if reader.heard_missing && self.missing.is_some_and(|missing| missing.to <= id) {
             self.missing = None;
-            to.note(|| Change::Missing(None));
+            terms.changes.note(|| Change::Missing(None));
         }
-        self.strike_up_to(id, &untold, to);
+        self.strike_up_to(id, &untold, terms.changes);
         let first = self.queue.front().map_or(u64::MAX, Direct::id);
         self.readers[index].untold = untold;
         for reader in &mut self.readers {
@@ -245,14 +246,13 @@ impl Inbox {
         }
     }
 
-    /// A session said hello on a connection, where the last message that there is has the id
-    /// `head`. It is told what is kept, from the oldest on, and no more than that if it is news
-    /// of an earlier connection of a session that has another one.
-    pub fn greet(&mut self, identity: SessionId, session: Address, head: u64) {
+    /// A session said hello on a connection. It is told what is kept, from the oldest on. Late news
+    /// of an earlier connection of a session that has another one changes nothing.
+    pub fn greet(&mut self, identity: SessionId, session: Address, terms: &Terms<'_>) {
         let its = |reader: &Reader| reader.identity == identity && reader.is_active();
         if !self.readers.iter().any(its) {
             let standing = Standing::CatchingUp;
-            self.readers.push(Reader::new(identity, session, standing, head));
+            self.readers.push(Reader::new(identity, session, standing, terms.head));
         }
     }
 
@@ -263,7 +263,6 @@ impl Inbox {
         identity: SessionId,
         session: Address,
         undelivered: usize,
-        head: u64,
         terms: &mut Terms<'_>,
     ) {
         let known = self.readers.iter().find(|reader| reader.identity == identity);
@@ -273,14 +272,13 @@ impl Inbox {
         let index = self.readers.iter().position(|reader| reader.identity == identity);
         let index = index.unwrap_or_else(|| {
             let standing = Standing::CatchingUp;
-            self.readers.push(Reader::new(identity, session, standing, head));
+            self.readers.push(Reader::new(identity, session, standing, terms.head));
             self.readers.len() - 1
         });
         let reader = &mut self.readers[index];
         reader.session = session;
         reader.standing = Standing::CatchingUp;
         reader.cursor = 0;
-        reader.resumed_at = head;
         reader.heard_missing = false;
         let retained = self.told.iter().filter(|told| reader.needs(told.direct.id()));
         let retained: usize = retained.map(|told| told.direct.frame().len()).sum();
@@ -299,6 +297,11 @@ impl Inbox {
             return false;
         };
         let reader = &mut self.readers[index];
+        reader.told_before = match reader.standing {
+            // What it was told on a connection that broke it may have missed.
+            Standing::CatchingUp if ending == Ending::Orderly => reader.cursor,
+            _ => reader.reach(terms.head),
+        };
         let (cursor, catches_up) = (reader.cursor, reader.standing == Standing::CatchingUp);
         reader.standing = match ending {
             Ending::Orderly => Standing::Leaving,
@@ -314,7 +317,7 @@ impl Inbox {
         let needs = self.told.iter().any(|told| reader.needs(told.direct.id()));
         match ending {
             Ending::Orderly if needs => return true,
-            Ending::Kept if needs || !reader.untold.is_empty() => {}
+            Ending::Kept => {}
             _ => drop(self.readers.swap_remove(index)),
         }
         self.forget_needless();
@@ -345,7 +348,7 @@ impl Inbox {
     fn queue_again(&mut self, direct: Direct, terms: &mut Terms<'_>) {
         let id = direct.id();
         for reader in &mut self.readers {
-            let passed = reader.is_beyond(id) || id <= reader.resumed_at;
+            let passed = reader.is_beyond(id) || id <= reader.told_before;
             if reader.began >= id && passed {
                 reader.untold.push(id);
             }
@@ -375,7 +378,8 @@ impl Inbox {
         };
         let reader = self.readers.swap_remove(index);
         for told in &mut self.told {
-            told.taken |= reader.needs(told.direct.id());
+            let id = told.direct.id();
+            told.taken |= reader.needs(id) && id <= reader.told_before;
         }
         self.forget_needless();
     }

@@ -1,6 +1,6 @@
 //! The inboxes of the users whose home one shard is.
 //!
-//! Owns the table of them, the memory that they take together, when the oldest message of each is
+//! Owns the table of them, the numbering of messages, the memory that they take together, when the oldest message of each is
 //! due to be dropped, and the changes that a store has to hear of. Never decides what becomes of a
 //! message: the [`inbox`](super::inbox) does, and [`directs`](super::directs) calls both. A user
 //! with nothing kept has no inbox.
@@ -51,6 +51,7 @@ pub struct Inboxes {
     deadlines: BTreeSet<(Mono, InboxKey)>,
     memory: usize,
     queued: usize,
+    last_id: u64,
     /// The changes of the operation under way, and messages struck so far.
     changes: Changes,
     /// Changes that were not taken out.
@@ -58,8 +59,8 @@ pub struct Inboxes {
 }
 
 impl Inboxes {
-    /// An empty table. Changes are noted for [`Inboxes::pop_change`] if they are `stored`.
-    pub fn new(hasher: NameHasher, limits: &Limits, stored: bool) -> Inboxes {
+    /// An empty table. The ids of messages follow `last_id`.
+    pub fn new(hasher: NameHasher, limits: &Limits, last_id: u64) -> Inboxes {
         Inboxes {
             hasher,
             bounds: Bounds {
@@ -73,9 +74,31 @@ impl Inboxes {
             deadlines: BTreeSet::new(),
             memory: 0,
             queued: 0,
-            changes: Changes { gathers: stored, ..Changes::default() },
+            last_id,
+            changes: Changes::default(),
             outgoing: VecDeque::new(),
         }
+    }
+
+    /// Changes are noted for [`Inboxes::pop_change`] from here on.
+    pub fn gather_changes(&mut self) {
+        self.changes.gathers = true;
+    }
+
+    /// The number of the next direct message, which grows for every user of this home.
+    pub fn take_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// The number of the last direct message, for whomever.
+    pub fn last_id(&self) -> u64 {
+        self.last_id
+    }
+
+    /// Numbers of direct messages grow beyond `id` from here on.
+    pub fn skip_ids(&mut self, id: u64) {
+        self.last_id = self.last_id.max(id);
     }
 
     /// The inbox of `user`.
@@ -125,6 +148,7 @@ impl Inboxes {
         let mut terms = Terms {
             bounds: self.bounds.queue,
             now_ms: now.wall_ms,
+            head: self.last_id,
             kept_until: now.mono + self.bounds.resume_window_ms,
             changes: &mut self.changes,
         };

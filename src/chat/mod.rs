@@ -27,8 +27,8 @@
 //!
 //! and the nouns they work on: [`session`], [`room`], [`home`], [`history`], [`roster`],
 //! [`directory`], [`inboxes`], [`inbox`], [`reader`], [`direct`], [`changes`], [`batch`],
-//! [`pulse`], [`outbox`], [`refs`], [`mail`], [`postbag`], [`agenda`], [`heartbeat`], [`hash`], [`holdings`],
-//! [`kept`], [`record`], [`journal`], [`config`].
+//! [`pulse`], [`outbox`], [`refs`], [`mail`], [`postbag`], [`agenda`], [`heartbeat`], [`hash`],
+//! [`holdings`], [`kept`], [`record`], [`journal`], [`config`].
 
 pub mod agenda;
 pub mod batch;

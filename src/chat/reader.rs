@@ -62,8 +62,8 @@ pub struct Reader {
     pub acked: u64,
     /// While it catches up: it was told all up to this id.
     pub cursor: u64,
-    /// It was resumed, and had been told all up to this id in its earlier connections.
-    pub resumed_at: u64,
+    /// By the end of its last connection it had been told all up to this id.
+    pub told_before: u64,
     /// What it was told live up to this id, and did not acknowledge, is no longer kept.
     pub forgotten: u64,
 }
@@ -81,7 +81,7 @@ impl Reader {
             began,
             acked: 0,
             cursor: 0,
-            resumed_at: 0,
+            told_before: 0,
             forgotten: 0,
         }
     }
@@ -109,7 +109,7 @@ impl Reader {
     /// The last message that an ACK of it can mean, where `head` is the user's last one.
     pub fn reach(&self, head: u64) -> u64 {
         match self.standing {
-            Standing::CatchingUp => self.cursor.max(self.resumed_at),
+            Standing::CatchingUp => self.cursor.max(self.told_before),
             _ => head,
         }
     }

@@ -111,10 +111,10 @@ impl Shard {
         session.state = State::Live(dialect);
         session.user = Some(user);
         session.heard(now.mono);
+        let tempo = session.tempo;
         self.counters.welcomed += 1;
-        let heartbeat_s = session.tempo.heartbeat_s;
         if let Some(pulses) = &mut self.pulses {
-            pulses.granted(conn.slot(), heartbeat_s, now.mono);
+            pulses.granted(conn.slot(), tempo.heartbeat_s, now.mono);
         }
         self.speakers.came(dialect);
         if dialect == Dialect::Text {

@@ -182,8 +182,8 @@ impl Shard {
             ),
             rooms,
             homes: HomeTable::new(hasher),
-            directory: Directory::new(now.wall_ms << DIRECT_ID_SHIFT),
-            inboxes: Inboxes::new(hasher, &config.limits, config.durability.is_some()),
+            directory: Directory::default(),
+            inboxes: Inboxes::new(hasher, &config.limits, now.wall_ms << DIRECT_ID_SHIFT),
             late_acks: BTreeMap::new(),
             wheel: Wheel::new(now.mono),
             outboxes: OutboxPool::new(OUTBOXES_KEPT, BUFFER_KEPT_BYTES),
@@ -215,6 +215,9 @@ impl Shard {
             gathering: Gathering::default(),
             web_desk: WebDesk::default(),
         };
+        if shard.journal.is_some() {
+            shard.inboxes.gather_changes();
+        }
         if everyone_home == shard.id {
             shard.add_everyone(now);
         }

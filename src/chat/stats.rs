@@ -80,14 +80,14 @@ pub struct ShardStats {
     rooms: usize,
     /// Sessions of users whose home it is.
     users: usize,
+    /// Sessions without a connection that may still be resumed.
+    kept_sessions: usize,
     /// Bytes of memory that the histories of those rooms take.
     history_bytes: usize,
     /// Bytes that direct messages to those users are counted with.
     direct_bytes: usize,
     /// Replays that wait for their readers.
     replays: usize,
-    /// Sessions without a connection that may still be resumed.
-    kept_sessions: usize,
     messages_in: u64,
     published: u64,
     delivered: u64,
@@ -207,10 +207,10 @@ impl Shard {
             websocket: self.speakers.websocket,
             rooms: self.homes.len() - usize::from(self.everyone_home() == self.id),
             users: self.directory.len(),
+            kept_sessions: self.keeping.table.len(),
             history_bytes: self.archive.memory(),
             direct_bytes: self.inboxes.memory(),
             replays: self.catch_ups.len(),
-            kept_sessions: self.keeping.table.len(),
             messages_in: counters.messages_in,
             published: counters.published,
             delivered: counters.delivered,

@@ -331,7 +331,7 @@ impl Shard {
         for room in rooms {
             self.recover_room(room, renew_epochs, now);
         }
-        self.directory.skip_direct_ids(next_direct);
+        self.inboxes.skip_ids(next_direct);
         for RecoveredUser { name, directs, missing } in users {
             self.recover_directs(&name, directs, missing, now);
         }

@@ -226,6 +226,30 @@ test('a server that is stopped sends its clients away, and they come back', asyn
   }
 });
 
+test('direct messages wait for who is offline, and come once to who acknowledges', async () => {
+  const ann = await greet('ann');
+  for (const body of ['one', 'two', 'three']) await ann.direct('late', body);
+  const hears = async (session) => {
+    const late = new Corebeat({ url: server.ws, user: 'late', WebSocket, ...IMPATIENT });
+    open.push(late);
+    const heard = [];
+    late.on('direct', ({ from, body, replay }) => heard.push([from, body, replay]));
+    await late.connect();
+    // What waited comes before what is asked for after the hello.
+    await late.publish(`${session}`, 'x');
+    const live = next(late, 'direct', ({ replay }) => !replay);
+    await ann.direct('late', session);
+    await live;
+    // The acknowledgement goes ahead of this.
+    await late.publish(`${session}`, 'x');
+    late.close();
+    return heard;
+  };
+  const queued = ['one', 'two', 'three'].map((body) => ['ann', body, true]);
+  assert.deepEqual(await hears('first'), [...queued, ['ann', 'first', false]]);
+  assert.deepEqual(await hears('second'), [['ann', 'second', false]]);
+});
+
 test('another address is taken where one does not answer', async () => {
   const dead = await Server.start();
   await dead.stop();

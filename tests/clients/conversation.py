@@ -12,7 +12,7 @@ import native
 from native import Native
 from text import Text
 
-GAP, DUPLICATE = 1, 4
+GAP, QUEUED, DUPLICATE = 1, 2, 4
 MAX_FRAME = 65_536
 
 
@@ -174,6 +174,49 @@ def lobby(server, ann, bob):
     ann.expect("presence", kind="left", total=1, room="lobby", user="cat")
 
 
+def directs(server):
+    """Direct messages wait for a user who is offline, until they are acknowledged."""
+    ann = Native(*server, "ann2", heartbeat_s=60)
+    ids = []
+    for ref in range(1, 4):
+        ann.direct(ref, "late", b"psst %d" % ref)
+        ids.append(ann.expect("ok", ref=ref, flags=QUEUED, epoch=0)["seq"])
+    check(ids == sorted(set(ids)) and ids[0] > 0, f"ids grow: {ids}")
+    ann.direct(3, "late", b"psst 3")
+    ann.expect("ok", ref=3, flags=DUPLICATE, epoch=0, seq=ids[2])
+    for acked, first in ((None, 0), (ids[0], 0), (ids[2], 1)):
+        late = Native(*server, "late", crc=True, heartbeat_s=60)
+        for number in range(first, 3):
+            body = b"psst %d" % (number + 1)
+            late.expect("direct", id=ids[number], body=body, replay=True, **{"from": "ann2"})
+        if acked is not None:
+            late.ack(acked)
+        late.bye()
+        late.expect_end()
+    late = Native(*server, "late", heartbeat_s=60)
+    late.ping(seq=1, time_ms=2)
+    late.expect("pong", seq=1)
+    ann.direct(4, "late", b"live")
+    live = ann.expect("ok", ref=4, flags=0, epoch=0)["seq"]
+    late.expect("direct", id=live, body=b"live", replay=False)
+    ann.direct(0, "typist", "hör zu".encode())
+    ann.ping(seq=2, time_ms=2)
+    ann.expect("pong", seq=2)
+    for expected in (True, False):
+        typist = Text(*server)
+        typist.type("/nick typist")
+        typist.expect("* welcome typist")
+        lines = [typist.next()]
+        while not lines[-1].startswith("* you are in lobby"):
+            lines.append(typist.next())
+        typist.type("/ping")
+        while lines[-1] != "pong":
+            lines.append(typist.next())
+        check(("[ann2 -> you] hör zu" in lines) == expected, lines)
+        typist.type("/quit")
+        typist.expect("* bye")
+
+
 def heartbeats(server):
     """A client that answers its pings outlives one that does not."""
     keen, silent = Native(*server, "keen"), Native(*server, "silent", answers=False)
@@ -213,6 +256,7 @@ def main(host, port):
     refusals(ann)
     past(server, ann)
     lobby(server, ann, bob)
+    directs(server)
     mistakes(server)
     heartbeats(server)
     print("the server kept the contract")

@@ -95,7 +95,8 @@ def event(kind, flags, payload):
         return {**head, "room": room, "from": user, "body": fields.rest, "replay": replay}
     if kind == DIRECT_MESSAGE:
         head = told("direct", "id time_ms", "QQ")
-        return {**head, "from": fields.str8(), "body": fields.rest}
+        replay = bool(flags & REPLAY)
+        return {**head, "from": fields.str8(), "body": fields.rest, "replay": replay}
     if kind == PRESENCE:
         number, total = fields.numbers("BI")
         room, user = fields.str8(), fields.str8()
@@ -148,6 +149,9 @@ class Native:
 
     def direct(self, ref, user, body):
         self.send(DIRECT, struct.pack(">I", ref) + str8(user) + body)
+
+    def ack(self, direct):
+        self.send(ACK, struct.pack(">Q", direct))
 
     def who(self, ref, room):
         self.send(WHO, struct.pack(">I", ref) + str8(room))

@@ -48,6 +48,7 @@ fn a_slow_reader_is_told_431_and_closed_and_nobody_else_notices() {
         let count = |world: &mut World, client| world.heard(client).len();
         assert_eq!(count(&mut world, brisk), 100);
         assert!(world.heard(typist).iter().filter(|line| line.starts_with('[')).count() == 100);
+        world.pass_ms(3_000);
         world.say(brisk, who(1, room));
         assert_eq!(world.heard(brisk), ["roster 1 of 2: brisk typist"]);
     }

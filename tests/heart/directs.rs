@@ -1,7 +1,7 @@
 //! Direct messages: told live, queued, replayed, acknowledged.
 
 use corebeat::base::limits::TOLD_MAX;
-use corebeat::wire::message::{Event, Request};
+use corebeat::wire::message::{Event, Hello, Request};
 
 use super::ear::{BIN, JSON};
 use super::speech::{DIRECTS_BEGIN, ack, direct, frames, hello, publish};
@@ -353,4 +353,89 @@ fn live_messages_that_nobody_acknowledges_are_kept_within_bounds() {
     assert_eq!(world.heard(bob).len(), 2 * TOLD_MAX);
     world.say(bob, Request::Bye { code: 0, reason: "" });
     assert_eq!(kept(&world), 0);
+}
+
+fn resuming(session: u64, resume_key: u64, user: &str) -> Hello<'_> {
+    Hello { session, resume_key, ..hello(user) }
+}
+
+/// The session of a client that was just welcomed, and its key.
+fn session_of(world: &mut World, client: Client) -> (u64, u64) {
+    world.last_event(client, |event| match event {
+        Event::Welcome(welcome) => (welcome.session, welcome.resume_key),
+        other => panic!("{other:?}"),
+    })
+}
+
+#[test]
+fn what_a_session_that_breaks_had_not_acknowledged_comes_again_when_it_is_resumed() {
+    for (from, to) in everywhere() {
+        let mut world = World::new();
+        let ann = world.native(from, "ann");
+        let bob = world.greet(to, hello("bob"));
+        let (session, key) = session_of(&mut world, bob);
+        for number in 1..=3 {
+            world.say(ann, direct(0, "bob", &format!("live {number}")));
+        }
+        world.say(bob, ack(1));
+        world.vanishes(bob);
+        world.say(ann, direct(7, "bob", "meanwhile"));
+        assert_eq!(world.heard(ann), ["ok 7: #4 queued"]);
+        let bob = world.greet((to + 1) % SHARDS, resuming(session, key, "bob"));
+        let expected = [
+            "resumed bob",
+            "again [ann -> you] live 2",
+            "again [ann -> you] live 3",
+            "again [ann -> you] meanwhile",
+        ];
+        assert_eq!(world.heard(bob), expected);
+        world.say(ann, direct(0, "bob", "live 5"));
+        assert_eq!(world.heard(bob), ["[ann -> you] live 5"]);
+        world.say(bob, ack(5));
+        assert!(world.holdings().iter().all(|held| held.inboxes == 0));
+    }
+}
+
+#[test]
+fn a_refused_acknowledgement_does_not_exist_even_where_mail_is_late() {
+    for (from, to) in everywhere() {
+        let mut world = World::with(|config| config.limits.max_mail_staged = 1);
+        let ann = world.native(from, "ann");
+        world.say(ann, direct(0, "bob", "one"));
+        world.say(ann, direct(0, "bob", "two"));
+        let (bob, heard) = comes_back(&mut world, to, "bob");
+        assert_eq!(heard.len(), 2);
+        for shard in (0..SHARDS).filter(|shard| *shard != to) {
+            world.stall(shard);
+            for room in super::world::ROOMS {
+                world.send(bob, &frames(&[publish(0, room, "fill"); 20]));
+            }
+            world.say(bob, ack(2));
+            world.go_on();
+        }
+        world.vanishes(bob);
+        let (_, heard) = comes_back(&mut world, to, "bob");
+        assert!(heard.is_empty(), "{heard:?}");
+    }
+}
+
+#[test]
+fn another_session_of_the_user_gets_what_one_that_broke_had_not_taken() {
+    for (from, to) in everywhere() {
+        let mut world = World::new();
+        let ann = world.native(from, "ann");
+        let (desk, _) = comes_back(&mut world, to, "bob");
+        world.say(ann, direct(0, "bob", "one"));
+        assert_eq!(world.heard(desk), ["[ann -> you] one"]);
+        let (phone, heard) = comes_back(&mut world, (to + 1) % SHARDS, "bob");
+        assert!(heard.is_empty(), "the desk has it");
+        world.say(ann, direct(0, "bob", "two"));
+        assert_eq!(world.heard(phone), ["[ann -> you] two"]);
+        world.vanishes(desk);
+        // It was never told the first, so its ACK cannot mean it.
+        world.say(phone, ack(2));
+        world.say(phone, Request::Bye { code: 0, reason: "" });
+        let (_, heard) = comes_back(&mut world, to, "bob");
+        assert_eq!(heard, ["again [ann -> you] one"]);
+    }
 }

@@ -278,13 +278,3 @@ fn an_echo_returns_the_same_bytes_from_none_to_max_frame() {
         world.last_event(ann, |event| assert_eq!(event, Event::Echo(&all_bytes[..length])));
     }
 }
-
-#[test]
-fn a_session_cannot_be_resumed_yet_and_lives() {
-    let mut world = World::new();
-    let hello = Hello { session: 17, resume_key: 4, ..hello("ann") };
-    let ann = world.greet(0, hello);
-    assert_eq!(world.heard(ann), ["welcome ann", "error 0: 503"]);
-    world.say(ann, Request::Echo(b"still here"));
-    assert_eq!(world.heard(ann), ["echo still here"]);
-}

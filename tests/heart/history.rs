@@ -242,6 +242,7 @@ fn who_hangs_up_in_the_middle_of_a_replay_leaves_nothing_behind() {
         world.stops_reading(slow);
         world.say(slow, join_since(1, room, 0, 1));
         world.vanishes(slow);
+        world.pass_ms(3_000);
         let last = world.native(2, "last");
         world.say(last, join_since(1, room, 0, 799));
         assert_eq!(world.heard(last), ["ok 1: 800".to_owned(), again(room, 800..801).remove(0)]);

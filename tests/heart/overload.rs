@@ -106,7 +106,7 @@ fn a_leave_is_never_refused_and_never_lost() {
     for _ in 0..20 {
         world.say(ann, publish(0, "porch", "hi"));
     }
-    world.vanishes(ann);
+    world.send(ann, &frames(&[Request::Bye { code: 0, reason: "" }]));
     world.go_on();
     assert_eq!(world.heard(watcher).last().unwrap(), "ann left porch, now 1");
 }

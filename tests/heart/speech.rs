@@ -95,6 +95,7 @@ fn place(seq: u64) -> String {
 pub(crate) fn words(event: &Event<'_>) -> String {
     let text = String::from_utf8_lossy;
     match *event {
+        Event::Welcome(welcome) if welcome.resumed => format!("resumed {}", welcome.user),
         Event::Welcome(welcome) => format!("welcome {}", welcome.user),
         Event::Ping(_) => "ping".to_owned(),
         Event::Pong(pong) => format!("pong {} of {}", pong.seq, pong.time_ms),

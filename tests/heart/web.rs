@@ -376,11 +376,11 @@ fn pings_of_both_layers_are_answered_in_their_own() {
 
 #[test]
 fn a_close_is_answered_with_its_own_code() {
-    for (bytes, answer) in [
-        (closing(1000, "done"), "close 1000"),
-        (closing(1001, ""), "close 1001"),
-        (closing(4999, "\u{1F600}"), "close 4999"),
-        (masked(Opcode::Close, b""), "close 1005"),
+    for (bytes, answer, reason) in [
+        (closing(1000, "done"), "close 1000", CloseReason::Bye),
+        (closing(1001, ""), "close 1001", CloseReason::PeerClosed),
+        (closing(4999, "\u{1F600}"), "close 4999", CloseReason::PeerClosed),
+        (masked(Opcode::Close, b""), "close 1005", CloseReason::PeerClosed),
     ] {
         let mut world = World::new();
         let (ann, bob) = (world.json(0, "ann"), world.native(0, "bob"));
@@ -388,9 +388,13 @@ fn a_close_is_answered_with_its_own_code() {
         world.say(bob, join_notify(0, "lobby"));
         world.send(ann, &[&bytes[..], &text("no longer read")].concat());
         assert_eq!(world.heard(ann), [answer]);
-        assert_eq!(world.heard(bob), ["ann left lobby, now 1"]);
+        let is_kept = reason == CloseReason::PeerClosed;
+        assert_eq!(world.heard(bob).is_empty(), is_kept, "only 1000 says goodbye");
+        world.pass_ms(3_000);
+        let told: &[&str] = if is_kept { &["ann left lobby, now 1", "ann Offline"] } else { &[] };
+        assert_eq!(world.heard(bob), told);
         world.half_closes(ann);
-        assert_eq!(world.fate(ann), Fate::Closed(CloseReason::Bye));
+        assert_eq!(world.fate(ann), Fate::Closed(reason));
         assert_eq!(world.counters().websocket_closes, 1);
     }
 }

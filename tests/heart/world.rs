@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use corebeat::base::counters::{CloseReason, Counters};
-use corebeat::base::ids::{ConnId, NodeId, ShardId};
+use corebeat::base::ids::{Address, ConnId, NodeId, SessionId, ShardId};
 use corebeat::base::limits::{Limits, READ_CHUNK, WRITE_SLICES};
 use corebeat::base::time::{Mono, Now};
 use corebeat::chat::config::{ShardConfig, WebConfig};
@@ -143,6 +143,19 @@ impl World {
         self.peers[client.0].crc = hello.crc;
         self.say(client, Request::Hello(hello));
         client
+    }
+
+    /// The session that began on a client's connection, and the key to it.
+    pub(crate) fn session(&self, client: Client) -> (u64, u64) {
+        let peer = &self.peers[client.0];
+        let id = SessionId::born_at(Address::new(ShardId(peer.shard as u16), peer.conn)).to_bits();
+        (id, NameHasher::new(self.secret).seal(id))
+    }
+
+    /// A native client that asks for the session that began with `first`, and has not yet listened.
+    pub(crate) fn comes_back(&mut self, shard: usize, first: Client) -> Client {
+        let (session, resume_key) = self.session(first);
+        self.greet(shard, Hello { session, resume_key, ..hello("") })
     }
 
     /// A text client in the lobby that has read its greeting.
