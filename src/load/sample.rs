@@ -201,8 +201,12 @@ mod tests {
         assert!(sample.resident > 0 && sample.threads > 0);
         assert!(Switches::take(pid).is_some());
         if let Some(before) = processor_ns(pid) {
-            let busy: u64 = (0..2_000_000u64).map(std::hint::black_box).sum();
-            assert!(busy > 0 && processor_ns(pid).is_some_and(|after| after > before));
+            // What threads of other tests used is no longer counted when they end.
+            let grows = |_| {
+                let busy: u64 = (0..200_000u64).map(std::hint::black_box).sum();
+                busy > 0 && processor_ns(pid).is_some_and(|after| after > before)
+            };
+            assert!((0..1_000).any(grows));
         }
         assert!(ProcessSample::take(u32::MAX - 1).is_err());
     }
