@@ -266,7 +266,7 @@ impl Default for Limits {
             max_mail_staged: 8_192,
             max_room_queue: 256,
             resume_window_ms: 120_000,
-            max_kept_sessions: 1 << 20,
+            max_kept_sessions: 1_000_000,
             presence_grace_ms: 3_000,
             offline_count: 1_000,
             offline_bytes: 1 << 20,

@@ -11,9 +11,9 @@ use crate::base::time::Now;
 use crate::wire::message::{Code, Event};
 use crate::wire::{native, websocket};
 
+use super::detach::Loss;
 use super::mail::Ending;
 use super::outbox::Outbox;
-use super::resume::Loss;
 use super::session::{Marks, Session, State};
 use super::shard::{Shard, Verdict};
 use super::web::Farewell;
@@ -21,10 +21,10 @@ use super::web::Farewell;
 /// Whether a connection that is closed for `reason` does not read. One that reads is told in order;
 /// one that does not, as soon as can be.
 fn is_unread(reason: CloseReason) -> bool {
-    match reason {
-        CloseReason::SlowReader | CloseReason::HeartbeatTimeout | CloseReason::Superseded => true,
-        _ => false,
-    }
+    matches!(
+        reason,
+        CloseReason::SlowReader | CloseReason::HeartbeatTimeout | CloseReason::Superseded
+    )
 }
 
 /// How a word to one connection takes its place in the outbox.

@@ -21,7 +21,8 @@
 //! | [`letters`] | mail from other shards |
 //! | [`storing`] | what waits for the disk, and what came back from it |
 //! | [`fan_out`] | news to the members of this shard |
-//! | [`resume`] | sessions that lose their connections and are claimed by others |
+//! | [`detach`] | sessions that lose their connections |
+//! | [`resume`] | and are claimed by others, or given up |
 //! | [`whereabouts`] | who is there at all: online and offline |
 //! | [`timers`] | heartbeats, time-outs, the drain |
 //!
@@ -35,6 +36,7 @@ pub mod batch;
 pub mod catch_up;
 pub mod changes;
 pub mod config;
+pub mod detach;
 pub mod dialect;
 pub mod direct;
 pub mod direct_feed;

@@ -10,6 +10,7 @@ pub mod logging;
 pub mod offline;
 pub mod options;
 pub mod serve;
+pub mod sessions;
 pub mod storage;
 pub mod units;
 

@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 
 use super::history::HistoryOptions;
 use super::offline::OfflineOptions;
+use super::sessions::SessionOptions;
 use super::storage::StorageOptions;
 use super::units;
 use crate::base::ids::{NodeId, SHARDS_MAX};
@@ -215,6 +216,9 @@ pub struct ServeOptions {
     /// How much of what is said to users who are offline is kept.
     #[command(flatten)]
     pub offline: OfflineOptions,
+    /// What becomes of sessions that lose their connections.
+    #[command(flatten)]
+    pub sessions: SessionOptions,
 
     /// Sockets that are read
     #[arg(long, value_name = "COUNT", value_parser = count)]
@@ -358,6 +362,7 @@ impl ServeOptions {
         };
         self.history.apply(&mut limits)?;
         self.offline.apply(&mut limits)?;
+        self.sessions.apply(&mut limits)?;
         Ok(limits)
     }
 }
@@ -457,6 +462,8 @@ mod tests {
             (&["--max-frame", "17MiB"], "must lie between 1KiB and 16MiB"),
             (&["--heartbeat-shortest", "20m"], "--heartbeat-longest 600s is shorter"),
             (&["--history-age", "60d"], "--history-age 60d must lie between 1s and 30d"),
+            (&["--resume-window", "2d"], "--resume-window 2d must be at most 1d"),
+            (&["--presence-grace", "3m"], "must not be longer than --resume-window 2m"),
             (&["--history-age", "0"], "try --history-count 0"),
             (&["--offline-age", "0"], "try --offline-count 0"),
             (&["--history-bytes", "4GiB"], "--history-bytes 4GiB must be less than"),

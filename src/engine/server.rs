@@ -155,6 +155,8 @@ impl Start {
         *offline = offline.div_ceil(usize::from(workers));
         let memory = &mut config.limits.history_memory;
         *memory = memory.div_ceil(usize::from(workers));
+        let sessions = &mut config.limits.max_kept_sessions;
+        *sessions = sessions.div_ceil(usize::from(workers));
         let reservation = listener::reserve(config.listen)
             .map_err(|cause| StartError::Listen { address: config.listen, cause })?;
         let [first, second, seed] = random_words().map_err(machine("read random numbers"))?;

@@ -197,8 +197,8 @@ pub fn message_position(frame: &[u8]) -> Position {
     Position { epoch: Epoch(epoch), seq: Seq(seq) }
 }
 
-/// Where the name of the room begins in a MESSAGE frame: a byte for its length, the name, a byte for
-/// the length of the sender's, and that name.
+/// Where the name of the room begins in a MESSAGE frame: a byte for its length, the name, a byte
+/// for the length of the sender's, and that name.
 pub const MESSAGE_ROOM: usize = FRAME_HEADER + 4 + 8 + 8;
 
 /// Bytes of a MESSAGE's payload whose body is `body_len` long, for the check against `max_frame`.

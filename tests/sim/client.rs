@@ -27,6 +27,8 @@ pub(crate) struct Client {
     stopped_until: Mono,
     /// The worker that it was connected to last.
     worker: usize,
+    /// The visit whose connection was lost, and its session perhaps not.
+    lost: Option<VisitId>,
 }
 
 impl Client {
@@ -39,6 +41,7 @@ impl Client {
             away_until: Mono(0),
             stopped_until: Mono(0),
             worker: 0,
+            lost: None,
         }
     }
 
@@ -74,6 +77,7 @@ impl Client {
         self.visit = Some(visit.id);
         world.visits.push(visit);
         world.ledger.names.push(Vec::new());
+        world.ledger.authors.push(id);
         let visit = world.visits.len() - 1;
         if self.character.hostile > 0 && world.dice.chance(150) {
             let first = world.dice.pick(&[
@@ -96,7 +100,18 @@ impl Client {
             self.wisher(visit, world).open_websocket();
         }
         let user = if world.dice.chance(850) { self.user } else { "" };
-        self.wisher(visit, world).greet(user);
+        let lost = self.lost.take().filter(|_| world.dice.chance(850));
+        let Some(lost) = lost else {
+            return self.wisher(visit, world).greet(user);
+        };
+        let key_is_right = world.dice.chance(900);
+        let (before, after) = world.visits.split_at_mut(visit);
+        after[0].inherit(&before[lost], key_is_right);
+        world.ledger.authors[visit] = world.ledger.authors[lost];
+        let user = if world.dice.chance(500) { "" } else { before[lost].user.as_str() };
+        let user = user.to_owned();
+        world.ledger.names[visit] = world.ledger.names[lost].clone();
+        self.wisher(visit, world).greet(&user);
     }
 
     /// The parts of the world that asking for something needs.
@@ -150,7 +165,13 @@ impl Client {
     }
 
     fn go_away(&mut self, world: &mut World) {
-        self.visit = None;
+        if let Some(id) = self.visit.take() {
+            let visit = &world.visits[id];
+            let link = &world.network.links[visit.link];
+            let has_session = visit.session.is_some() && !visit.is_text() && !visit.hostile;
+            // What it dropped it cannot miss.
+            self.lost = Some(id).filter(|_| has_session && !link.is_abandoned());
+        }
         let away_ms = if world.dice.chance(500) { 0 } else { world.dice.number(0..=3_000) };
         self.away_until = world.now.mono + away_ms;
     }
@@ -180,6 +201,9 @@ impl Client {
                 self.wisher(id, world).wish();
             }
         }
+        if world.visits[id].resumed && !world.visits[id].unanswered.is_empty() {
+            self.wisher(id, world).ask_again();
+        }
         self.keep_up(id, world);
     }
 
@@ -196,7 +220,7 @@ impl Client {
 
     /// Hangs up, in one of the ways there are.
     pub(crate) fn leave(&mut self, id: VisitId, world: &mut World) {
-        let way = world.dice.within(0..=4);
+        let way = world.dice.within(0..=5);
         let visit = &mut world.visits[id];
         let link = &mut world.network.links[visit.link];
         match way {
@@ -218,6 +242,12 @@ impl Client {
                 let bye = corebeat::wire::message::Request::Bye { code: 0, reason: "done" };
                 visit.ask(&bye, link, world.now.mono);
                 visit.finished = true;
+            }
+            5 if world.phase == Phase::Storm && visit.session.is_some() => {
+                // Nobody tells the server.
+                visit.over = true;
+                link.client_dies();
+                self.go_away(world);
             }
             3 => {
                 // It says the end and is not interested in what still comes.

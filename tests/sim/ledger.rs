@@ -53,6 +53,8 @@ pub(crate) struct Ledger {
     pub(crate) acked: BTreeMap<Spot, (VisitId, u32)>,
     /// Names that a visit had or asked for.
     pub(crate) names: Vec<Vec<String>>,
+    /// The first visit of the session that each visit went on with, or asked to.
+    pub(crate) authors: Vec<VisitId>,
 }
 
 impl Ledger {
@@ -105,7 +107,8 @@ impl Ledger {
         let other = *self.seen.entry(spot).or_insert(id);
         assert_eq!(other, id, "two messages were seen at {spot:?}");
         if let Some(acked) = self.acked.get(&spot) {
-            assert_eq!(*acked, (message.visit, message.reference), "{spot:?} was given away twice");
+            let author = self.authors[message.visit];
+            assert_eq!(*acked, (author, message.reference), "{spot:?} was given away twice");
         }
         self.check_sender(id, from);
     }
@@ -124,11 +127,12 @@ impl Ledger {
 
     /// A publisher was told its message's place.
     pub(crate) fn acknowledge(&mut self, spot: Spot, visit: VisitId, reference: u32) {
+        let visit = self.authors[visit];
         let first = *self.acked.entry(spot).or_insert((visit, reference));
         assert_eq!(first, (visit, reference), "two requests were told {spot:?}");
         if let Some(id) = self.seen.get(&spot) {
             let message = &self.messages[*id];
-            let seen = (message.visit, message.reference);
+            let seen = (self.authors[message.visit], message.reference);
             assert_eq!(seen, first, "{spot:?} was told to another than its sender");
         }
     }
@@ -144,18 +148,20 @@ impl Ledger {
     /// Whether the message at `spot` is one that its sender, `visit`, does not get: `None` where
     /// nobody knows which message is there.
     pub(crate) fn withheld_from(&self, spot: Spot, visit: VisitId) -> Option<bool> {
+        let visit = self.authors[visit];
         if let Some(id) = self.seen.get(&spot) {
             let message = &self.messages[*id];
-            return Some(message.visit == visit && !message.echo);
+            return Some(self.authors[message.visit] == visit && !message.echo);
         }
         let (sender, reference) = *self.acked.get(&spot)?;
-        let echo =
-            self.messages.iter().any(|m| m.visit == sender && m.reference == reference && m.echo);
+        let is_it = |m: &Publication| self.authors[m.visit] == sender && m.reference == reference;
+        let echo = self.messages.iter().any(|m| is_it(m) && m.echo);
         Some(sender == visit && !echo)
     }
 
     /// How many messages of `visit` to `room` may have taken places that nobody was told of.
     pub(crate) fn unplaced(&self, visit: VisitId, room: usize) -> usize {
+        let visit = self.authors[visit];
         let placed = |message: &Publication| {
             message.spot.is_some()
                 || message.reference != 0
@@ -163,7 +169,7 @@ impl Ledger {
         };
         self.messages
             .iter()
-            .filter(|m| m.visit == visit && !m.echo && !m.refused)
+            .filter(|m| self.authors[m.visit] == visit && !m.echo && !m.refused)
             .filter(|m| m.room.is_none_or(|known| known == room) && !placed(m))
             .count()
     }

@@ -131,11 +131,15 @@ impl Visit {
         match words[..] {
             [user, "joined", room] => self.presence(room_index(room), user, true),
             [user, "left", room] => self.presence(room_index(room), user, false),
+            [user, "is", "online" | "offline"] => {
+                assert_ne!(user, self.user, "it was told of itself")
+            }
             [room, "has", total, "members" | "member"] => {
                 self.crowd(room_index(room));
                 let total = total.parse().expect("a total is a number");
                 self.rooms[room_index(room)].total = Some(total);
             }
+            [_, "is", "offline,", "and", "will", "be", "told"] => {}
             _ => panic!("{notice:?} is no notice"),
         }
     }

@@ -62,6 +62,10 @@ pub(crate) struct Link {
     abandoned: bool,
     /// Bytes were lost with the connection.
     pub(crate) cut: bool,
+    /// Bytes that the server wrote and the client had not read when it went away.
+    lost: usize,
+    /// The client is gone, and its host says nothing of it.
+    is_dead: bool,
     pub(crate) opened_at: Mono,
     /// Where, in the client's stream, whole messages end that the server has not read.
     message_ends: VecDeque<u64>,
@@ -123,9 +127,25 @@ impl Link {
         self.abandoned
     }
 
+    /// The client goes away, and the server is not told.
+    pub(crate) fn client_dies(&mut self) {
+        self.is_dead = true;
+    }
+
+    /// Whether the client went away and the server was not told.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.is_dead && self.client != ClientEnd::Reset
+    }
+
+    /// Bytes that the server wrote and that did not arrive.
+    pub(crate) fn unacknowledged(&self) -> usize {
+        self.lost + self.down.len()
+    }
+
     /// The client goes away at once.
     pub(crate) fn client_reset(&mut self) {
         self.client = ClientEnd::Reset;
+        self.lost += self.down.len();
         self.up.clear();
         self.down.clear();
     }
@@ -207,7 +227,7 @@ impl Link {
     /// Whether nothing is under way on it.
     pub(crate) fn is_quiet(&self) -> bool {
         let server_done = self.server == ServerEnd::Gone || !self.readable();
-        server_done && self.down.is_empty()
+        server_done && (self.down.is_empty() || self.is_dead)
     }
 }
 
@@ -243,6 +263,8 @@ impl Network {
             dropped_at: None,
             abandoned: false,
             cut: false,
+            lost: 0,
+            is_dead: false,
             opened_at: now,
             message_ends: VecDeque::new(),
             read: 0,

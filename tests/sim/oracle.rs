@@ -58,7 +58,7 @@ pub(crate) fn judge_silence(world: &World) {
         let waited = held_up.filter(|_| visit.foreign).unwrap_or_default();
         let since = link.heard_at.max(worker.disturbed_at).max(world.jumped_at).max(waited);
         let silent_ms = world.now.mono.since_ms(since);
-        let budget_ms = if limits.timer_budget < 10 { 2_000 } else { 0 };
+        let budget_ms = if limits.timer_budget < 10 { 3_000 } else { 0 };
         assert!(
             silent_ms <= timeout_ms + REAPING_MS + budget_ms,
             "visit {} was silent for {silent_ms} ms and is not closed",
@@ -149,6 +149,10 @@ fn judge_stay(world: &World, visit: &Visit, room: usize, stay: &Stay, present: b
         explain(last, first);
         last = Some(next);
     }
+    // Where the room's history began anew meanwhile, the client learns it by the next message.
+    let later = (room, epoch, u64::MAX)..(room + 1, 0, 0);
+    let is_anew = stay.resumed.is_some() && world.ledger.seen.range(later).next().is_some();
+    let present = present && !is_anew;
     let end = stay.end.or_else(|| present.then(|| world.ledger.last_seq(room, epoch)));
     if let Some(end) = end {
         explain(last, end + 1);
@@ -406,7 +410,8 @@ fn judge_farewell(visit: &Visit, link: &Link) {
     }
     let reason = link.fate;
     let asked_to = visit.hostile || visit.finished || visit.over;
-    if reason == Some(CloseReason::PeerClosed) && visit.finished && !visit.hostile && !visit.mute {
+    let by_end = reason == Some(CloseReason::PeerClosed) && !visit.said_close();
+    if by_end && visit.finished && !visit.hostile && !visit.mute {
         judge_last_answers(visit, link);
     }
     let tidy = matches!(reason, Some(CloseReason::Bye | CloseReason::PeerClosed)) && !asked_to;

@@ -214,6 +214,8 @@ fn draw_limits(dice: &mut Dice) -> Limits {
         text_idle_timeout_ms: dice.pick(&[4_000, 300_000]),
         max_frame: dice.pick(&[1_024, 4_096, 65_536]),
         history_age_ms: dice.pick(&[2_000, 20_000, LONG_MS, LONG_MS]),
+        resume_window_ms: dice.pick(&[0, 1_000, 20_000, 120_000]),
+        presence_grace_ms: dice.pick(&[0, 100, 500]),
         ..default
     };
     let mut tighten = |limit: &mut usize, choices: &[usize]| {
@@ -226,9 +228,13 @@ fn draw_limits(dice: &mut Dice) -> Limits {
     tighten(&mut limits.timer_budget, &[1, 2, 5]);
     tighten(&mut limits.max_mail_staged, &[1, 4, 16]);
     tighten(&mut limits.max_room_queue, &[1, 3, 8]);
+    tighten(&mut limits.offline_count, &[0, 1, 3]);
+    // So short that at the end nothing waits any more for anybody.
+    limits.offline_age_ms = 20_000;
     tighten(&mut limits.presence_max, &[1, 3, 5]);
     tighten(&mut limits.max_rooms_per_connection, &[1, 2, 3]);
     tighten(&mut limits.max_rooms, &[2, 3]);
+    tighten(&mut limits.max_kept_sessions, &[0, 1, 3]);
     tighten(&mut limits.history_count, &[0, 1, 5, 20, 100]);
     tighten(&mut limits.history_bytes, &[60, 400, 2_000]);
     tighten(&mut limits.history_memory, &[0, 1_000, 4_000]);

@@ -36,6 +36,19 @@ pub(crate) struct Stay {
     pub(crate) recall: Option<Recall>,
     /// What is told live from here on is beyond this.
     floor: u64,
+    /// It goes on where an earlier connection of the session was.
+    pub(crate) resumed: Option<Resumed>,
+}
+
+/// Where a session was when it lost its connection, as far as its client knows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Resumed {
+    /// The last message that it was told, or the head.
+    latest: Option<(u32, u64)>,
+    /// The last one that came once more.
+    repeated: u64,
+    /// Something was told live, so the replay is over.
+    live: bool,
 }
 
 /// The past that a stay began with.
@@ -88,6 +101,7 @@ impl Stay {
             known_since: Some(round),
             recall: None,
             floor: 0,
+            resumed: None,
         };
         let Some(since) = since else {
             assert!(!gap, "nothing was asked for of the past");
@@ -109,6 +123,40 @@ impl Stay {
     /// client can know.
     fn is_live(&self) -> bool {
         self.recall.is_none_or(|recall| recall.live)
+            && self.resumed.is_none_or(|resumed| resumed.live)
+    }
+
+    /// The stay of a session that goes on, of which its client was told up to `latest`.
+    fn going_on(latest: Option<(u32, u64)>) -> Stay {
+        Stay {
+            epoch: latest.map(|(epoch, _)| epoch),
+            head: latest.map(|(_, seq)| seq),
+            items: Vec::new(),
+            end: None,
+            known_since: None,
+            recall: None,
+            floor: 0,
+            resumed: Some(Resumed { latest, repeated: 0, live: false }),
+        }
+    }
+
+    /// Something came in a stay that goes on. Returns whether it came before, on the connection
+    /// that was lost. Where the room's history began anew, the stay does.
+    fn is_repeated(&mut self, epoch: u32, seq: u64, replay: bool) -> bool {
+        let Some(resumed) = self.resumed.as_mut() else {
+            return false;
+        };
+        assert!(!replay || !resumed.live, "{seq} is replayed behind what is live");
+        resumed.live |= !replay;
+        if self.items.is_empty() && self.epoch.is_some_and(|known| known != epoch) {
+            (self.epoch, self.head, resumed.latest) = (Some(epoch), None, None);
+        }
+        let is_known = resumed.latest.is_some_and(|latest| (epoch, seq) <= latest);
+        if is_known {
+            assert!(replay && seq > resumed.repeated, "{seq} came after {}", resumed.repeated);
+            resumed.repeated = seq;
+        }
+        is_known
     }
 
     /// The last message before the first one that it must hold.
@@ -125,6 +173,9 @@ impl Stay {
     /// A message came, live or again.
     fn check_replay(&mut self, seq: u64, replay: bool) {
         assert!(replay || seq > self.floor, "{seq} came live behind {}", self.floor);
+        if self.resumed.is_some() {
+            return;
+        }
         match &mut self.recall {
             None => assert!(!replay, "{seq} is replayed, and nobody asked for it"),
             Some(recall) => {
@@ -169,6 +220,8 @@ pub(crate) struct RoomView {
     pub(crate) total: Option<u32>,
     /// What presence last told of each user in this stay.
     pub(crate) users: BTreeMap<String, bool>,
+    /// The session may have been in it before, on another connection.
+    pub(crate) is_resumed: bool,
     /// It was asked what was said in it. What is replayed belongs to the answers.
     pub(crate) is_listed: bool,
     /// Messages of an answer that has not come to its end.
@@ -276,6 +329,7 @@ impl RoomView {
                 known_since,
                 recall: None,
                 floor: 0,
+                resumed: None,
             });
         }
     }
@@ -304,6 +358,9 @@ impl RoomView {
             return self.listing.push((epoch, seq));
         }
         let stay = self.current();
+        if stay.is_repeated(epoch, seq, replay) {
+            return;
+        }
         stay.check_replay(seq, replay);
         stay.push(Item::Message(seq), epoch, seq);
     }
@@ -319,7 +376,52 @@ impl RoomView {
     /// A gap with its places arrived.
     pub(crate) fn gap(&mut self, epoch: u32, from: u64, to: u64) {
         assert!(from <= to, "a gap from {from} to {to}");
+        let stay = self.current();
+        if let Some(resumed) = stay.resumed.as_ref()
+            && let Some((known, latest)) = resumed.latest
+        {
+            // What it had been told of it is not missing.
+            let from = if known == epoch { from.max(latest + 1) } else { from };
+            if stay.items.is_empty() && known != epoch {
+                (stay.epoch, stay.head) = (Some(epoch), None);
+            }
+            if from <= to {
+                stay.push(Item::Gap(from, to), epoch, from);
+            }
+            return;
+        }
         self.current().push(Item::Gap(from, to), epoch, from);
+    }
+
+    /// What a session goes on with that lost the connection which saw this.
+    pub(crate) fn legacy(&self) -> Option<RoomView> {
+        let notify = self.wants_presence();
+        let is_member = self.is_member();
+        if is_member == Some(false) {
+            return None;
+        }
+        let mut view = RoomView::default();
+        // Whether it is still a member, and wants presence, is not known where it was not told.
+        let notify = notify || is_member.is_none() && self.moves.iter().any(|m| m.notify);
+        view.request(true, notify, u32::from(is_member.is_some()));
+        let stay = self.stay.as_ref().filter(|_| is_member.is_some());
+        let latest = stay.and_then(|stay| Some((stay.epoch?, stay.latest()?)));
+        view.stay = Some(Stay::going_on(latest));
+        view.is_resumed = true;
+        Some(view)
+    }
+
+    /// Whether the session goes on, or another one begins, is told now.
+    pub(crate) fn settle_legacy(&mut self, resumed: bool) {
+        if self.is_resumed {
+            let is_sure = self.moves[0].reference != 0;
+            if !resumed {
+                self.moves[0].done = Some(false);
+                self.stay = None;
+            } else if is_sure {
+                self.moves[0].done = Some(true);
+            }
+        }
     }
 
     /// All stays, the present one too.

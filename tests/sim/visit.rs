@@ -42,6 +42,8 @@ pub(crate) struct Asked {
     pub(crate) spot: Option<(u32, u64)>,
     /// Answers without the flag `duplicate`.
     pub(crate) firsts: u32,
+    /// It was asked before, on a connection that was lost.
+    pub(crate) again: bool,
 }
 
 /// A roster that was told.
@@ -107,6 +109,16 @@ pub(crate) struct Visit {
     pub(crate) web: Option<Box<WebSide>>,
     /// What is known of how much rooms keep.
     pub(crate) keeping: Keeping,
+    /// Its session and the key to it, as the welcome told.
+    pub(crate) session: Option<(u64, u64)>,
+    /// What it says that its session is.
+    pub(crate) claims: Option<(u64, u64)>,
+    /// Whether that is the truth.
+    pub(crate) claims_rightly: bool,
+    /// It went on with a session.
+    pub(crate) resumed: bool,
+    /// Publications that the connection before did not hear of.
+    pub(crate) unanswered: Vec<(u32, MessageId)>,
 }
 
 /// What is known of how much rooms keep.
@@ -169,6 +181,11 @@ impl Visit {
             spoke_at: now,
             received: 0,
             keeping,
+            session: None,
+            claims: None,
+            claims_rightly: false,
+            resumed: false,
+            unanswered: Vec::new(),
             web: speech.is_web().then(|| Box::new(WebSide::new(id as u64 ^ now.0 << 20))),
         }
     }
@@ -240,7 +257,7 @@ impl Visit {
             return 0;
         }
         self.last_ref += 1;
-        let asked = Asked { wish, requests: 1, answers: 0, spot: None, firsts: 0 };
+        let asked = Asked { wish, requests: 1, answers: 0, spot: None, firsts: 0, again: false };
         self.asked.insert(self.last_ref, asked);
         self.last_ref
     }
@@ -281,6 +298,36 @@ impl Visit {
         self.rename(user, ledger);
         // Everybody is in the room `*`.
         self.rooms[EVERYONE].begin_blind(Some(round));
+    }
+
+    /// It goes on, or tries to, with the session of a visit that lost its connection.
+    pub(crate) fn inherit(&mut self, lost: &Visit, key_is_right: bool) {
+        let (session, key) = lost.session.expect("it was welcomed");
+        self.claims = Some((session, if key_is_right { key } else { key ^ 1 }));
+        self.claims_rightly = key_is_right;
+        self.last_ref = lost.last_ref;
+        for (room, view) in lost.rooms.iter().enumerate().filter(|(room, _)| *room != EVERYONE) {
+            if let Some(legacy) = view.legacy().filter(|_| key_is_right) {
+                self.rooms[room] = legacy;
+            }
+        }
+        let publications = lost.asked.iter().filter_map(|(reference, asked)| match asked.wish {
+            Wish::Publish(ref ids) if asked.answers == 0 => Some((*reference, *ids.first()?)),
+            _ => None,
+        });
+        self.unanswered = publications.collect();
+    }
+
+    /// The server said whether the session goes on that it asked for.
+    pub(crate) fn greeted(&mut self, session: (u64, u64), resumed: bool) {
+        assert!(!resumed || self.claims_rightly, "a session was given without its key");
+        assert!(!resumed || self.claims == Some(session), "another session was given");
+        self.session = Some(session);
+        self.resumed = resumed;
+        self.rooms.iter_mut().for_each(|view| view.settle_legacy(resumed));
+        if !resumed {
+            self.unanswered.clear();
+        }
     }
 
     /// The server calls it by another name from now on.

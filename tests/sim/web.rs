@@ -282,8 +282,14 @@ impl Visit {
             other => panic!("visit {} ended for {other:?}", self.id),
         };
         let heard = web.heard_close.unwrap_or_else(|| panic!("visit {}: no close frame", self.id));
-        let answers = reason == Some(CloseReason::Bye) && web.said_close == Some(heard);
+        let is_answer = matches!(reason, Some(CloseReason::Bye | CloseReason::PeerClosed));
+        let answers = is_answer && web.said_close == Some(heard);
         assert!(answers || expected.contains(&heard), "visit {}: {heard} {reason:?}", self.id);
+    }
+
+    /// Whether it sent a close frame, which does not wait for answers.
+    pub(crate) fn said_close(&self) -> bool {
+        self.web.as_ref().is_some_and(|web| web.said_close.is_some())
     }
 
     /// Whether it is no WebSocket yet, as far as it knows.

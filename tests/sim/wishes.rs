@@ -13,7 +13,7 @@ use super::ledger::Ledger;
 use super::network::Link;
 use super::plan::{Character, EVERYONE, Plan, ROOMS, Speech, USERS};
 use super::stay::Since;
-use super::visit::{Visit, Wish};
+use super::visit::{Asked, Visit, Wish};
 
 /// One client about to ask for something.
 pub(crate) struct Wisher<'a> {
@@ -46,17 +46,33 @@ impl Wisher<'_> {
             }
             return;
         }
-        let session = u64::from(self.dice.chance(30));
+        let guess = if self.dice.chance(30) { (1, 0) } else { (0, 0) };
+        let (session, resume_key) = self.visit.claims.unwrap_or(guess);
         let heartbeat_s = self.dice.pick(&[0, 0, 0, 1, 4, 1_000]);
         self.request(&Request::Hello(Hello {
             version: native::VERSION,
             heartbeat_s,
             session,
-            resume_key: 0,
+            resume_key,
             user,
             token: "",
             crc: self.visit.speech.has_crc(),
         }));
+    }
+
+    /// Sends again what was not answered on the connection that the session lost.
+    pub(crate) fn ask_again(&mut self) {
+        for (reference, id) in std::mem::take(&mut self.visit.unanswered) {
+            let message = &self.ledger.messages[id];
+            let room = message.room.expect("native clients name the room");
+            let (body, echo) = (message.body.clone(), message.echo);
+            let wish = Wish::Publish(vec![id]);
+            let (answers, spot) = (0, None);
+            let asked = Asked { wish, requests: 1, answers, spot, firsts: 0, again: true };
+            self.visit.asked.insert(reference, asked);
+            let (reference, room) = (Ref(reference), ROOMS[room]);
+            self.request(&Request::Publish { reference, room, body: &body, echo });
+        }
     }
 
     /// Asks for something.
@@ -155,7 +171,8 @@ impl Wisher<'_> {
 
     /// Something that was said in a room, near its end, and now and then what is not known there.
     fn draw_since(&mut self, room: usize) -> Option<Since> {
-        if self.visit.rooms[room].is_listed || !self.dice.chance(self.character.recall) {
+        let view = &self.visit.rooms[room];
+        if view.is_listed || view.is_resumed || !self.dice.chance(self.character.recall) {
             return None;
         }
         let known = self.ledger.seen.range((room, 0, 0)..(room + 1, 0, 0)).next_back();
@@ -170,7 +187,7 @@ impl Wisher<'_> {
     fn list(&mut self) {
         let room = self.any_room();
         let view = &mut self.visit.rooms[room];
-        if view.is_recalled() {
+        if view.is_recalled() || view.is_resumed {
             return;
         }
         view.is_listed = true;
@@ -264,14 +281,13 @@ impl Wisher<'_> {
     fn ask_in_vain(&mut self) {
         let choice = self.dice.within(0..=4);
         let codes: &'static [Code] = match choice {
-            0 => &[Code::Unavailable],
-            1 => &[Code::Malformed],
+            0 | 1 => &[Code::Malformed],
             _ => &[Code::Forbidden],
         };
         let reference = Ref(self.visit.note(Wish::Refusal(codes), true));
         let (epoch, since, notify) = (Epoch(0), Seq(0), false);
         let request = match choice {
-            0 => Request::Direct { reference, user: "ann", body: b"psst" },
+            0 => Request::Direct { reference, user: "a b", body: b"psst" },
             1 => Request::Join { reference, epoch, since, room: "a b", notify },
             2 => Request::Join { reference, epoch, since, room: "*", notify },
             3 => Request::Who { reference, room: "$all" },

@@ -210,7 +210,8 @@ impl Worker {
                 Arrived::End => self.shard.end_of_input(socket.conn, around.now),
                 Arrived::Reset => {
                     socket.failed = true;
-                    self.shard.closed(socket.conn, CloseReason::SocketError, 0, around.now);
+                    let lost = link.unacknowledged();
+                    self.shard.closed(socket.conn, CloseReason::SocketError, lost, around.now);
                 }
             }
         }
@@ -268,7 +269,8 @@ impl Worker {
             let Some(taken) = link.server_write(&slices[..filled]) else {
                 socket.failed = true;
                 self.busy = true;
-                self.shard.closed(conn, CloseReason::SocketError, 0, around.now);
+                let lost = link.unacknowledged();
+                self.shard.closed(conn, CloseReason::SocketError, lost, around.now);
                 continue;
             };
             self.bytes_written += taken as u64;
@@ -304,7 +306,7 @@ impl Worker {
                 Verdict::Shutdown(_) => link.server_finish(),
                 Verdict::ProbeHost(_) => {}
                 Verdict::Measure(_) => {
-                    self.shard.measured(conn, 0, around.now);
+                    self.shard.measured(conn, link.unacknowledged(), around.now);
                     self.busy = true;
                 }
                 Verdict::Resume(_) => {

@@ -61,6 +61,7 @@ pub(crate) struct Outcome {
     pub(crate) gaps: usize,
     pub(crate) recalls: usize,
     pub(crate) recall_gaps: usize,
+    pub(crate) resumes: usize,
     pub(crate) checked: oracle::Checked,
 }
 
@@ -70,6 +71,7 @@ pub(crate) fn run(seed: u64) -> Outcome {
     let mut world = World::new(Plan::draw(seed));
     world.storm();
     world.phase = Phase::Rest;
+    world.bury_the_dead();
     let mut checked = oracle::Checked::default();
     if !world.draining {
         world.calm_down();
@@ -114,8 +116,18 @@ impl World {
             received: self.visits.iter().map(|visit| visit.received).sum(),
             gaps: oracle::count_gaps(self),
             recalls: self.visits.iter().map(|visit| visit.recalls).sum(),
+            resumes: self.visits.iter().filter(|visit| visit.resumed).count(),
             recall_gaps: self.visits.iter().map(|visit| visit.recall_gaps).sum(),
             checked,
+        }
+    }
+
+    /// The server is told of clients that went away without a word.
+    fn bury_the_dead(&mut self) {
+        for link in &mut self.network.links {
+            if link.is_dead() {
+                link.client_reset();
+            }
         }
     }
 
