@@ -216,13 +216,18 @@ impl Shard {
             gathering: Gathering::default(),
             web_desk: WebDesk::default(),
         };
-        if shard.journal.is_some() {
-            shard.inboxes.gather_changes();
-        }
-        if everyone_home == shard.id {
-            shard.add_everyone(now);
-        }
+        shard.furnish(everyone_home, now);
         shard
+    }
+
+    /// What a shard has from its birth on.
+    fn furnish(&mut self, everyone_home: ShardId, now: Now) {
+        if self.journal.is_some() {
+            self.inboxes.gather_changes();
+        }
+        if everyone_home == self.id {
+            self.add_everyone(now);
+        }
     }
 
     /// A new socket. `conn.slot()` is the shell's slab key.
