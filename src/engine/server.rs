@@ -122,6 +122,15 @@ impl Server {
     }
 }
 
+/// A store that was opened; nothing where all is in memory.
+#[derive(Default)]
+struct Opened {
+    store: Option<RunningStore>,
+    /// What was kept for each shard.
+    parts: Vec<Recovered>,
+    stored: Option<StoreFacts>,
+}
+
 /// Everything a start needs, gathered before the first thread.
 struct Start {
     config: ServerConfig,
@@ -178,7 +187,7 @@ impl Start {
     fn run(mut self) -> Result<Server, StartError> {
         let address = self.reservation.address();
         let (mut seats, mut steward) = self.furnish().map_err(machine("set up the workers"))?;
-        let (store, parts, stored) = self.open_store(&mut seats)?;
+        let Opened { store, parts, stored } = self.open_store(&mut seats)?;
         let mut parts = parts.into_iter();
         for (seat, number) in seats.into_iter().zip(0..) {
             let worker = self.thread(ShardId(number), seat, parts.next());
@@ -208,12 +217,8 @@ impl Start {
     }
 
     /// Starts the store, where there is to be one, and gives every seat its end of the channel.
-    /// Returns what was kept for each shard as well.
-    fn open_store(
-        &self,
-        seats: &mut [Seat],
-    ) -> Result<(Option<RunningStore>, Vec<Recovered>, Option<StoreFacts>), StartError> {
-        let Some(data) = self.config.data.clone() else { return Ok((None, Vec::new(), None)) };
+    fn open_store(&self, seats: &mut [Seat]) -> Result<Opened, StartError> {
+        let Some(data) = self.config.data.clone() else { return Ok(Opened::default()) };
         let began = Instant::now();
         let thread = StoreThread {
             data,
@@ -236,7 +241,7 @@ impl Start {
         }
         let (hasher, shards) = (NameHasher::new(self.secret), self.config.workers);
         let parts = loaded.divide(shards, |name| hash::home(hasher.hash(name), shards));
-        Ok((Some(store), parts, Some(stored)))
+        Ok(Opened { store: Some(store), parts, stored: Some(stored) })
     }
 
     /// Opens what must be in every file table: all polls, and all bells.
