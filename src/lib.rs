@@ -22,6 +22,7 @@
 //! - [`wire`] — bytes to messages and back
 //! - [`web`] — the files that a browser is given
 //! - [`chat`] — the heart: sessions, rooms, heartbeats, queues, behind one seam, [`Shard`]
+//! - [`store`] — what outlives the process: an embedded engine, on a thread of its own
 //! - [`net`] — mio begins here: listener, sockets, mailboxes, file tables
 //! - [`engine`] — threads: the worker's loop, the steward, the server
 //! - [`client`] — the client library
@@ -54,6 +55,7 @@ pub mod engine;
 #[cfg(feature = "bench")]
 pub mod load;
 pub mod net;
+pub mod store;
 #[cfg(feature = "terminal")]
 pub mod terminal;
 pub mod web;

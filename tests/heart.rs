@@ -3,7 +3,9 @@
 
 mod heart {
     mod backpressure;
+    mod crashes;
     mod directs;
+    mod disk;
     mod ear;
     mod echo;
     mod everyone;

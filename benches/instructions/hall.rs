@@ -44,6 +44,7 @@ impl Hall {
             seed: 1,
             secret: [1, 2],
             publish_everyone: true,
+            durability: None,
             web: WebConfig::default(),
         };
         let mut hall = Hall { shard: Shard::new(config, now), now };

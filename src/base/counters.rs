@@ -215,6 +215,12 @@ counters! {
     websocket_closes,
     /// Messages returned by `/echo`.
     echoes,
+    /// Records that the store has written.
+    stored,
+    /// Records that the store could not write; those that had to be are tried again.
+    store_failures,
+    /// Times that a room began another epoch because what it had said could not be stored.
+    epochs_renewed,
     /// Turns of the worker's loop.
     turns,
     /// Time that the loop was not asleep, in microseconds.

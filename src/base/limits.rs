@@ -42,6 +42,18 @@ pub const BATCH_BYTES: usize = 64 << 10;
 /// Places of members who left a room while its news was being delivered, above which nobody joins
 /// before the delivery has caught up.
 pub const HOLES_MAX: usize = 65_536;
+/// Records of one worker on their way to the disk, above which requests that have to be written are
+/// refused.
+pub const RECORDS_PENDING_MAX: usize = 65_536;
+/// Bytes of them, likewise.
+pub const RECORD_BYTES_PENDING: usize = 16 << 20;
+/// Places in the channel to the store. A worker hands over once a turn.
+pub const STORE_CHANNEL_CAPACITY: usize = 1_024;
+/// Bytes of records that are committed together, unless one turn has more.
+pub const COMMIT_BYTES: usize = 4 << 20;
+/// Where answers do not wait for the disk itself, it is waited for this long after a commit at the
+/// latest.
+pub const STORE_SYNC_PERIOD_MS: u64 = 1_000;
 /// Members served in one visit of the fan-out to a room, before the next room has its turn.
 pub const FAN_OUT_SLICE: usize = 1_024;
 /// Connections for which a worker reserves its tables at start. The memory is touched as they come;

@@ -7,6 +7,7 @@ use crate::base::limits::Limits;
 use crate::wire::http::{Asset, Origins};
 
 use super::heartbeat::HeartbeatPolicy;
+use super::record::Durability;
 
 /// Everything a shard is told at its birth.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct ShardConfig {
     pub secret: [u64; 2],
     /// Whether clients may publish to the room `*`.
     pub publish_everyone: bool,
+    /// When requests are answered that have to be written; none where all is in memory.
+    pub durability: Option<Durability>,
     /// What HTTP clients and WebSockets get.
     pub web: WebConfig,
 }

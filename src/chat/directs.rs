@@ -108,8 +108,12 @@ impl Shard {
             None => Route::Queue,
         };
         let cost = Direct::cost_of(from, body.len());
+        let refusal = || match self.refuses_to_write() {
+            Some(reason) => Err(reason),
+            None => self.inboxes.check_room(cost),
+        };
         if route == Route::Queue
-            && let Err(text) = self.inboxes.check_room(cost)
+            && let Err(text) = refusal()
         {
             self.counters.directs_refused += 1;
             return self.refuse_direct(origin, reference, text, now);
@@ -125,6 +129,9 @@ impl Shard {
             self.counters.directs_queued += 1;
             self.inboxes.change(key, now, |inbox, terms| inbox.queue(direct, terms));
             self.count_struck();
+            if self.store_changes(Some((id, (origin, reference)))) {
+                return;
+            }
             return self.answer_direct((origin, reference), id, Some(user.clone()), now);
         }
         let sessions: Vec<Address> = self.inboxes.get(key).live().collect();

@@ -175,6 +175,12 @@ impl History {
         (start(&self.entries[index]), end)
     }
 
+    /// The oldest message that is kept.
+    pub fn first(&self) -> Option<Position> {
+        let span = self.spans.iter().find(|span| span.count > 0)?;
+        Some(Position { epoch: span.epoch, seq: span.first })
+    }
+
     /// Messages that are kept.
     pub fn len(&self) -> usize {
         self.entries.len()

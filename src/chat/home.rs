@@ -17,6 +17,7 @@ use crate::base::time::Mono;
 use super::batch::Batch;
 use super::hash::NameHasher;
 use super::history::{History, NOTHING};
+use super::journal::RoomRecords;
 use super::roster::Roster;
 use super::session::Stay;
 
@@ -44,6 +45,8 @@ pub struct HomeRoom {
     pub epoch: Epoch,
     /// Its last message.
     pub seq: Seq,
+    /// What the store keeps of it; none where all is in memory.
+    pub records: Option<Box<RoomRecords>>,
     /// This turn's messages.
     pub open: Option<Arc<Batch>>,
     /// The shards that have members.
@@ -72,9 +75,10 @@ impl HomeRoom {
         self.links.is_empty() && self.roster.total() == 0
     }
 
-    /// Its last message.
+    /// The last message that anybody may have heard of.
     pub fn head(&self) -> Position {
-        Position { epoch: self.epoch, seq: self.seq }
+        let unwritten = self.records.as_ref().map_or(0, |records| records.unwritten);
+        Position { epoch: self.epoch, seq: Seq(self.seq.0 - u64::from(unwritten)) }
     }
 
     /// What was said, as far as it is kept.
@@ -168,12 +172,11 @@ impl HomeTable {
     /// one, and after a restart, however quick, the chance of the same one is one in 2^32. A clock
     /// would repeat itself within its own step, and be overtaken where rooms are made fast.
     pub fn add(&mut self, name: Name, hash: u64, now: Mono) -> HomeKey {
-        // 0 stands for no room.
-        self.last_epoch = self.last_epoch.wrapping_add(1).max(1);
         let room = HomeRoom {
             name,
-            epoch: Epoch(self.last_epoch),
+            epoch: self.take_epoch(),
             seq: Seq(0),
+            records: None,
             open: None,
             links: Vec::new(),
             roster: Roster::default(),
@@ -189,6 +192,13 @@ impl HomeTable {
         let (rooms, hasher) = (&self.rooms, self.hasher);
         self.index.insert_unique(hash, key, |key| hasher.hash(&rooms[key.0 as usize].name));
         key
+    }
+
+    /// The number of another epoch.
+    pub fn take_epoch(&mut self) -> Epoch {
+        // 0 stands for no room.
+        self.last_epoch = self.last_epoch.wrapping_add(1).max(1);
+        Epoch(self.last_epoch)
     }
 
     /// The room of `key`.

@@ -27,6 +27,8 @@ use super::shard::Shard;
 
 /// Bytes of a ROSTER payload before the names: ref, total, count.
 const ROSTER_HEADER: usize = 4 + 4 + 2;
+/// Why a room is not made.
+const TOO_MANY_ROOMS: &str = "too many rooms on this server";
 
 /// A message on its way to its place.
 pub(super) struct Said<'a> {
@@ -100,21 +102,30 @@ impl Shard {
 
     /// Gives a message its place and puts it into the room's batch.
     pub(super) fn home_publish(&mut self, room: &str, hash: u64, said: &Said<'_>, now: Now) {
+        if let Some(reason) = self.refuses_to_write() {
+            return self.refuse_for_home(said.origin, said.reference, Asked::Publish, reason, now);
+        }
         let Some(key) = self.home_room(room, hash, now) else {
-            let request = Asked::Publish;
-            return self.refuse_for_home(said.origin, said.reference, request, now);
+            let (origin, reference) = (said.origin, said.reference);
+            return self.refuse_for_home(origin, reference, Asked::Publish, TOO_MANY_ROOMS, now);
         };
         let home = self.homes.get_mut(key);
         home.seq = Seq(home.seq.0 + 1);
         home.last_active = now.mono;
         let (epoch, seq) = (home.epoch, home.seq);
-        if home.links.is_empty() {
+        if self.journal.is_some() {
+            self.add_to_batch(key, said, now);
+            if self.waits_for_write(key, said) {
+                return;
+            }
+        } else if home.links.is_empty() {
             self.list_if_idle(key, now);
         } else {
             self.add_to_batch(key, said, now);
         }
         if self.homes.get(key).keeps {
             self.keep(key, said, now);
+            self.trim_records(key);
         }
         if said.reference.wants_answer() {
             let (conn, reference) = (said.origin.conn(), said.reference);
@@ -164,6 +175,14 @@ impl Shard {
         let Some(batch) = self.homes.get_mut(key).open.take() else {
             return;
         };
+        if self.journal.is_some() {
+            return self.write_batch(key, batch);
+        }
+        self.deliver_batch(key, batch);
+    }
+
+    /// Hands a batch to the shards that have members.
+    pub(super) fn deliver_batch(&mut self, key: HomeKey, batch: Arc<Batch>) {
         for index in 0..self.homes.get(key).links.len() {
             self.post_batch(key, index, &batch);
         }
@@ -239,7 +258,8 @@ impl Shard {
             if !again {
                 self.homes.refuse(member.shard(), stay);
             }
-            return self.refuse_for_home(member, reference, Asked::Join { stay }, now);
+            let request = Asked::Join { stay };
+            return self.refuse_for_home(member, reference, request, TOO_MANY_ROOMS, now);
         };
         self.tell_all_so_far(key, member.shard());
         let replay = self.begin_replay(key, (member.shard(), &user), since, now);
@@ -249,7 +269,7 @@ impl Shard {
             home.link(member.shard()).members += 1;
             newcomer = !returns && home.roster.enter(user.clone());
         }
-        let (epoch, seq, total) = (home.epoch, home.seq, home.roster.total());
+        let (epoch, seq, total) = (home.epoch, home.head().seq, home.roster.total());
         let conn = member.conn();
         let mail = Mail::Joined { room, conn, reference, stay, epoch, seq, total, replay };
         self.send(member.shard(), mail, now);
@@ -434,12 +454,16 @@ impl Shard {
     fn is_busy(&self, key: HomeKey) -> bool {
         let home = self.homes.get(key);
         // A batch that was closed early leaves its room on the list of this turn's batches.
-        home.owes_total || home.lossy_listed || self.open_homes.contains(&key)
+        home.owes_total
+            || home.lossy_listed
+            || self.open_homes.contains(&key)
+            || home.records.as_ref().is_some_and(|records| records.in_flight > 0)
     }
 
     /// Forgets a room and what it kept.
     fn forget_room(&mut self, key: HomeKey) {
         self.forget_history(key);
+        self.strike_room(key);
         self.homes.remove(key);
     }
 
@@ -469,14 +493,17 @@ impl Shard {
         true
     }
 
-    fn refuse_for_home(&mut self, origin: Address, reference: Ref, request: Asked, now: Now) {
-        let mail = Mail::Refused {
-            conn: origin.conn(),
-            reference,
-            request,
-            code: Code::Unavailable,
-            text: "too many rooms on this server",
-        };
+    /// Tells whoever asked that it is not done, though it was no fault of theirs.
+    pub(super) fn refuse_for_home(
+        &mut self,
+        origin: Address,
+        reference: Ref,
+        request: Asked,
+        text: &'static str,
+        now: Now,
+    ) {
+        let (conn, code) = (origin.conn(), Code::Unavailable);
+        let mail = Mail::Refused { conn, reference, request, code, text };
         self.send(origin.shard(), mail, now);
     }
 }

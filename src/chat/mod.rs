@@ -19,6 +19,7 @@
 //! | [`catch_up`] | replays on their way to the members of this shard |
 //! | [`directs`], [`direct_feed`] | direct messages, at the user's home and at the connections |
 //! | [`letters`] | mail from other shards |
+//! | [`storing`] | what waits for the disk, and what came back from it |
 //! | [`fan_out`] | news to the members of this shard |
 //! | [`detach`] | sessions that lose their connections |
 //! | [`resume`] | and are claimed by others, or given up |
@@ -28,7 +29,7 @@
 //! and the nouns they work on: [`session`], [`room`], [`home`], [`history`], [`roster`],
 //! [`directory`], [`inboxes`], [`inbox`], [`reader`], [`direct`], [`changes`], [`batch`],
 //! [`pulse`], [`outbox`], [`refs`], [`mail`], [`postbag`], [`agenda`], [`heartbeat`], [`hash`],
-//! [`holdings`], [`kept`], [`config`].
+//! [`holdings`], [`kept`], [`record`], [`journal`], [`config`].
 
 pub mod agenda;
 pub mod batch;
@@ -54,6 +55,7 @@ pub mod inbox;
 pub mod inboxes;
 pub mod input;
 pub mod intake;
+pub mod journal;
 pub mod kept;
 pub mod letters;
 pub mod mail;
@@ -62,6 +64,7 @@ pub mod postbag;
 pub mod press;
 pub mod pulse;
 pub mod reader;
+pub mod record;
 pub mod recovery;
 pub mod refs;
 pub mod requests;
@@ -71,6 +74,7 @@ pub mod roster;
 pub mod session;
 pub mod shard;
 pub mod stats;
+pub mod storing;
 pub mod text;
 pub mod timers;
 pub mod web;

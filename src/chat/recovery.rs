@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::base::ids::{Address, Position, Ref, ShardId};
+use crate::base::ids::{Address, Position, Ref, Seq, ShardId};
 use crate::base::limits::{HISTORY_ANSWER_MAX, HISTORY_LOOKS, REPLAYS_STAGED_MAX};
 use crate::base::name::Name;
 use crate::base::time::Now;
@@ -79,6 +79,34 @@ impl Shard {
         }
     }
 
+    /// Keeps messages that are written, the first of which stands at `first`. `age_ms` tells how
+    /// long ago one was taken.
+    pub(super) fn keep_written(
+        &mut self,
+        key: HomeKey,
+        first: Position,
+        frames: &Frames,
+        age_ms: impl Fn(&[u8]) -> u64,
+        now: Now,
+    ) {
+        let history = &mut self.homes.get_mut(key).history;
+        let memory_before = history.as_deref().map_or(0, History::memory);
+        let history = history.get_or_insert_default();
+        for index in 0..frames.count() {
+            let at = Position { epoch: first.epoch, seq: Seq(first.seq.0 + index as u64) };
+            let frame = frames.frame(index);
+            history.push(at, frame, age_ms(frame), now.mono, &self.limits);
+        }
+        self.archive.memory += history.memory();
+        self.archive.memory -= memory_before;
+        if self.homes.get(key).history_listing == 0 {
+            self.list_history(key, now);
+        }
+        if self.archive.memory > self.limits.history_memory {
+            self.relieve(now);
+        }
+    }
+
     /// Puts a room on the list of those with a history.
     fn list_history(&mut self, key: HomeKey, now: Now) {
         self.archive.last_listing = self.archive.last_listing.wrapping_add(1).max(1);
@@ -116,6 +144,7 @@ impl Shard {
         if let Some(history) = home.history.take() {
             self.archive.memory -= history.memory();
         }
+        self.trim_records(key);
     }
 
     /// Drops what is too old of a room's history, and looks at it again later if something is left.
@@ -124,6 +153,7 @@ impl Shard {
             return;
         }
         if self.keeps_messages(key, now) {
+            self.trim_records(key);
             self.list_history(key, now);
         } else {
             self.forget_history(key);

@@ -5,8 +5,10 @@
 //! at a time and then takes out what came of it:
 //!
 //! ```text
-//!  in   open · receive · end_of_input · closed · measured · mail · expire · fan_out · drain
-//!  out  poll_mail · poll_dirty → gather → sent / blocked … writable · poll_verdict
+//!  in   open · receive · end_of_input · closed · measured · mail · written / write_failed
+//!       expire · fan_out · drain
+//!  out  poll_mail · poll_write · poll_verdict
+//!       poll_dirty → gather → sent / blocked … writable
 //! ```
 //!
 //! Calls that name a connection which is gone do nothing, so a shell may be late with them.
@@ -34,6 +36,7 @@ use super::heartbeat::HeartbeatPolicy;
 pub use super::holdings::Holdings;
 use super::home::{HomeKey, HomeTable};
 use super::inboxes::Inboxes;
+use super::journal::Journal;
 use super::mail::{Ending, Mail};
 use super::outbox::OutboxPool;
 use super::postbag::Postbag;
@@ -119,6 +122,8 @@ pub struct Shard {
     pub(super) catch_ups: CatchUps,
 
     pub(super) postbag: Postbag,
+    /// What is written to the disk; none where all is in memory.
+    pub(super) journal: Option<Box<Journal>>,
     pub(super) dirty: VecDeque<ConnId>,
     pub(super) verdicts: VecDeque<Verdict>,
     pub(super) resuming: Vec<ConnId>,
@@ -187,6 +192,7 @@ impl Shard {
             archive: Archive::default(),
             catch_ups: CatchUps::default(),
             postbag: Postbag::new(config.shards),
+            journal: config.durability.map(|durability| Box::new(Journal::new(durability))),
             dirty: VecDeque::new(),
             verdicts: VecDeque::new(),
             resuming: Vec::new(),
@@ -210,10 +216,18 @@ impl Shard {
             gathering: Gathering::default(),
             web_desk: WebDesk::default(),
         };
-        if everyone_home == shard.id {
-            shard.add_everyone(now);
-        }
+        shard.furnish(everyone_home, now);
         shard
+    }
+
+    /// What a shard has from its birth on.
+    fn furnish(&mut self, everyone_home: ShardId, now: Now) {
+        if self.journal.is_some() {
+            self.inboxes.gather_changes();
+        }
+        if everyone_home == self.id {
+            self.add_everyone(now);
+        }
     }
 
     /// A new socket. `conn.slot()` is the shell's slab key.

@@ -15,6 +15,7 @@ use crate::base::wheel;
 
 use super::dialect::Dialect;
 use super::mail::Mail;
+use super::record::StoreNumbers;
 use super::shard::Shard;
 
 /// Upper bounds of the buckets in which round trips are counted, in milliseconds. Behind them comes
@@ -101,11 +102,18 @@ pub struct ShardStats {
     http_served: u64,
     http_refused: u64,
     upgrades: u64,
+    /// Records on their way to the store.
+    unwritten: usize,
+    stored: u64,
+    store_failures: u64,
     busy_us: u64,
     turns: u64,
     /// The longest turn since the last look: what arrived at its beginning waited so long.
     lag_us_max: u64,
     wheel: WheelStats,
+    /// What the store told this shard last; none where all is in memory.
+    #[serde(skip)]
+    store: Option<StoreNumbers>,
     /// Heartbeats by the time they took, one number for each bucket.
     round_trip_ms: [u64; BUCKETS],
 }
@@ -124,6 +132,9 @@ struct Stats<'a> {
     version: &'static str,
     uptime_s: f64,
     time_ms: u64,
+    /// The latest numbers of the store that a worker has heard; none where all is in memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store: Option<StoreNumbers>,
     workers: &'a [ShardStats],
     round_trip_bounds_ms: [u64; ROUND_TRIP_BOUNDS_MS.len()],
 }
@@ -214,10 +225,14 @@ impl Shard {
             http_served: counters.http_served,
             http_refused: counters.http_refused,
             upgrades: counters.upgrades,
+            unwritten: self.unwritten(),
+            stored: counters.stored,
+            store_failures: counters.store_failures,
             busy_us: counters.busy_us,
             turns: counters.turns,
             lag_us_max: std::mem::take(&mut self.longest_turn_us),
             wheel: self.wheel_stats(),
+            store: self.journal.as_ref().map(|journal| journal.numbers()),
             round_trip_ms: self.round_trips.0,
         }
     }
@@ -240,6 +255,7 @@ fn encode(workers: &[ShardStats], now: Now) -> Vec<u8> {
         version: env!("CARGO_PKG_VERSION"),
         uptime_s: now.mono.0 as f64 / 1_000.0,
         time_ms: now.wall_ms,
+        store: workers.iter().filter_map(|worker| worker.store).max_by_key(|n| n.commits),
         workers,
         round_trip_bounds_ms: ROUND_TRIP_BOUNDS_MS,
     };

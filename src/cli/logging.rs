@@ -8,9 +8,11 @@ use env_logger::{Builder, Env};
 
 /// Sends the log to standard error, one line a record: time, level, message.
 ///
-/// `RUST_LOG` says how much; without it, `info`.
+/// `RUST_LOG` says how much; without it, `info`, and nothing of the store's engine, whose errors
+/// are told by who asked it.
 pub fn start() {
-    let mut builder = Builder::from_env(Env::default().default_filter_or("info"));
+    let mut builder =
+        Builder::from_env(Env::default().default_filter_or("info,fjall=off,lsm_tree=off"));
     builder.format(|line, record| {
         writeln!(line, "{} {:<5} {}", line.timestamp_seconds(), record.level(), record.args())
     });

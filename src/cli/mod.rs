@@ -13,6 +13,7 @@ pub mod offline;
 pub mod options;
 pub mod serve;
 pub mod sessions;
+pub mod storage;
 pub mod units;
 
 use std::ffi::OsString;

@@ -12,6 +12,7 @@ use clap::{Args, ValueEnum};
 use super::history::HistoryOptions;
 use super::offline::OfflineOptions;
 use super::sessions::SessionOptions;
+use super::storage::StorageOptions;
 use super::units;
 use crate::base::ids::{NodeId, SHARDS_MAX};
 use crate::base::limits::{Limits, MAX_FRAME_RANGE};
@@ -243,6 +244,10 @@ pub struct ServeOptions {
     #[arg(env = "COREBEAT_TIMER_BUDGET", hide_env = true, help_heading = BUDGETS)]
     pub timer_budget: usize,
 
+    /// What is kept where.
+    #[command(flatten)]
+    pub storage: StorageOptions,
+
     /// How long a stop may take before connections are cut
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "10s")]
     #[arg(env = "COREBEAT_DRAIN", hide_env = true, help_heading = STOPPING)]
@@ -268,6 +273,8 @@ impl ServeOptions {
             drain: self.drain,
             node: NodeId(self.node),
             publish_everyone: self.publish_everyone == Switch::On,
+            data: self.storage.data,
+            durability: self.storage.durability.into(),
             web,
         })
     }

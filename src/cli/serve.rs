@@ -4,12 +4,14 @@
 //! a server works: the engine does.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use log::{error, info};
+use log::{error, info, warn};
 
 use super::{BROKEN, DONE, complain, logging, units};
 use crate::chat::heartbeat::HeartbeatPolicy;
+use crate::chat::record::Durability;
 use crate::engine::config::{FileTables, ServerConfig};
 use crate::engine::server::{Facts, Server};
 
@@ -19,11 +21,12 @@ pub(super) fn serve(config: ServerConfig) -> u8 {
     use_small_pages();
     let heartbeat = config.heartbeat;
     let has_page = !config.web.assets.is_empty();
+    let kept = config.data.clone().map(|data| (data, config.durability));
     let server = match Server::start_with_signals(config) {
         Ok(server) => server,
         Err(error) => return complain(&error.to_string()),
     };
-    introduce(&server.facts(), &heartbeat, has_page);
+    introduce(&server.facts(), &heartbeat, has_page, kept);
     match server.join() {
         Ok(stopped) => {
             let ran = units::show_duration(Duration::from_secs(stopped.ran.as_secs()));
@@ -48,7 +51,12 @@ fn use_small_pages() {
 }
 
 /// The start-up lines.
-fn introduce(facts: &Facts, heartbeat: &HeartbeatPolicy, has_page: bool) {
+fn introduce(
+    facts: &Facts,
+    heartbeat: &HeartbeatPolicy,
+    has_page: bool,
+    kept: Option<(PathBuf, Durability)>,
+) {
     let Facts { address, workers, cores, .. } = *facts;
     let pinned = if facts.pinned { "pinned" } else { "not pinned" };
     let (tables, limit) = match facts.tables {
@@ -63,7 +71,7 @@ fn introduce(facts: &Facts, heartbeat: &HeartbeatPolicy, has_page: bool) {
         "heartbeat: ping after {}s of silence, close after {}s",
         heartbeat.interval_s, heartbeat.timeout_s
     );
-    info!("history and offline queues are not kept");
+    introduce_storage(facts, kept);
     let port = address.port();
     let host = host_to_try(address);
     let other = match (has_page, host.contains(':')) {
@@ -72,6 +80,29 @@ fn introduce(facts: &Facts, heartbeat: &HeartbeatPolicy, has_page: bool) {
         (true, true) => format!("and open http://[{host}]:{port}/ in a browser"),
     };
     info!("try: nc {host} {port}, type a line; {other}");
+}
+
+/// What is kept, and where.
+fn introduce_storage(facts: &Facts, kept: Option<(PathBuf, Durability)>) {
+    let (Some((data, durability)), Some(stored)) = (kept, facts.stored) else {
+        info!("storage: none, all is in memory and lost at the end; --data DIR keeps it");
+        return;
+    };
+    info!(
+        "storage: {}, durability {}; read {} messages of {} rooms and {} direct messages in {} ms",
+        data.display(),
+        durability.name(),
+        stored.messages,
+        stored.rooms,
+        stored.directs,
+        stored.took.as_millis()
+    );
+    if stored.torn {
+        warn!(
+            "the last run did not end in order, or this is a copy: what clients saw last may be \
+             missing, so rooms begin new epochs"
+        );
+    }
 }
 
 /// A host under which a client on this machine reaches `address`.

@@ -6,12 +6,15 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::base::ids::{NodeId, SLOTS_PER_SHARD};
 use crate::base::limits::Limits;
 use crate::chat::config::WebConfig;
 use crate::chat::heartbeat::HeartbeatPolicy;
+use crate::chat::record::Durability;
+use crate::store::OpenError;
 use crate::web::ASSETS;
 use crate::wire::http::Origins;
 
@@ -36,6 +39,10 @@ pub struct ServerConfig {
     pub node: NodeId,
     /// Whether clients may publish to `*`.
     pub publish_everyone: bool,
+    /// Where to keep what outlives the process; none to keep all in memory.
+    pub data: Option<PathBuf>,
+    /// When requests are answered that have to be written.
+    pub durability: Durability,
     /// What HTTP clients and WebSockets get.
     pub web: WebConfig,
 }
@@ -53,6 +60,8 @@ impl Default for ServerConfig {
             drain: Duration::from_secs(10),
             node: NodeId(1),
             publish_everyone: true,
+            data: None,
+            durability: Durability::Batch,
             web: WebConfig {
                 assets: ASSETS,
                 numbers: true,
@@ -144,6 +153,10 @@ pub enum StartError {
         /// The limit of one table.
         open_files: u64,
     },
+    /// The store cannot be used.
+    Store(OpenError),
+    /// The store's thread ended in a panic while it read.
+    StorePanicked,
     /// The machine refused something else that every worker needs.
     Machine {
         /// What was being done, as in "cannot ...".
@@ -184,6 +197,11 @@ impl fmt::Display for StartError {
                 "--max-connections {wanted}: the limit on open files ({open_files}) allows \
                  {allowed}; raise it (ulimit -n) or ask for fewer"
             ),
+            StartError::Store(error) => write!(f, "{error}"),
+            StartError::StorePanicked => f.write_str(
+                "--data: the store cannot be read; restore a backup, or move the directory away \
+                 and begin anew",
+            ),
             StartError::Machine { what, cause } => write!(f, "cannot {what}: {cause}"),
         }
     }
@@ -193,7 +211,10 @@ impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             StartError::Listen { cause, .. } | StartError::Machine { cause, .. } => Some(cause),
-            StartError::TooFewFiles { .. } | StartError::TooManyConnections { .. } => None,
+            StartError::Store(error) => Some(error),
+            StartError::TooFewFiles { .. }
+            | StartError::TooManyConnections { .. }
+            | StartError::StorePanicked => None,
         }
     }
 }

@@ -6,8 +6,10 @@
 
 pub mod acceptor;
 pub mod config;
+pub mod hand_over;
 pub mod parcel;
 pub mod server;
 pub mod steward;
+pub mod store_thread;
 pub mod worker;
 pub mod worker_thread;

@@ -6,6 +6,8 @@
 use crate::base::counters::Counters;
 use crate::base::ids::ShardId;
 use crate::chat::mail::Mail;
+use crate::chat::record::StoreNumbers;
+use crate::store::keeper::Outcome;
 
 /// What lies in a worker's mailbox.
 #[derive(Debug)]
@@ -16,6 +18,13 @@ pub enum Parcel {
         from: ShardId,
         /// What it wrote.
         mail: Mail,
+    },
+    /// From the store to the shard.
+    Stored {
+        /// What became of the records that the shard handed over.
+        outcome: Outcome,
+        /// What the store has done.
+        numbers: StoreNumbers,
     },
     /// From the steward to the worker.
     Command(Command),

@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
 use log::warn;
@@ -18,12 +19,15 @@ use signal_hook_mio::v1_0::Signals;
 use super::config::{FileTables, ServerConfig, StartError, connections_per_worker};
 use super::parcel::{Parcel, REPORTS_PER_WORKER};
 use super::steward::{self, Steward, Stopped, WorkerLost};
+use super::store_thread::{RunningStore, StoreThread};
 use super::worker::{BELL, Seat};
 use super::worker_thread::WorkerThread;
 use crate::base::clock::Clock;
 use crate::base::ids::{SHARDS_MAX, ShardId};
 use crate::base::limits::MAILBOX_CAPACITY;
 use crate::chat::config::ShardConfig;
+use crate::chat::hash::{self, NameHasher};
+use crate::chat::record::Recovered;
 use crate::net::file_table;
 use crate::net::listener::{self, Reservation};
 use crate::net::mailbox::{Receiver, Sender, mailbox};
@@ -45,11 +49,30 @@ pub struct Facts {
     pub open_files: u64,
     /// The connections that one worker may hold.
     pub connections_per_worker: usize,
+    /// What was found in the store; none where all is in memory.
+    pub stored: Option<StoreFacts>,
+}
+
+/// What was found in a store.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreFacts {
+    /// Rooms.
+    pub rooms: usize,
+    /// Their messages.
+    pub messages: u64,
+    /// Direct messages that wait.
+    pub directs: u64,
+    /// How long it took to read.
+    pub took: Duration,
+    /// Whether messages that clients have seen may be missing, so that epochs began anew.
+    pub torn: bool,
 }
 
 /// A running server. Dropping it stops it at once.
 pub struct Server {
     steward: Steward,
+    /// Behind the steward: it ends when the workers have.
+    _store: Option<RunningStore>,
     facts: Facts,
 }
 
@@ -97,6 +120,15 @@ impl Server {
     pub fn join(mut self) -> Result<Stopped, WorkerLost> {
         self.steward.run()
     }
+}
+
+/// A store that was opened; nothing where all is in memory.
+#[derive(Default)]
+struct Opened {
+    store: Option<RunningStore>,
+    /// What was kept for each shard.
+    parts: Vec<Recovered>,
+    stored: Option<StoreFacts>,
 }
 
 /// Everything a start needs, gathered before the first thread.
@@ -154,9 +186,11 @@ impl Start {
 
     fn run(mut self) -> Result<Server, StartError> {
         let address = self.reservation.address();
-        let (seats, mut steward) = self.furnish().map_err(machine("set up the workers"))?;
+        let (mut seats, mut steward) = self.furnish().map_err(machine("set up the workers"))?;
+        let Opened { store, parts, stored } = self.open_store(&mut seats)?;
+        let mut parts = parts.into_iter();
         for (seat, number) in seats.into_iter().zip(0..) {
-            let worker = self.thread(ShardId(number), seat);
+            let worker = self.thread(ShardId(number), seat, parts.next());
             let builder = thread::Builder::new().name(format!("cb-worker-{number}"));
             let handle = builder.spawn(move || worker.run()).map_err(machine("start a thread"))?;
             steward.employ(handle);
@@ -177,8 +211,37 @@ impl Start {
             tables: self.tables,
             open_files: self.open_files,
             connections_per_worker: self.config.limits.max_connections,
+            stored,
         };
-        Ok(Server { steward, facts })
+        Ok(Server { steward, _store: store, facts })
+    }
+
+    /// Starts the store, where there is to be one, and gives every seat its end of the channel.
+    fn open_store(&self, seats: &mut [Seat]) -> Result<Opened, StartError> {
+        let Some(data) = self.config.data.clone() else { return Ok(Opened::default()) };
+        let began = Instant::now();
+        let thread = StoreThread {
+            data,
+            durability: self.config.durability,
+            tables: self.tables,
+            alone: self.alone,
+            reserved: self.reservation.descriptor(),
+            workers: seats[0].peers.clone(),
+        };
+        let (store, submit, loaded) = thread.start()?;
+        let stored = StoreFacts {
+            rooms: loaded.rooms.len(),
+            messages: loaded.messages,
+            directs: loaded.directs,
+            took: began.elapsed(),
+            torn: loaded.renew_epochs,
+        };
+        for seat in seats {
+            seat.store = Some(submit.clone());
+        }
+        let (hasher, shards) = (NameHasher::new(self.secret), self.config.workers);
+        let parts = loaded.divide(shards, |name| hash::home(hasher.hash(name), shards));
+        Ok(Opened { store: Some(store), parts, stored: Some(stored) })
     }
 
     /// Opens what must be in every file table: all polls, and all bells.
@@ -198,7 +261,7 @@ impl Start {
             .into_iter()
             .map(|(poll, mailbox)| {
                 let (peers, steward) = (peers.clone(), to_steward.clone());
-                Seat { poll, mailbox, peers, steward }
+                Seat { poll, mailbox, peers, steward, store: None }
             })
             .collect();
         let signals = self.signals.take();
@@ -206,7 +269,7 @@ impl Start {
         Ok((seats, steward))
     }
 
-    fn thread(&mut self, shard: ShardId, seat: Seat) -> WorkerThread {
+    fn thread(&mut self, shard: ShardId, seat: Seat, recovered: Option<Recovered>) -> WorkerThread {
         let core = match self.cores.len() {
             count if count > 0 && self.config.pin => Some(self.cores[shard.index() % count]),
             _ => None,
@@ -219,6 +282,7 @@ impl Start {
             address: self.reservation.address(),
             clock: self.clock,
             seat,
+            recovered,
             config: ShardConfig {
                 shard,
                 shards: self.config.workers,
@@ -228,6 +292,7 @@ impl Start {
                 seed: self.seeds.u64(..),
                 secret: self.secret,
                 publish_everyone: self.config.publish_everyone,
+                durability: self.config.data.as_ref().map(|_| self.config.durability),
                 web: self.config.web.clone(),
             },
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crossbeam_channel::TrySendError;
 use log::{error, info, warn};
 use mio::{Events, Interest, Poll, Token};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook_mio::v1_0::Signals;
 
 use super::parcel::{Command, News, Parcel, Report};
@@ -33,7 +33,7 @@ const RETRY: Duration = Duration::from_millis(10);
 /// # Errors
 /// What the kernel says to the handlers or their pipe.
 pub(super) fn signals() -> io::Result<Signals> {
-    Signals::new([SIGINT, SIGTERM, SIGUSR1])
+    Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGXFSZ])
 }
 
 /// How a server ended.
@@ -231,6 +231,8 @@ impl Steward {
         for signal in pending {
             match (signal, self.stage) {
                 (SIGUSR1, _) => self.count(),
+                // A file of the store may grow no more. The write fails, which is dealt with there.
+                (SIGXFSZ, _) => {}
                 (_, Stage::Serving) => self.drain(),
                 (_, Stage::Draining { .. }) => {
                     info!("a second signal: stopping at once");
@@ -387,7 +389,7 @@ mod tests {
             let poll = Poll::new().unwrap();
             let (sender, mailbox) = mailbox(1, &poll, BELL).unwrap();
             mailboxes.push(sender);
-            Seat { poll, mailbox, peers: Vec::new(), steward: steward.clone() }
+            Seat { poll, mailbox, peers: Vec::new(), steward: steward.clone(), store: None }
         };
         let seats = (0..workers).map(seat).collect();
         let drain = Duration::from_secs(60);
@@ -413,7 +415,7 @@ mod tests {
         loop {
             match seat.mailbox.try_receive() {
                 Some(Parcel::Command(command)) => return command,
-                Some(Parcel::Mail { .. }) => panic!("nobody writes mail here"),
+                Some(_) => panic!("nobody writes mail here"),
                 None => thread::yield_now(),
             }
         }

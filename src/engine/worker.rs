@@ -13,7 +13,7 @@ use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crossbeam_channel::TrySendError;
+use crossbeam_channel::{Sender as StoreSender, TrySendError};
 use log::debug;
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -36,6 +36,7 @@ use crate::net::listener;
 use crate::net::mailbox::{Receiver, Sender};
 use crate::net::socket::{Arrival, Input};
 use crate::net::socket_table::SocketTable;
+use crate::store::keeper::Submission;
 
 /// The bell's token, and the door's. Connection ids have 52 bits, so these name no connection.
 pub const BELL: Token = Token(usize::MAX);
@@ -57,6 +58,8 @@ pub struct Seat {
     pub peers: Vec<Sender<Parcel>>,
     /// The steward's mailbox.
     pub steward: Sender<Report>,
+    /// Where records are handed to the store; none where all is in memory.
+    pub store: Option<StoreSender<Submission>>,
 }
 
 /// Whether the worker goes on.
@@ -71,12 +74,12 @@ enum Life {
 
 /// A worker at its turns.
 pub struct Worker {
-    shard: Shard,
-    id: ShardId,
+    pub(super) shard: Shard,
+    pub(super) id: ShardId,
     clock: Clock,
-    now: Now,
+    pub(super) now: Now,
     life: Life,
-    seat: Seat,
+    pub(super) seat: Seat,
     sockets: SocketTable,
     acceptor: Acceptor,
     /// Where reads go before the shard sees them.
@@ -90,6 +93,8 @@ pub struct Worker {
     busy: bool,
     /// Letters wait for a full mailbox.
     letters_wait: bool,
+    /// Records wait for room in the store's channel.
+    pub(super) records_wait: bool,
 }
 
 impl Worker {
@@ -113,6 +118,7 @@ impl Worker {
             write_budget: limits.write_budget,
             busy: false,
             letters_wait: false,
+            records_wait: false,
             shard: Shard::new(config, now),
         }
     }
@@ -142,6 +148,7 @@ impl Worker {
             self.turn();
             self.shard.note_turn(self.clock.us().saturating_sub(woke_us));
         }
+        self.hand_over_the_rest();
         Ok(*self.shard.counters())
     }
 
@@ -165,6 +172,7 @@ impl Worker {
             self.shard.fan_out(self.now),
         ];
         self.post_mail();
+        self.hand_over_records();
         let flushed = self.flush();
         self.busy = phases.contains(&Progress::More) || flushed == Progress::More;
         self.close();
@@ -198,7 +206,7 @@ impl Worker {
         let deadlines = [
             self.shard.next_deadline().map(until),
             self.acceptor.deadline().map(until),
-            self.letters_wait.then_some(RETRY_MAIL),
+            (self.letters_wait || self.records_wait).then_some(RETRY_MAIL),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -295,6 +303,7 @@ impl Worker {
         for _ in 0..MAIL_BUDGET {
             match self.seat.mailbox.try_receive() {
                 Some(Parcel::Mail { from, mail }) => self.shard.mail(from, mail, self.now),
+                Some(Parcel::Stored { outcome, numbers }) => self.hear_store(outcome, numbers),
                 Some(Parcel::Command(command)) => self.obey(command),
                 None => return Progress::Done,
             }
@@ -334,7 +343,7 @@ impl Worker {
                     self.letters_wait = true;
                     self.shard.mail_refused(to, mail);
                 }
-                Err(TrySendError::Full(Parcel::Command(_))) => unreachable!("it was mail"),
+                Err(TrySendError::Full(_)) => unreachable!("it was mail"),
                 // The worker has stopped, and this one is about to be stopped too.
                 Err(TrySendError::Disconnected(_)) => {}
             }

@@ -16,6 +16,7 @@ use crate::base::clock::Clock;
 use crate::base::counters::Counters;
 use crate::base::ids::ShardId;
 use crate::chat::config::ShardConfig;
+use crate::chat::record::Recovered;
 use crate::net::file_table;
 use crate::net::mailbox::Sender;
 
@@ -31,6 +32,8 @@ pub(super) struct WorkerThread {
     pub(super) clock: Clock,
     pub(super) seat: Seat,
     pub(super) config: ShardConfig,
+    /// What was kept of the shard; none where all is in memory.
+    pub(super) recovered: Option<Recovered>,
 }
 
 /// What is left of a worker when its thread has ended.
@@ -74,6 +77,9 @@ impl WorkerThread {
             return Departure { outcome: Err(error), seat: self.seat };
         }
         let mut worker = Worker::new(self.config, self.clock, self.seat);
+        if let Some(recovered) = self.recovered {
+            worker.recover(recovered);
+        }
         let outcome = worker.listen(self.address).and_then(|()| {
             let _ = steward.try_send(Report { worker: id, news: News::Started { pinned } });
             worker.run()

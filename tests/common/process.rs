@@ -9,7 +9,7 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use super::{GUARD, eventually};
 
@@ -66,6 +66,12 @@ impl Corebeat {
 
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).expect("the program is there");
+    }
+
+    /// Lets its files grow to `bytes` at most, or without a limit.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let limit = Rlimit { current: bytes, maximum: None };
+        prlimit(Some(self.pid()), Resource::Fsize, limit).expect("the program is there");
     }
 
     /// Waits until it has ended.

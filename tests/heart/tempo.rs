@@ -46,6 +46,7 @@ impl Nat {
             seed: cut_off_s,
             secret: [1, 2],
             publish_everyone: true,
+            durability: None,
             web: WebConfig::default(),
         };
         let mut nat = Nat {

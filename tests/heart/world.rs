@@ -19,6 +19,7 @@ use corebeat::chat::shard::{Holdings, Progress, Shard, Verdict};
 use corebeat::wire::message::{Event, Hello, Request};
 use corebeat::wire::native;
 
+use super::disk::Disk;
 use super::ear::{BIN, Ear, JSON, Reply, upgrade};
 pub(crate) use super::peer::{Client, Fate};
 use super::peer::{Peer, Tongue};
@@ -37,7 +38,7 @@ pub(crate) const BEGINNING_MS: u64 = 1_790_000_000_000;
 
 /// Shards, their mail, their clients and their time.
 pub(crate) struct World {
-    shards: Vec<Shard>,
+    pub(super) shards: Vec<Shard>,
     mailboxes: Vec<VecDeque<(ShardId, Mail)>>,
     peers: Vec<Peer>,
     /// For each shard and slot, who is there.
@@ -46,8 +47,12 @@ pub(crate) struct World {
     ready: VecDeque<Client>,
     /// A shard that gets no turn, so that its mailbox fills.
     stalled: Option<usize>,
-    secret: [u64; 2],
-    now: Now,
+    pub(super) now: Now,
+    pub(super) secret: [u64; 2],
+    /// How the shards were set up.
+    configs: Vec<ShardConfig>,
+    /// What outlives the shards.
+    pub(super) disk: Option<Disk>,
 }
 
 impl World {
@@ -57,14 +62,9 @@ impl World {
 
     /// A world whose shards are set up in another way.
     pub(crate) fn with(change: impl Fn(&mut ShardConfig)) -> World {
-        let is_homely = |secret: &[u64; 2]| {
-            let hasher = NameHasher::new(*secret);
-            let home_of = |room: &str| home(hasher.hash(room), SHARDS as u16).index();
-            (0..SHARDS).all(|shard| home_of(ROOMS[shard]) == shard)
-        };
-        let secret = (0..).map(|key| [key, 1]).find(is_homely).expect("some key is homely");
+        let secret = homely_secret(0);
         let now = Now { mono: Mono(12_345), wall_ms: BEGINNING_MS };
-        let shard = |id| {
+        let config = |id| {
             let mut config = ShardConfig {
                 shard: ShardId(id),
                 shards: SHARDS as u16,
@@ -74,21 +74,45 @@ impl World {
                 seed: u64::from(id),
                 secret,
                 publish_everyone: true,
+                durability: None,
                 web: WebConfig::default(),
             };
             change(&mut config);
-            Shard::new(config, now)
+            config
         };
+        let configs: Vec<ShardConfig> = (0..SHARDS as u16).map(config).collect();
         World {
-            shards: (0..SHARDS as u16).map(shard).collect(),
+            shards: configs.iter().map(|config| Shard::new(config.clone(), now)).collect(),
             mailboxes: vec_of(SHARDS),
             peers: Vec::new(),
             slots: vec_of(SHARDS),
             ready: VecDeque::new(),
             stalled: None,
-            secret,
             now,
+            secret,
+            disk: configs[0].durability.map(|_| Disk::default()),
+            configs,
         }
+    }
+
+    /// The process is killed and starts again on what its disk has. Where its end is `torn`,
+    /// something that was told may be missing.
+    pub(crate) fn crashes(&mut self, torn: bool) {
+        // Each process has a secret of its own.
+        self.secret = homely_secret(self.secret[0] + 1);
+        let disk = self.disk.as_mut().expect("a world with a disk");
+        let parts = disk.crash(self.secret, torn);
+        self.mailboxes = vec_of(SHARDS);
+        self.slots = vec_of(SHARDS);
+        self.ready.clear();
+        // The clock of the wall goes on, which new direct messages are numbered by.
+        self.now = Now { mono: Mono(1), wall_ms: self.now.wall_ms + 1_000 };
+        for ((config, part), shard) in self.configs.iter_mut().zip(parts).zip(&mut self.shards) {
+            config.secret = self.secret;
+            *shard = Shard::new(config.clone(), self.now);
+            shard.recover(part, self.now);
+        }
+        self.settle();
     }
 
     /// A connection that has said nothing.
@@ -422,7 +446,7 @@ impl World {
     }
 
     /// Turns follow one another until nothing is left to do at this instant.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         for _ in 0..100_000 {
             let mut busy = false;
             self.read_phase();
@@ -483,6 +507,12 @@ impl World {
                 shard.mail_refused(to, mail);
             } else {
                 mailbox.push_back((ShardId(index as u16), mail));
+            }
+        }
+        if let Some(disk) = &mut self.disk {
+            let generation = self.shards[index].store_generation();
+            while let Some((ticket, record)) = self.shards[index].poll_write() {
+                disk.hand(index, ticket, generation, record);
             }
         }
         while let Some(conn) = self.shards[index].poll_dirty() {
@@ -553,4 +583,14 @@ impl World {
 
 fn vec_of<T: Default>(count: usize) -> Vec<T> {
     std::iter::repeat_with(T::default).take(count).collect()
+}
+
+/// The first secret from `key` on with which each of the rooms lives on its shard.
+fn homely_secret(key: u64) -> [u64; 2] {
+    let is_homely = |secret: &[u64; 2]| {
+        let hasher = NameHasher::new(*secret);
+        let home_of = |room: &str| home(hasher.hash(room), SHARDS as u16).index();
+        (0..SHARDS).all(|shard| home_of(ROOMS[shard]) == shard)
+    };
+    (key..).map(|key| [key, 1]).find(is_homely).expect("some key is homely")
 }

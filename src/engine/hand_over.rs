@@ -1,0 +1,69 @@
+//! A worker and the store.
+//!
+//! Owns the worker's end of it: the records of a turn go into the store's channel, and outcomes
+//! come back by the mailbox. Never waits, but when the loop is left.
+
+use crossbeam_channel::TrySendError;
+use log::error;
+
+use super::worker::Worker;
+use crate::base::ids::ShardId;
+use crate::chat::record::{Recovered, StoreNumbers};
+use crate::chat::shard::Shard;
+use crate::store::keeper::{Outcome, Submission};
+
+impl Worker {
+    /// Takes back what was kept of the shard.
+    pub fn recover(&mut self, recovered: Recovered) {
+        self.shard.recover(recovered, self.now);
+    }
+
+    /// What became of records that were handed over.
+    pub(super) fn hear_store(&mut self, outcome: Outcome, numbers: StoreNumbers) {
+        match outcome {
+            Outcome::Written(through) => self.shard.written(through, numbers, self.now),
+            Outcome::Failed => self.shard.write_failed(numbers, self.now),
+        }
+    }
+
+    /// Phase: hands what is to be kept to the store, all of the turn at once.
+    pub(super) fn hand_over_records(&mut self) {
+        self.records_wait = false;
+        let Some(store) = &self.seat.store else { return };
+        let Some(submission) = submission(self.id, &mut self.shard) else { return };
+        match store.try_send(submission) {
+            Ok(()) => {}
+            Err(TrySendError::Full(submission)) => {
+                self.records_wait = true;
+                for record in submission.records.into_iter().rev() {
+                    self.shard.write_refused(record);
+                }
+            }
+            Err(TrySendError::Disconnected(_)) => {
+                error!("worker {}: the store is gone; nothing is stored any more", self.id);
+                self.seat.store = None;
+                self.shard.write_failed(StoreNumbers::default(), self.now);
+            }
+        }
+    }
+
+    /// The loop is left, nobody is served any more, and what is left may wait for the store.
+    pub(super) fn hand_over_the_rest(&mut self) {
+        let Some(store) = self.seat.store.take() else { return };
+        while let Some(submission) = submission(self.id, &mut self.shard) {
+            if store.send(submission).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// The records of a turn; none where there are none.
+fn submission(id: ShardId, shard: &mut Shard) -> Option<Submission> {
+    let (first, record) = shard.poll_write()?;
+    let mut records = vec![record];
+    while let Some((_, record)) = shard.poll_write() {
+        records.push(record);
+    }
+    Some(Submission { shard: id, generation: shard.store_generation(), first, records })
+}

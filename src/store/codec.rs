@@ -1,0 +1,313 @@
+//! How records are laid out as keys and values.
+//!
+//! Owns the layout of format 1. Never touches a file. Integers are big-endian, so that keys of one
+//! room or user lie in the order of their numbers:
+//!
+//! | key | value |
+//! | --- | --- |
+//! | `m` room:str8 id:u64 | epoch:u32 first:u64 count:u32, then the MESSAGE frames |
+//! | `h` room:str8 | id:u64 epoch:u32 seq:u64 |
+//! | `d` user:str8 id:u64 | the DIRECT frame |
+//! | `g` user:str8 | from:u64 to:u64 count:u64, the direct messages that are missing |
+//! | `c` | commits:u64 next_direct:u64 |
+//!
+//! str8 is a length in one byte and that many bytes of UTF-8.
+
+use byteorder::{BigEndian, ByteOrder};
+
+use crate::base::ids::{Epoch, Seq};
+use crate::base::limits::NAME_MAX;
+use crate::base::name::Name;
+use crate::chat::batch::Frames;
+use crate::chat::direct::Direct;
+use crate::chat::reader::Missing;
+use crate::chat::record::{Record, RecordId, RecoveredMessages};
+use crate::wire::message::Event;
+use crate::wire::native;
+
+/// What a key begins with.
+pub mod kind {
+    /// Messages of a room.
+    pub const MESSAGES: u8 = b'm';
+    /// The last place of a room.
+    pub const HEAD: u8 = b'h';
+    /// A message that waits for a user.
+    pub const DIRECT: u8 = b'd';
+    /// What is missing of a user's messages.
+    pub const MISSING: u8 = b'g';
+    /// The counts of the store itself.
+    pub const COUNTS: u8 = b'c';
+}
+
+/// The key of [`Counts`].
+pub const COUNTS_KEY: [u8; 1] = [kind::COUNTS];
+
+/// What a record does to the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The key has this value from here on.
+    Put {
+        /// The key.
+        key: Vec<u8>,
+        /// The value.
+        value: Vec<u8>,
+    },
+    /// The key has none from here on, whether it had one or not.
+    Strike {
+        /// The key.
+        key: Vec<u8>,
+    },
+}
+
+/// The counts of the store itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Commits since the store was made.
+    pub commits: u64,
+    /// Every direct message has a lower number.
+    pub next_direct: u64,
+}
+
+impl Counts {
+    /// The value.
+    pub fn encode(self) -> Vec<u8> {
+        let mut value = vec![0; 16];
+        BigEndian::write_u64(&mut value, self.commits);
+        BigEndian::write_u64(&mut value[8..], self.next_direct);
+        value
+    }
+}
+
+/// What `record` does.
+pub fn change(record: &Record) -> Change {
+    match record {
+        Record::Messages { id, batch } => {
+            let frames = batch.frames.bytes();
+            let mut value = Vec::with_capacity(16 + frames.len());
+            value.extend_from_slice(&batch.epoch.0.to_be_bytes());
+            value.extend_from_slice(&batch.first.0.to_be_bytes());
+            value.extend_from_slice(&(batch.frames.count() as u32).to_be_bytes());
+            value.extend_from_slice(frames);
+            Change::Put { key: numbered(kind::MESSAGES, &batch.room, id.0), value }
+        }
+        Record::StrikeMessages { room, id } => {
+            Change::Strike { key: numbered(kind::MESSAGES, room, id.0) }
+        }
+        Record::Head { room, id, epoch, seq } => {
+            let mut value = Vec::with_capacity(20);
+            value.extend_from_slice(&id.0.to_be_bytes());
+            value.extend_from_slice(&epoch.0.to_be_bytes());
+            value.extend_from_slice(&seq.0.to_be_bytes());
+            Change::Put { key: named(kind::HEAD, room), value }
+        }
+        Record::StrikeHead { room } => Change::Strike { key: named(kind::HEAD, room) },
+        Record::Direct { user, direct } => {
+            let key = numbered(kind::DIRECT, user, direct.id());
+            Change::Put { key, value: direct.frame().to_vec() }
+        }
+        Record::StrikeDirect { user, id } => {
+            Change::Strike { key: numbered(kind::DIRECT, user, *id) }
+        }
+        Record::Missing { user, missing: Some(Missing { from, to, count }) } => {
+            let mut value = Vec::with_capacity(24);
+            for number in [from, to, count] {
+                value.extend_from_slice(&number.to_be_bytes());
+            }
+            Change::Put { key: named(kind::MISSING, user), value }
+        }
+        Record::Missing { user, missing: None } => {
+            Change::Strike { key: named(kind::MISSING, user) }
+        }
+    }
+}
+
+fn named(kind: u8, name: &Name) -> Vec<u8> {
+    let mut key = Vec::with_capacity(2 + name.len());
+    key.extend_from_slice(&[kind, name.len() as u8]);
+    key.extend_from_slice(name.as_bytes());
+    key
+}
+
+fn numbered(kind: u8, name: &Name, number: u64) -> Vec<u8> {
+    let mut key = Vec::with_capacity(10 + name.len());
+    key.extend_from_slice(&[kind, name.len() as u8]);
+    key.extend_from_slice(name.as_bytes());
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// One key and its value, taken apart.
+#[derive(Debug)]
+pub enum Entry {
+    /// Messages of a room.
+    Messages(Name, RecoveredMessages),
+    /// The last place of a room, and the number that orders it among the room's records.
+    Head(Name, RecordId, Epoch, Seq),
+    /// A message that waits for a user.
+    Direct(Name, Direct),
+    /// What is missing of a user's messages.
+    Missing(Name, Missing),
+    /// The counts.
+    Counts(Counts),
+}
+
+/// Takes a key and its value apart. `None` where they are not what [`change`] writes.
+pub fn entry(key: &[u8], value: &[u8]) -> Option<Entry> {
+    let (&kind, rest) = key.split_first()?;
+    if kind == kind::COUNTS {
+        let mut value = Reader(value);
+        let counts = Counts { commits: value.u64()?, next_direct: value.u64()? };
+        return (rest.is_empty() && value.0.is_empty()).then_some(Entry::Counts(counts));
+    }
+    let mut rest = Reader(rest);
+    let name = rest.name()?;
+    let mut value = Reader(value);
+    let entry = match kind {
+        kind::MESSAGES => {
+            let id = RecordId(rest.u64()?);
+            Entry::Messages(name, messages(id, &mut value)?)
+        }
+        kind::HEAD => {
+            let (id, epoch, seq) = (value.u64()?, value.u32()?, value.u64()?);
+            Entry::Head(name, RecordId(id), Epoch(epoch), Seq(seq))
+        }
+        kind::DIRECT => {
+            let number = rest.u64()?;
+            let frame = std::mem::take(&mut value.0);
+            match native::frame(frame, usize::MAX).ok()?? {
+                (found, length) if length == frame.len() => match native::event(&found).ok()?? {
+                    Event::Direct { id, .. } if id == number => {}
+                    _ => return None,
+                },
+                _ => return None,
+            }
+            Entry::Direct(name, Direct::from_frame(frame))
+        }
+        kind::MISSING => {
+            let (from, to, count) = (value.u64()?, value.u64()?, value.u64()?);
+            Entry::Missing(name, Missing { from, to, count })
+        }
+        _ => return None,
+    };
+    (rest.0.is_empty() && value.0.is_empty()).then_some(entry)
+}
+
+fn messages(id: RecordId, value: &mut Reader<'_>) -> Option<RecoveredMessages> {
+    let (epoch, first, count) = (Epoch(value.u32()?), Seq(value.u64()?), value.u32()?);
+    let mut frames = Frames::default();
+    for seq in (first.0..).take(count as usize) {
+        let (found, length) = native::frame(value.0, usize::MAX).ok()??;
+        match native::event(&found).ok()?? {
+            Event::Message { epoch: e, seq: s, .. } if (e, s) == (epoch, Seq(seq)) => {}
+            _ => return None,
+        }
+        let (frame, behind) = value.0.split_at_checked(length)?;
+        frames.push(|out| out.extend_from_slice(frame));
+        value.0 = behind;
+    }
+    (count > 0 && first.0 > 0).then_some(RecoveredMessages { id, epoch, first, frames })
+}
+
+/// Bytes that are read from the front. `None` where too few are left.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn u32(&mut self) -> Option<u32> {
+        let (bytes, behind) = self.0.split_first_chunk::<4>()?;
+        self.0 = behind;
+        Some(u32::from_be_bytes(*bytes))
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        let (bytes, behind) = self.0.split_first_chunk::<8>()?;
+        self.0 = behind;
+        Some(u64::from_be_bytes(*bytes))
+    }
+
+    fn name(&mut self) -> Option<Name> {
+        let (&length, behind) = self.0.split_first()?;
+        let (name, behind) = behind.split_at_checked(usize::from(length))?;
+        let name = std::str::from_utf8(name).ok()?;
+        self.0 = behind;
+        (1..=NAME_MAX).contains(&name.len()).then(|| Name::new(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::chat::batch::Batch;
+
+    fn put(record: &Record) -> (Vec<u8>, Vec<u8>) {
+        match change(record) {
+            Change::Put { key, value } => (key, value),
+            Change::Strike { .. } => panic!("it puts something"),
+        }
+    }
+
+    fn batch() -> Batch {
+        let mut batch = Batch::new(Name::new("tea"));
+        (batch.epoch, batch.first) = (Epoch(7), Seq(41));
+        for seq in 41..43 {
+            let event = Event::Message {
+                epoch: Epoch(7),
+                seq: Seq(seq),
+                time_ms: 5,
+                room: "tea",
+                from: "ann",
+                body: b"hello",
+                replay: false,
+            };
+            batch.frames.push(|out| native::encode_event(out, &event, false));
+        }
+        batch
+    }
+
+    #[test]
+    fn messages_come_back_as_they_were() {
+        let batch = Arc::new(batch());
+        let (key, value) = put(&Record::Messages { id: RecordId(3), batch: Arc::clone(&batch) });
+        let Some(Entry::Messages(room, kept)) = entry(&key, &value) else { panic!("messages") };
+        assert_eq!((room.as_str(), kept.id, kept.epoch), ("tea", RecordId(3), Epoch(7)));
+        assert_eq!((kept.first, kept.frames.count()), (Seq(41), 2));
+        assert_eq!(kept.frames.bytes(), batch.frames.bytes());
+        let strike = change(&Record::StrikeMessages { room: Name::new("tea"), id: RecordId(3) });
+        assert_eq!(strike, Change::Strike { key });
+    }
+
+    #[test]
+    fn directs_and_counts_come_back_as_they_were() {
+        let direct = Direct::new(9, 8, "ann", b"psst");
+        let user = Name::new("bob");
+        let (key, value) = put(&Record::Direct { user: user.clone(), direct: direct.clone() });
+        let Some(Entry::Direct(found, read)) = entry(&key, &value) else { panic!("a direct") };
+        assert_eq!((found.as_str(), read.frame()), ("bob", direct.frame()));
+        assert!(entry(&key, &value[..value.len() - 1]).is_none(), "cut");
+        let missing = Missing { from: 1, to: 5, count: 3 };
+        let (key, value) = put(&Record::Missing { user, missing: Some(missing) });
+        let read = entry(&key, &value);
+        assert!(matches!(read, Some(Entry::Missing(_, read)) if read == missing));
+        let counts = Counts { commits: 1, next_direct: 2 };
+        let read = entry(&COUNTS_KEY, &counts.encode());
+        assert!(matches!(read, Some(Entry::Counts(read)) if read == counts));
+    }
+
+    #[test]
+    fn what_was_not_written_by_this_is_not_read() {
+        let (key, value) = put(&Record::Messages { id: RecordId(3), batch: Arc::new(batch()) });
+        for length in 0..value.len() {
+            assert!(entry(&key, &value[..length]).is_none(), "cut at {length}");
+        }
+        for length in 0..key.len() {
+            assert!(entry(&key[..length], &value).is_none(), "key cut at {length}");
+        }
+        let mut other = value.clone();
+        other[11] ^= 1;
+        assert!(entry(&key, &other).is_none(), "the frames say another place");
+        other.clone_from(&value);
+        other.push(0);
+        assert!(entry(&key, &other).is_none(), "something behind");
+    }
+}

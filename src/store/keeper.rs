@@ -1,0 +1,363 @@
+//! The store's work: groups of records to the disk, watermarks back.
+//!
+//! Owns the open engine and what is known of each shard's records. Takes what lies in its bounded
+//! channel as one group, commits it, and tells every shard that had a part in it how far it has
+//! come; what arrives during a commit is the next group. Never decides what is kept, and never
+//! waits for a worker: a watermark that finds a mailbox full is kept, and a later one replaces it.
+//!
+//! After a failed commit nothing is known of what the group left behind. So the engine is dropped
+//! and opened anew, again and again until it succeeds, and every shard whose records were lost is
+//! told once. What a shard had handed over before it heard of that is dropped: it is told by the
+//! generation, which the shard counts up as it hears.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+use log::{error, info, warn};
+
+use super::OpenError;
+use super::codec::{COUNTS_KEY, Change, Counts, change};
+use super::directory::{Directory, LastRun};
+use super::engine::{self, Engine, Reach};
+use super::load::{Loaded, load};
+use crate::base::ids::ShardId;
+use crate::base::limits::{COMMIT_BYTES, STORE_SYNC_PERIOD_MS};
+use crate::chat::record::{Durability, Record, StoreNumbers, Ticket};
+
+/// A watermark that found a mailbox full is posted again after this long.
+const POST_AGAIN: Duration = Duration::from_millis(1);
+/// First and longest time before an engine that failed is opened anew.
+const REOPEN_AFTER: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// Records of one turn of one shard.
+#[derive(Debug)]
+pub struct Submission {
+    /// The shard.
+    pub shard: ShardId,
+    /// The failures that the shard has heard of.
+    pub generation: u32,
+    /// The number of the first record; the others follow.
+    pub first: Ticket,
+    /// The records; never none.
+    pub records: Vec<Record>,
+}
+
+/// What became of a shard's records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All up to this one are written.
+    Written(Ticket),
+    /// None is or will be that was handed over since the last watermark.
+    Failed,
+}
+
+/// Takes an outcome to a shard. False where its mailbox is full.
+pub type Post = Box<dyn FnMut(ShardId, Outcome, StoreNumbers) -> bool>;
+/// Opens the engine.
+pub type Opener = Box<dyn FnMut() -> io::Result<Box<dyn Engine>>>;
+
+/// What is known of one shard.
+#[derive(Debug, Default)]
+struct Desk {
+    generation: u32,
+    /// Its last record in the group.
+    through: Option<Ticket>,
+    /// Not told yet: at most a watermark, a failure, and a watermark.
+    owed: VecDeque<Outcome>,
+}
+
+impl Desk {
+    fn owe(&mut self, outcome: Outcome) {
+        if let (Some(Outcome::Written(last)), Outcome::Written(through)) =
+            (self.owed.back_mut(), outcome)
+        {
+            *last = through;
+        } else {
+            self.owed.push_back(outcome);
+        }
+    }
+}
+
+/// The store at its work. See the [module](self).
+pub struct Keeper {
+    directory: Directory,
+    durability: Durability,
+    opener: Opener,
+    engine: Option<Box<dyn Engine>>,
+    reopen_after: Duration,
+    submissions: Receiver<Submission>,
+    post: Post,
+    desks: Vec<Desk>,
+    group: Vec<Change>,
+    group_bytes: usize,
+    group_records: u64,
+    counts: Counts,
+    numbers: StoreNumbers,
+    /// When the disk is to be waited for, since something was committed.
+    sync_at: Option<Instant>,
+}
+
+/// How a store is to be kept.
+pub struct KeeperConfig {
+    /// How far a commit goes before its requests are answered.
+    pub durability: Durability,
+    /// How many shards hand records over.
+    pub shards: u16,
+    /// What they hand over.
+    pub submissions: Receiver<Submission>,
+    /// Takes outcomes to them.
+    pub post: Post,
+}
+
+impl Keeper {
+    /// Opens the store in `data` and reads all of it.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(data: &Path, config: KeeperConfig) -> Result<(Keeper, Loaded), OpenError> {
+        if cfg!(not(feature = "store")) {
+            return Err(OpenError::NotBuilt);
+        }
+        let directory = Directory::take(data)?;
+        let path = directory.engine();
+        Keeper::begin(directory, config, Box::new(move || engine::open(&path)))
+    }
+
+    fn begin(
+        directory: Directory,
+        config: KeeperConfig,
+        mut opener: Opener,
+    ) -> Result<(Keeper, Loaded), OpenError> {
+        let data = || directory.data().to_path_buf();
+        let damage = |cause: io::Error| match cause.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                OpenError::Corrupt { data: data(), what: cause.to_string() }
+            }
+            io::ErrorKind::ResourceBusy => OpenError::Locked { data: data() },
+            _ => OpenError::System { data: data(), what: "read the store", cause },
+        };
+        let mut engine = opener().map_err(damage)?;
+        let mut loaded = load(&mut *engine).map_err(damage)?;
+        if let LastRun::Clean { commits } = *directory.last_run()
+            && commits != loaded.counts.commits
+        {
+            let what = format!("it ends with commit {} of {commits}", loaded.counts.commits);
+            return Err(OpenError::Corrupt { data: data(), what });
+        }
+        loaded.renew_epochs = *directory.last_run() == LastRun::Torn;
+        let marked = directory.mark_running(config.durability);
+        marked.map_err(|cause| OpenError::System { data: data(), what: "mark the run", cause })?;
+        let keeper = Keeper {
+            directory,
+            durability: config.durability,
+            opener,
+            engine: Some(engine),
+            reopen_after: REOPEN_AFTER.0,
+            submissions: config.submissions,
+            post: config.post,
+            desks: (0..config.shards).map(|_| Desk::default()).collect(),
+            group: Vec::new(),
+            group_bytes: 0,
+            group_records: 0,
+            counts: loaded.counts,
+            numbers: StoreNumbers::default(),
+            sync_at: None,
+        };
+        Ok((keeper, loaded))
+    }
+
+    /// Works until all shards have hung up, and then writes what is left. Returns whether all is
+    /// written.
+    pub fn run(mut self) -> bool {
+        loop {
+            self.post_owed();
+            if self.engine.is_none() {
+                if !self.reopen() {
+                    return false;
+                }
+                continue;
+            }
+            match self.next_submission() {
+                Ok(submission) => {
+                    self.gather(submission);
+                    while self.group_bytes < COMMIT_BYTES
+                        && let Ok(submission) = self.submissions.try_recv()
+                    {
+                        self.gather(submission);
+                    }
+                    self.commit();
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.finish(),
+            }
+            self.sync_if_due();
+        }
+    }
+
+    fn next_submission(&self) -> Result<Submission, RecvTimeoutError> {
+        let owing = self.desks.iter().any(|desk| !desk.owed.is_empty());
+        let post_at = owing.then(|| Instant::now() + POST_AGAIN);
+        match [post_at, self.sync_at].into_iter().flatten().min() {
+            Some(deadline) => self.submissions.recv_deadline(deadline),
+            None => self.submissions.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    /// Adds a shard's records to the group, unless it is yet to hear that they are lost.
+    fn gather(&mut self, submission: Submission) {
+        let desk = &mut self.desks[submission.shard.index()];
+        if submission.generation != desk.generation {
+            return;
+        }
+        desk.through = Some(Ticket(submission.first.0 + submission.records.len() as u64 - 1));
+        self.group_records += submission.records.len() as u64;
+        for record in submission.records {
+            self.group_bytes += record.bytes();
+            if let Record::Direct { direct, .. } = &record {
+                self.counts.next_direct = self.counts.next_direct.max(direct.id() + 1);
+            }
+            // The record ends here: the shard reuses its batch when it hears that it is written.
+            self.group.push(change(&record));
+        }
+    }
+
+    fn commit(&mut self) {
+        if self.group.is_empty() {
+            return;
+        }
+        let counts = Counts { commits: self.counts.commits + 1, ..self.counts };
+        self.group.push(Change::Put { key: COUNTS_KEY.to_vec(), value: counts.encode() });
+        let reach = match self.durability {
+            Durability::Sync => Reach::Disk,
+            Durability::Batch | Durability::None => Reach::System,
+        };
+        let began = Instant::now();
+        let engine = self.engine.as_mut().expect("it is open while groups are taken");
+        let outcome = engine.commit(std::mem::take(&mut self.group), reach);
+        let took_us = began.elapsed().as_micros() as u64;
+        match outcome {
+            Ok(()) => {
+                self.counts = counts;
+                self.count(took_us);
+                self.reopen_after = REOPEN_AFTER.0;
+                if reach == Reach::System && self.sync_at.is_none() {
+                    let period = Duration::from_millis(STORE_SYNC_PERIOD_MS);
+                    self.sync_at = Some(Instant::now() + period);
+                }
+                for desk in &mut self.desks {
+                    if let Some(through) = desk.through.take() {
+                        desk.owe(Outcome::Written(through));
+                    }
+                }
+            }
+            Err(cause) => self.fail(&cause),
+        }
+        (self.group_bytes, self.group_records) = (0, 0);
+    }
+
+    fn count(&mut self, took_us: u64) {
+        let numbers = &mut self.numbers;
+        numbers.commits += 1;
+        numbers.records += self.group_records;
+        numbers.bytes += self.group_bytes as u64;
+        numbers.syncs += u64::from(self.durability == Durability::Sync);
+        numbers.commit_us += took_us;
+        numbers.longest_commit_us = numbers.longest_commit_us.max(took_us);
+    }
+
+    /// The group is lost, and whatever its shards have handed over behind it.
+    fn fail(&mut self, cause: &io::Error) {
+        self.numbers.failed_commits += 1;
+        if self.reopen_after == REOPEN_AFTER.0 {
+            let data = self.directory.data().display();
+            error!("cannot write to {data}: {cause}; what must be stored is refused until it can");
+        }
+        for desk in &mut self.desks {
+            if desk.through.take().is_some() {
+                desk.generation += 1;
+                desk.owe(Outcome::Failed);
+            }
+        }
+        self.engine = None;
+        self.sync_at = None;
+    }
+
+    /// Waits a moment and opens the engine anew. False when the shards have hung up meanwhile.
+    fn reopen(&mut self) -> bool {
+        let until = Instant::now() + self.reopen_after;
+        self.reopen_after = (2 * self.reopen_after).min(REOPEN_AFTER.1);
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            std::thread::sleep(left.min(POST_AGAIN));
+            self.post_owed();
+        }
+        match (self.opener)() {
+            Ok(engine) => {
+                self.engine = Some(engine);
+                true
+            }
+            Err(cause) => {
+                warn!("cannot open {} again: {cause}", self.directory.data().display());
+                self.refuse_waiting()
+            }
+        }
+    }
+
+    /// Fails what waits, so that nobody is left without an answer. False when all have hung up.
+    fn refuse_waiting(&mut self) -> bool {
+        loop {
+            match self.submissions.try_recv() {
+                Ok(Submission { shard, generation, .. }) => {
+                    let desk = &mut self.desks[shard.index()];
+                    if generation == desk.generation {
+                        desk.generation += 1;
+                        desk.owe(Outcome::Failed);
+                    }
+                }
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    fn sync_if_due(&mut self) {
+        if self.sync_at.is_none_or(|due| Instant::now() < due) {
+            return;
+        }
+        self.sync_at = None;
+        self.numbers.syncs += 1;
+        if let Some(Err(cause)) = self.engine.as_mut().map(|engine| engine.sync()) {
+            self.fail(&cause);
+        }
+    }
+
+    /// Tells shards what they have not been told.
+    fn post_owed(&mut self) {
+        for (desk, shard) in self.desks.iter_mut().zip(0..) {
+            while let Some(&outcome) = desk.owed.front() {
+                if !(self.post)(ShardId(shard), outcome, self.numbers) {
+                    break;
+                }
+                desk.owed.pop_front();
+            }
+        }
+    }
+
+    /// All shards have hung up, and all that they handed over is committed.
+    fn finish(mut self) -> bool {
+        let synced = self.engine.as_mut().is_some_and(|engine| engine.sync().is_ok());
+        self.engine = None;
+        let commits = self.counts.commits;
+        let clean = synced && self.directory.mark_clean(self.durability, commits).is_ok();
+        let data = self.directory.data().display();
+        if clean {
+            let StoreNumbers { records, commits, .. } = self.numbers;
+            info!("all is stored in {data}: {records} records in {commits} commits");
+        } else {
+            error!("the last records may be missing in {data}");
+        }
+        clean
+    }
+}
