@@ -12,7 +12,7 @@ use super::client::Client;
 use super::dice::Dice;
 use super::ledger::{Ledger, VisitId};
 use super::mailroom::Mailroom;
-use super::network::{Network, ServerEnd};
+use super::network::{Link, Network, ServerEnd};
 use super::oracle;
 use super::plan::{Finale, Plan, ROOMS};
 use super::visit::Visit;
@@ -299,6 +299,10 @@ impl World {
     /// Has clients ask who is where, and compares. Whoever times out meanwhile makes it begin anew.
     fn compare(&mut self, checked: &mut oracle::Checked) {
         for _ in 0..50 {
+            if self.has_fresh_loss() {
+                self.calm_down();
+                continue;
+            }
             let before = self.present();
             // Whoever was cut off is in the rosters until it is told absent.
             let holdings = || self.workers.iter().map(|worker| worker.shard.holdings());
@@ -309,6 +313,17 @@ impl World {
                 return oracle::judge_rest(self, &letters, checked);
             }
         }
+    }
+
+    /// Whether a connection ended so lately that its session may still be in rosters: it stays
+    /// there for the grace.
+    fn has_fresh_loss(&self) -> bool {
+        let is_fresh = |link: &Link| match (link.server, link.dropped_at) {
+            (ServerEnd::Open, _) => false,
+            (_, Some(at)) => self.now.mono.since_ms(at) < CALM_MS,
+            (_, None) => true,
+        };
+        self.network.links.iter().any(is_fresh)
     }
 
     /// Every client that can asks who is in every room; text clients write letters, too.
