@@ -121,7 +121,7 @@ fn over_websockets(dialect: &str) {
     assert_eq!(number(&results["churn"]["unfinished"]), 0.0);
 
     let results = run("storm", &["-c", "50", "--rooms", "2", "--threads", "2"]);
-    assert_eq!(number(&results["traffic"]["came"]), 48.0, "all are in their rooms again");
+    assert_resumed(&results, 48.0);
 
     let slow = ["-c", "20", "--rooms", "1", "-r", "100", "--size", "16KiB", "-d", "3s"];
     let more = ["--warm-up", "200ms", "--serve", "--max-outbound 128KiB"];
@@ -188,12 +188,52 @@ fn churn_lets_connections_come_and_go_while_others_chat() {
 
 #[test]
 fn storm_brings_everybody_back() {
-    let results = passes("storm", &["storm", "-c", "100", "--rooms", "5", "--threads", "2"]);
+    let arguments = ["storm", "-c", "100", "--rooms", "5", "--threads", "2", "--resume", "off"];
+    let results = passes("storm", &arguments);
     assert_eq!(number(&results["storm"]["connections"]), 100.0);
+    assert_eq!(results["storm"]["resume"], Value::Null);
     assert!(number(&results["storm"]["all_back_ms"]) > 0.0);
     assert_eq!(number(&latency(&results, "welcome")["count"]), 100.0);
     assert_eq!(number(&latency(&results, "joined")["count"]), 100.0);
     assert_eq!(number(&results["traffic"]["came"]), 95.0, "all are in their rooms again");
+}
+
+/// What a storm tells of sessions: all were resumed, and missed nothing.
+fn assert_resumed(results: &Value, sessions: f64) {
+    let resume = &results["storm"]["resume"];
+    assert_eq!(number(&results["storm"]["connections"]), sessions);
+    assert_eq!(number(&resume["resumed"]), sessions);
+    assert_eq!(number(&resume["missing"]), 0.0);
+    assert_eq!(number(&resume["unaccepted"]), 0.0);
+    assert!(number(&resume["replayed"]) > 0.0, "there was something to miss: {resume}");
+    let times = ["p50_ms", "p99_ms", "max_ms"].map(|name| number(&resume[name]));
+    assert!(times[0] > 0.0 && times[0] <= times[1] && times[1] <= times[2], "{times:?}");
+    assert!(number(&resume["accept_all_ms"]) > 0.0);
+    assert!(number(&resume["p99_by_accept_all"]) > 0.0);
+}
+
+#[test]
+fn storm_resumes_every_session_and_nothing_is_missing() {
+    let arguments = ["storm", "-c", "105", "--rooms", "5", "--threads", "2", "--workers", "2"];
+    for dialect in ["native-crc", "ws-json"] {
+        let name = format!("storm-resumed-{dialect}");
+        let results = passes(&name, &[&arguments[..], &["--dialect", dialect]].concat());
+        // The first publisher of each room stays and speaks.
+        assert_resumed(&results, 100.0);
+        // Four messages while they were away and one at the end, to each of twenty in five rooms.
+        assert_eq!(number(&results["traffic"]["due"]), 500.0);
+        assert_eq!(number(&results["traffic"]["came"]), 500.0);
+    }
+}
+
+#[test]
+fn a_server_that_forgets_sessions_fails_the_storm() {
+    let arguments = ["storm", "-c", "20", "--rooms", "2", "--serve", "--resume-window 0"];
+    let (code, told, json) = measure("storm-forgotten", &arguments);
+    assert_eq!(code, Some(1), "{told}");
+    let violations = json["violations"].as_array().unwrap();
+    let forgotten = violations.iter().find(|violation| violation["kind"] == "forgotten");
+    assert_eq!(number(&forgotten.unwrap()["count"]), 18.0, "{told}");
 }
 
 #[test]
@@ -269,6 +309,8 @@ fn wrong_requests_are_one_line_and_code_2() {
         (&["--connections", "0"], "--connections 0 must lie"),
         (&["--rate", "5", "--in-flight", "1"], "cannot be used with"),
         (&["idle", "--rate", "5"], "in idle nobody sends"),
+        (&["idle", "--resume", "on"], "only a storm cuts connections off"),
+        (&["storm", "--resume", "on", "--dialect", "text"], "text clients have no sessions"),
         (&["--report-anyway"], "unexpected argument"),
         (&["--target", &unused, "-c", "4", "--rooms", "1"], "or name another with --target"),
         (&["--html", "/nonexistent/report.html"], "there is no folder /nonexistent; make it"),

@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::process::{Corebeat, PROGRAM, command, run};
-use common::{ECHO, GOAWAY, Native, PING, PONG, Text, eventually, frame};
+use common::{ECHO, GOAWAY, MESSAGE, Native, OK, PING, PONG, Text, WELCOME};
+use common::{eventually, frame, hello, join, publish, resume};
 use rustix::process::Signal;
 
 /// What a refused start prints: one line, with the program's name before it.
@@ -278,4 +279,77 @@ fn descriptors_return_to_their_level_when_clients_leave() {
         }
     }
     eventually("all descriptors are closed", || open() == before);
+}
+
+/// How a client loses its connection.
+#[derive(Clone, Copy, Debug)]
+enum Cut {
+    Reset,
+    Closed,
+    /// Nobody tells the server, which still holds the connection when the client comes back.
+    HalfOpen,
+}
+
+/// Bob hears some messages, is cut off, and comes back for the others.
+fn is_cut_off_and_resumes(program: &Corebeat, cut: Cut, turn: u32) {
+    let room = format!("{cut:?}-{turn}");
+    let mut ann = Native::enter(program.address, "ann", &room);
+    let mut say = |said: std::ops::Range<u64>| {
+        for number in said {
+            ann.send(&publish(number as u32, &room, &number.to_be_bytes()));
+            ann.expect(OK);
+        }
+    };
+    let mut bob = Native::connect(program.address);
+    bob.send(&hello("bob"));
+    let (session, _) = bob.expect(WELCOME).session();
+    bob.send(&join(1, &room));
+    bob.expect(OK);
+    say(1..4);
+    for expected in 1..4 {
+        assert_eq!(bob.expect(MESSAGE).message().0, expected);
+    }
+    bob.acknowledge();
+    let half_open = match cut {
+        Cut::Reset => {
+            bob.reset();
+            None
+        }
+        Cut::Closed => {
+            drop(bob);
+            None
+        }
+        Cut::HalfOpen => {
+            bob.cut_the_wire();
+            Some(bob)
+        }
+    };
+    say(4..7);
+
+    let mut bob = Native::connect(program.address);
+    bob.send(&resume("bob", &session));
+    let (same, resumed) = bob.expect(WELCOME).session();
+    assert!(resumed && same == session, "{cut:?}");
+    for expected in 4..7 {
+        let frame = bob.expect(MESSAGE);
+        assert!(frame.is_replay(), "{cut:?}");
+        assert_eq!(frame.message().0, expected, "{cut:?}: what it missed, and nothing twice");
+    }
+    say(7..9);
+    for expected in 7..9 {
+        let frame = bob.expect(MESSAGE);
+        assert!(!frame.is_replay(), "{cut:?}");
+        assert_eq!(frame.message().0, expected, "{cut:?}");
+    }
+    drop(half_open);
+}
+
+#[test]
+fn a_client_that_is_cut_off_in_any_way_resumes_and_gets_exactly_what_it_missed() {
+    let program = Corebeat::start(&["--workers", "2"]);
+    for cut in [Cut::Reset, Cut::Closed, Cut::HalfOpen] {
+        for turn in 0..4 {
+            is_cut_off_and_resumes(&program, cut, turn);
+        }
+    }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
+use super::options::Switch;
 use super::{BROKEN, DONE, complain, units};
 use crate::load::conductor::{Order, Trouble, conduct};
 use crate::load::config::{Arrivals, Churn, Dialect, LoadConfig, Scenario, Traffic};
@@ -180,6 +181,11 @@ pub struct BenchOptions {
     #[arg(long, value_name = "PERCENT", value_parser = percent, help_heading = LOAD)]
     slow: Option<f64>,
 
+    /// Whether those that a storm cuts off resume their sessions, while the first publisher of
+    /// each room stays and speaks [default: on in storm, but for text]
+    #[arg(long, value_name = "on|off", hide_possible_values = true, help_heading = LOAD)]
+    resume: Option<Switch>,
+
     /// What all chance follows from: the same seed plans the same run
     #[arg(long, value_name = "NUMBER", default_value_t = 1, help_heading = LOAD)]
     seed: u64,
@@ -270,6 +276,8 @@ impl BenchOptions {
         config.patience_ns = nanos(self.patience);
         config.ramp_rate = self.ramp;
         config.slow_share = self.slow.map_or(config.slow_share, |percent| percent / 100.0);
+        let resumes = config.resume && self.dialect.has_sessions();
+        config.resume = self.resume.map_or(resumes, |switch| switch == Switch::On);
         config.check()?;
         Ok(Order {
             config,

@@ -16,6 +16,8 @@ pub enum Task {
     Go(u32),
     /// All connections of the thread are dropped and come back.
     Storm,
+    /// Bare connections are opened instead.
+    Bare,
 }
 
 /// Tasks by the instant at which they are due.

@@ -85,6 +85,7 @@ struct Staged {
     from: Mark,
     until: Mark,
     storm_ns: Option<u64>,
+    unaccepted: u64,
 }
 
 struct Conductor {
@@ -180,7 +181,8 @@ impl Conductor {
             || shared.progress.iter().all(|thread| thread.settled.load(Ordering::Acquire));
         // What is still on its way when patience ends is lost, and will be counted as that.
         let _ = self.watch(Phase::Drain, patience, settled)?;
-        Ok(Staged { ramp_ns, at_rest, joined, from, until, storm_ns })
+        let unaccepted = self.bare()?;
+        Ok(Staged { ramp_ns, at_rest, joined, from, until, storm_ns, unaccepted })
     }
 
     /// Opens all connections and waits until each is where it wants to be. Gives back how long
@@ -235,20 +237,46 @@ impl Conductor {
 
     fn storm(&mut self, at: u64) -> Result<(Mark, Mark), Trouble> {
         let patience_ns = self.shared.plan.config().patience_ns;
-        let staying = u64::from(self.shared.plan.staying());
         let from = self.open_measured()?;
         self.shared.tell(Note::Storm { at });
         self.watch_until(Phase::Storm, at)?;
-        let mut returned = 0;
-        while returned < staying {
+        self.watch_them_come(Phase::Storm, patience_ns, Shared::returned)?;
+        Ok((from, self.close_measured()?))
+    }
+
+    /// Watches those that the storm dropped come, as `count` tells, as long as more arrive within
+    /// `patience_ns`. Gives back how many did not.
+    fn watch_them_come(
+        &mut self,
+        phase: Phase,
+        patience_ns: u64,
+        count: fn(&Shared) -> u64,
+    ) -> Result<u64, Trouble> {
+        let all = u64::from(self.shared.plan.dropped());
+        let mut came = 0;
+        while came < all {
             let shared = Arc::clone(&self.shared);
             let patience = self.now() + patience_ns;
-            if !self.watch(Phase::Storm, patience, || shared.returned() > returned)? {
+            if !self.watch(phase, patience, || count(&shared) > came)? {
                 break;
             }
-            returned = self.shared.returned();
+            came = count(&self.shared);
         }
-        Ok((from, self.close_measured()?))
+        Ok(all - came)
+    }
+
+    /// Where sessions were resumed: as many connections without any, to compare. Gives back how
+    /// many were not accepted.
+    fn bare(&mut self) -> Result<u64, Trouble> {
+        let config = self.shared.plan.config();
+        let (rest_ns, patience_ns) = (config.rest_ns, config.patience_ns);
+        if !config.resume {
+            return Ok(0);
+        }
+        let at = self.now() + rest_ns.max(AHEAD_NS);
+        self.shared.tell(Note::Bare { at });
+        self.watch_until(Phase::Rest, at)?;
+        self.watch_them_come(Phase::Bare, patience_ns, Shared::accepted)
     }
 
     fn open_measured(&self) -> Result<Mark, Trouble> {
@@ -284,7 +312,7 @@ impl Conductor {
         if let Some(reason) = broken {
             return Err(Trouble::Refused(reason));
         }
-        let Staged { ramp_ns, at_rest, joined, from, until, storm_ns } = match staged {
+        let Staged { ramp_ns, at_rest, joined, from, until, storm_ns, unaccepted } = match staged {
             Ok(staged) => staged,
             Err(Trouble::Failed(reason)) => {
                 let told = measures.counts.violations.told().first().cloned();
@@ -307,6 +335,7 @@ impl Conductor {
             from,
             until,
             storm_ns,
+            unaccepted,
             measures,
             course: std::mem::take(&mut self.course),
         })

@@ -109,6 +109,11 @@ impl Dialect {
         }
     }
 
+    /// Whether a session outlives its connection.
+    pub fn has_sessions(self) -> bool {
+        self != Dialect::Text
+    }
+
     /// Whether a room's messages carry their place in the room's order.
     pub fn numbers_messages(self) -> bool {
         self != Dialect::Text
@@ -212,6 +217,8 @@ pub struct LoadConfig {
     pub slow_share: f64,
     /// The share of connections that echo.
     pub echo_share: f64,
+    /// Whether those that a storm cut off resume their sessions.
+    pub resume: bool,
 }
 
 impl LoadConfig {
@@ -263,6 +270,7 @@ impl LoadConfig {
                 Scenario::Mixed => 0.2,
                 _ => 0.0,
             },
+            resume: scenario == Scenario::Storm,
         }
     }
 
@@ -292,6 +300,12 @@ impl LoadConfig {
         }
         if members > 0 && self.rooms == 0 && self.traffic != Traffic::Silent {
             return Err("--rooms 0 leaves nobody to talk to; ask for --rooms 1 or more".into());
+        }
+        if self.resume && !self.dialect.has_sessions() {
+            return Err("--resume on: text clients have no sessions; ask for --resume off".into());
+        }
+        if self.resume && self.scenario != Scenario::Storm {
+            return Err("--resume on: only a storm cuts connections off; choose storm".into());
         }
         if !self.dialect.numbers_messages() && self.publishers > 1 {
             return Err(

@@ -9,6 +9,7 @@
 mod coming;
 mod hearing;
 mod sending;
+mod storm;
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -35,7 +36,7 @@ use super::links::Links;
 use super::measure::{Latencies, Measures};
 use super::plan::{Plan, Role};
 use super::shared::{Note, Progress, Shared, Timetable};
-use super::speech::Voice;
+use super::speech::{Voice, Welcomed};
 use super::violation::Violation;
 use crate::net::file_table;
 use crate::net::mailbox::Receiver;
@@ -125,6 +126,9 @@ fn timer(poll: &Poll) -> io::Result<OwnedFd> {
     Ok(timer)
 }
 
+/// Whether a connection is still there after what it said.
+type Alive = bool;
+
 /// Whether the thread goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
@@ -153,6 +157,10 @@ struct Driver {
     pump: Option<Pump>,
     timetable: Option<Timetable>,
     storm_at: Option<u64>,
+    /// When bare connections were to be opened.
+    bare_at: Option<u64>,
+    /// What each connection was welcomed with, where sessions are to be resumed.
+    welcomed: Vec<Welcomed>,
     /// The life that each place of those that come and go is in.
     lives: HashMap<u32, u32>,
     /// Slow readers that the server ended or told of gaps.
@@ -164,6 +172,8 @@ struct Driver {
     ready: u32,
     /// Connections that are back after a storm.
     returned: u32,
+    /// Bare connections that were welcomed.
+    accepted: u32,
     /// Connections that are on their way in.
     half_open: u32,
     open: u32,
@@ -211,6 +221,8 @@ impl Driver {
             pump: None,
             timetable: None,
             storm_at: None,
+            bare_at: None,
+            welcomed: vec![Welcomed::default(); if config.resume { count as usize } else { 0 }],
             lives: HashMap::new(),
             dealt_with: HashSet::new(),
             measures: Measures::default(),
@@ -218,6 +230,7 @@ impl Driver {
             shared_ns: 0,
             ready: 0,
             returned: 0,
+            accepted: 0,
             half_open: 0,
             open: 0,
             due_delivered: 0,
@@ -280,6 +293,8 @@ impl Driver {
                 self.timetable = Some(Timetable { start: at, from: at, until: u64::MAX });
                 self.agenda.add(at, 0, Task::Storm);
             }
+            Note::Away { storm_at } => self.speak_to_rooms(storm_at),
+            Note::Bare { at } => self.make_way(at),
             Note::Prove => self.prove(),
             Note::Landed(publisher) => self.owe(publisher / self.shared.threads),
             Note::Drain => {
@@ -306,6 +321,7 @@ impl Driver {
                 Task::Come(life) => self.come(local, life, at),
                 Task::Go(life) => self.go(local, life),
                 Task::Storm => self.begin_storm(at),
+                Task::Bare => self.open_bare(),
             }
         }
         worked
@@ -370,6 +386,7 @@ impl Driver {
         progress.open.store(self.open, Ordering::Relaxed);
         progress.ready.store(self.ready, Ordering::Relaxed);
         progress.returned.store(self.returned, Ordering::Relaxed);
+        progress.accepted.store(self.accepted, Ordering::Relaxed);
         progress.sent.store(counts.sent, Ordering::Relaxed);
         progress.delivered.store(counts.delivered, Ordering::Relaxed);
         progress.violations.store(counts.violations.total(), Ordering::Relaxed);

@@ -108,6 +108,8 @@ pub struct Measures {
     pub welcome: Latencies,
     /// From the planned instant of a connection until it is in its room.
     pub joined: Latencies,
+    /// From the planned instant of a bare connection to its WELCOME.
+    pub bare: Latencies,
     /// From the call to connect to WELCOME: without the generator's own queue.
     pub answer: Latencies,
     /// How late the generator itself was at what it had planned.
@@ -127,6 +129,7 @@ impl Default for Measures {
             echo: exact(),
             welcome: exact(),
             joined: exact(),
+            bare: exact(),
             answer: exact(),
             lateness: Latencies::new(2),
             turns: Latencies::new(2),
@@ -142,6 +145,7 @@ impl Measures {
         self.echo.add(&other.echo);
         self.welcome.add(&other.welcome);
         self.joined.add(&other.joined);
+        self.bare.add(&other.bare);
         self.answer.add(&other.answer);
         self.lateness.add(&other.lateness);
         self.turns.add(&other.turns);
@@ -206,6 +210,12 @@ counts! {
     reconnects,
     /// Those of them that were not where they wanted to be before their time was up.
     unfinished,
+    /// Sessions that were resumed.
+    resumed,
+    /// Messages that those were sent again because they had missed them.
+    replayed,
+    /// Messages that those were sent again and had heard before they were cut off.
+    repeated,
     /// Members that stopped reading.
     slow,
     /// Those of them that the server ended or told of gaps.

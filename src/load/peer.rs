@@ -116,6 +116,11 @@ impl Peer {
         expected
     }
 
+    /// Its session was resumed and it has heard all that it missed: it is in its room again.
+    pub fn catch_up(&mut self) {
+        self.stage = Stage::Ready;
+    }
+
     /// It is gone: by plan, or `lost`.
     pub fn leave(&mut self, lost: bool) {
         self.stage = if lost { Stage::Lost } else { Stage::Absent };

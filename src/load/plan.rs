@@ -121,6 +121,18 @@ impl Plan {
         index < self.publishers() && index < self.members
     }
 
+    /// Whether connection `index` is spared by a storm. Where sessions are resumed, the first
+    /// publisher of each room is, and speaks while the others are away.
+    pub fn is_spared(&self, index: u32) -> bool {
+        self.config.resume && index < self.config.rooms && self.publishes(index)
+    }
+
+    /// Connections that a storm drops.
+    pub fn dropped(&self) -> u32 {
+        let spared = if self.config.resume { self.config.rooms.min(self.members) } else { 0 };
+        self.config.connections - spared
+    }
+
     /// Whether connection `index` sends anything.
     pub fn sends(&self, index: u32) -> bool {
         self.publishes(index) || self.role(index) == Role::Echoer

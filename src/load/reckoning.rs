@@ -6,8 +6,8 @@ use super::config::{SECOND_NS, Scenario, Traffic};
 use super::measure::Latencies;
 use super::report::{
     ChurnFacts, CoursePoint, GeneratorFacts, KernelFacts, LatencyRow, MachineFacts, RampFacts,
-    Report, Results, RunFacts, ServerFacts, SlowFacts, StormFacts, TrafficFacts, Verdict,
-    ViolationCount,
+    Report, Results, ResumeFacts, RunFacts, ServerFacts, SlowFacts, StormFacts, TrafficFacts,
+    Verdict, ViolationCount,
 };
 use super::run::{Mark, Point, Run};
 use super::verdict::Fitness;
@@ -258,7 +258,28 @@ fn storm_facts(run: &Run) -> Option<StormFacts> {
         all_back_ms: millis(at, done),
         accepts_per_s: rate(millis(first, done)),
         kept_up: millis(first, done) < 1.1 * millis(first, last),
+        resume: run.plan.config().resume.then(|| resume_facts(run)),
     })
+}
+
+fn resume_facts(run: &Run) -> ResumeFacts {
+    let counts = &run.measures.counts;
+    let millis = |ns: u64| ns as f64 / 1e6;
+    let joined = &run.measures.joined;
+    let accept_all_ms = millis(run.measures.bare.max());
+    let p99_ms = millis(joined.at(0.99));
+    ResumeFacts {
+        resumed: counts.resumed,
+        missing: counts.violations.of(Violation::Lost) + counts.violations.of(Violation::Shed),
+        replayed: counts.replayed,
+        repeated: counts.repeated,
+        p50_ms: millis(joined.at(0.5)),
+        p99_ms,
+        max_ms: millis(joined.max()),
+        accept_all_ms,
+        unaccepted: run.unaccepted,
+        p99_by_accept_all: p99_ms / accept_all_ms.max(1e-9),
+    }
 }
 
 fn course(points: &[Point]) -> Vec<CoursePoint> {

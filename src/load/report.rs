@@ -281,6 +281,34 @@ pub struct StormFacts {
     pub accepts_per_s: f64,
     /// The server was done as soon as it was asked: its own limit lies higher.
     pub kept_up: bool,
+    /// Where sessions were resumed.
+    pub resume: Option<ResumeFacts>,
+}
+
+/// The sessions that a storm cut off. Times count from the instant of the storm until a session
+/// was resumed and had heard what it missed.
+#[derive(Clone, Debug, Serialize)]
+pub struct ResumeFacts {
+    /// Sessions that were resumed.
+    pub resumed: u64,
+    /// Messages that did not come, or that the server said it did not send.
+    pub missing: u64,
+    /// Messages that were missed and came out of the history.
+    pub replayed: u64,
+    /// Messages that came again out of the history.
+    pub repeated: u64,
+    /// Half of the sessions took at most this.
+    pub p50_ms: f64,
+    /// 99 %.
+    pub p99_ms: f64,
+    /// All.
+    pub max_ms: f64,
+    /// As many bare connections: from their planned instant to the last WELCOME.
+    pub accept_all_ms: f64,
+    /// How many of those were not accepted.
+    pub unaccepted: u64,
+    /// `p99_ms` by `accept_all_ms`.
+    pub p99_by_accept_all: f64,
 }
 
 /// Slow readers.

@@ -22,6 +22,8 @@ pub enum Phase {
     Storm,
     /// What is on its way is waited for.
     Drain,
+    /// As many bare connections are accepted.
+    Bare,
 }
 
 impl Phase {
@@ -34,6 +36,7 @@ impl Phase {
             Phase::Measured => "measured",
             Phase::Storm => "storm",
             Phase::Drain => "drain",
+            Phase::Bare => "bare",
         }
     }
 }
@@ -105,6 +108,8 @@ pub struct Run {
     pub until: Mark,
     /// When the storm was to begin.
     pub storm_ns: Option<u64>,
+    /// Bare connections that were asked for in vain.
+    pub unaccepted: u64,
     /// What all threads measured.
     pub measures: Measures,
     /// The course of the run.

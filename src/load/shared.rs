@@ -42,6 +42,17 @@ pub enum Note {
         /// At this instant.
         at: u64,
     },
+    /// All threads have dropped what the storm of that instant drops.
+    Away {
+        /// When it was to begin.
+        storm_at: u64,
+    },
+    /// Drop once more what the storm dropped, and open as many connections that say hello and want
+    /// nothing else.
+    Bare {
+        /// At this instant they are opened.
+        at: u64,
+    },
     /// Nothing is measured any more; send one message to each room.
     Prove,
     /// A message of this publisher, which lives on this thread, has reached everybody.
@@ -61,6 +72,8 @@ pub struct Progress {
     pub ready: AtomicU32,
     /// Those that are back after a storm.
     pub returned: AtomicU32,
+    /// Bare connections that were welcomed.
+    pub accepted: AtomicU32,
     /// Messages and echoes sent.
     pub sent: AtomicU64,
     /// Deliveries and echoes heard.
@@ -93,6 +106,8 @@ pub struct Shared {
     pub published: Vec<AtomicU32>,
     /// The closed loop, if there is one.
     pub flights: Option<Flights>,
+    /// Threads that have dropped what the storm drops.
+    dropped: AtomicU32,
     /// What each thread publishes.
     pub progress: Vec<CachePadded<Progress>>,
     /// Everybody's mailboxes.
@@ -120,6 +135,7 @@ impl Shared {
             room_names: (0..rooms).map(|room| speech::room_name(run, room)).collect(),
             published: (0..rooms).map(|_| AtomicU32::new(0)).collect(),
             flights: Flights::new(&plan, threads),
+            dropped: AtomicU32::new(0),
             progress: (0..threads).map(|_| CachePadded::default()).collect(),
             posts,
             recent: Mutex::new(Latencies::new(2)),
@@ -135,6 +151,11 @@ impl Shared {
         }
     }
 
+    /// A thread has dropped what the storm drops. Whether it was the last one.
+    pub fn is_last_to_drop(&self) -> bool {
+        self.dropped.fetch_add(1, Ordering::AcqRel) + 1 == self.threads
+    }
+
     /// Adds up a number of all threads.
     pub fn sum(&self, number: impl Fn(&Progress) -> u64) -> u64 {
         self.progress.iter().map(|progress| number(progress)).sum()
@@ -148,6 +169,11 @@ impl Shared {
     /// Connections that are back after a storm.
     pub fn returned(&self) -> u64 {
         self.sum(|progress| u64::from(progress.returned.load(Ordering::Relaxed)))
+    }
+
+    /// Bare connections that were welcomed.
+    pub fn accepted(&self) -> u64 {
+        self.sum(|progress| u64::from(progress.accepted.load(Ordering::Relaxed)))
     }
 
     /// Whether a thread has ended, which none does before it is told to unless it failed.

@@ -23,7 +23,7 @@ const JOIN_REF: Ref = Ref(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard<'a> {
     /// The hello was taken.
-    Welcome,
+    Welcome(Welcomed),
     /// The join was done; the room's last message so far, where the dialect tells.
     Joined {
         /// Its number, which the next message's exceeds by one.
@@ -37,6 +37,8 @@ pub enum Heard<'a> {
         seq: Option<u32>,
         /// What was said.
         body: &'a [u8],
+        /// It was said before, and comes out of the room's history.
+        replay: bool,
     },
     /// The answer to an echo, with its bytes where the dialect returns them.
     Echo(Option<&'a [u8]>),
@@ -54,6 +56,17 @@ pub enum Heard<'a> {
     GoAway,
     /// Nothing that matters here.
     Other,
+}
+
+/// The session that a server begins or goes on with. All zero where the dialect has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Welcomed {
+    /// Its identity.
+    pub session: u64,
+    /// What it is resumed with.
+    pub key: u64,
+    /// Whether it is the one that was asked for.
+    pub resumed: bool,
 }
 
 /// The name of a room.
@@ -124,10 +137,38 @@ impl Voice {
         let hello = Hello { version: native::VERSION, heartbeat_s, user, crc, ..Hello::default() };
         self.say(out, index, &Request::Hello(hello));
         if let Some(room) = room {
-            let (epoch, since) = (Epoch(0), Seq(0));
-            let join = Request::Join { reference: JOIN_REF, epoch, since, room, notify: false };
-            self.say(out, index, &join);
+            self.join(out, index, room);
         }
+    }
+
+    /// Appends the hello of client `index` that goes on with a session of its own.
+    pub fn resume(
+        &mut self,
+        out: &mut Vec<u8>,
+        index: u32,
+        user: &str,
+        welcomed: Welcomed,
+        heartbeat_s: u16,
+    ) {
+        let crc = self.dialect == Dialect::NativeCrc;
+        let (session, resume_key) = (welcomed.session, welcomed.key);
+        let hello = Hello {
+            version: native::VERSION,
+            heartbeat_s,
+            session,
+            resume_key,
+            user,
+            crc,
+            ..Hello::default()
+        };
+        self.say(out, index, &Request::Hello(hello));
+    }
+
+    /// Appends a request to be let into a room.
+    pub fn join(&mut self, out: &mut Vec<u8>, index: u32, room: &str) {
+        let (epoch, since) = (Epoch(0), Seq(0));
+        let join = Request::Join { reference: JOIN_REF, epoch, since, room, notify: false };
+        self.say(out, index, &join);
     }
 
     /// Appends a message to a room, which for a text client is the one it is in.
@@ -234,7 +275,7 @@ fn hear_frame(
 fn hear_object(message: &[u8], each: &mut impl FnMut(Heard<'_>) -> bool) -> Result<(), Fault> {
     let text = std::str::from_utf8(message).map_err(|_| WireError::Utf8)?;
     if let Some((seq, body)) = scan::message(text) {
-        each(Heard::Message { seq: Some(seq as u32), body });
+        each(Heard::Message { seq: Some(seq as u32), body, replay: false });
     } else {
         each(meaning(json::object(message)?.event()?));
     }
@@ -258,10 +299,16 @@ fn hear_frames(message: &[u8], each: &mut impl FnMut(Heard<'_>) -> bool) -> Resu
 /// What an event means to a load.
 fn meaning(event: Option<Event<'_>>) -> Heard<'_> {
     match event {
-        Some(Event::Message { seq, body, .. }) => Heard::Message { seq: Some(seq.0 as u32), body },
+        Some(Event::Message { seq, body, replay, .. }) => {
+            Heard::Message { seq: Some(seq.0 as u32), body, replay }
+        }
         Some(Event::Ping(heartbeat)) => Heard::Ping(heartbeat),
         Some(Event::Echo(bytes)) => Heard::Echo(Some(bytes)),
-        Some(Event::Welcome(_)) => Heard::Welcome,
+        Some(Event::Welcome(welcome)) => Heard::Welcome(Welcomed {
+            session: welcome.session,
+            key: welcome.resume_key,
+            resumed: welcome.resumed,
+        }),
         Some(Event::Ok { reference: JOIN_REF, seq, .. }) => {
             Heard::Joined { head: Some(seq.0 as u32) }
         }
@@ -276,7 +323,7 @@ fn hear_line(line: &[u8]) -> Heard<'_> {
     let Ok(text) = std::str::from_utf8(line) else { return Heard::Other };
     if text.starts_with('[') {
         return match text.split_once("] ").and_then(|(_, said)| said.split_once(": ")) {
-            Some((_, body)) => Heard::Message { seq: None, body: body.as_bytes() },
+            Some((_, body)) => Heard::Message { seq: None, body: body.as_bytes(), replay: false },
             None => Heard::Other,
         };
     }
@@ -296,7 +343,7 @@ fn hear_line(line: &[u8]) -> Heard<'_> {
         return Heard::Gap(count.unwrap_or(1));
     }
     match notice {
-        notice if notice.starts_with("welcome ") => Heard::Welcome,
+        notice if notice.starts_with("welcome ") => Heard::Welcome(Welcomed::default()),
         notice if notice.starts_with("the server is going away") => Heard::GoAway,
         _ => Heard::Other,
     }
@@ -372,10 +419,13 @@ mod tests {
         let refused = Event::Error { reference: Ref(0), code: Code::SlowReader, text: "slow" };
         let gap = Event::Gap { epoch: Epoch(1), from: Seq(3), to: Seq(5), room: "r" };
         for (event, heard) in [
-            (message, Heard::Message { seq: Some(7), body: b"hi" }),
+            (message, Heard::Message { seq: Some(7), body: b"hi", replay: false }),
             (Event::Ping(ping), Heard::Ping(ping)),
             (Event::Echo(b"xy"), Heard::Echo(Some(b"xy"))),
-            (Event::Welcome(welcome), Heard::Welcome),
+            (
+                Event::Welcome(welcome),
+                Heard::Welcome(Welcomed { session: 1, key: 2, resumed: false }),
+            ),
             (ok(1, 41), Heard::Joined { head: Some(41) }),
             (ok(2, 41), Heard::Other),
             (refused, Heard::Refused(431)),
@@ -394,10 +444,10 @@ mod tests {
     #[test]
     fn what_a_text_server_prints_is_understood() {
         for (line, heard) in [
-            ("* welcome ann", Heard::Welcome),
+            ("* welcome ann", Heard::Welcome(Welcomed::default())),
             ("* you are in b1-0, alone so far", Heard::Inside("b1-0")),
             ("* you are in lobby, 12 members", Heard::Inside("lobby")),
-            ("[b1-0] ann: cb: x", Heard::Message { seq: None, body: b"cb: x" }),
+            ("[b1-0] ann: cb: x", Heard::Message { seq: None, body: b"cb: x", replay: false }),
             ("pong", Heard::Echo(None)),
             ("! 431 the reader is too slow", Heard::Refused(431)),
             ("* 12 messages of b1-0 were not sent to you", Heard::Gap(12)),

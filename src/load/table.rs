@@ -7,7 +7,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 
 use super::figures::{bytes, thousands, time};
-use super::report::{LatencyRow, Report, Results, RunFacts, ServerFacts, Verdict};
+use super::report::{LatencyRow, Report, Results, ResumeFacts, RunFacts, ServerFacts, Verdict};
 
 /// A figure with its name and what it means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -240,6 +240,9 @@ fn comings(list: &mut List, results: &Results) {
         let asked = thousands(storm.asked_per_s as u64);
         list.add("storm", "asked for per second", asked, "as fast as the generator could");
         list.add("storm", "dropping took", ms(storm.drop_ms), "");
+        if let Some(resume) = &storm.resume {
+            resumptions(list, resume);
+        }
     }
     if let Some(churn) = &results.churn {
         let per_s = format!("{:.1}", churn.connections_per_s);
@@ -255,6 +258,24 @@ fn comings(list: &mut List, results: &Results) {
     let asked = thousands(results.ramp.asked_per_s as u64);
     let remark = format!("in {:.1} s; {asked} per second were asked for", results.ramp.seconds);
     list.add("ramp", "connections per second", per_s, remark);
+}
+
+fn resumptions(list: &mut List, resume: &ResumeFacts) {
+    let ms = |ms: f64| time(ms * 1e6);
+    let remark = format!(
+        "{} messages missing; {} caught up with, {} came again",
+        thousands(resume.missing),
+        thousands(resume.replayed),
+        thousands(resume.repeated)
+    );
+    list.add("resume", "sessions resumed", thousands(resume.resumed), remark);
+    let remark = format!("half within {}, all within {}", ms(resume.p50_ms), ms(resume.max_ms));
+    list.add("resume", "p99 until caught up", ms(resume.p99_ms), remark);
+    let remark = match resume.unaccepted {
+        0 => format!("the p99 above is {:.2} of it", resume.p99_by_accept_all),
+        count => format!("{} were not accepted", thousands(count)),
+    };
+    list.add("resume", "accepting as many bare ones", ms(resume.accept_all_ms), remark);
 }
 
 fn server_figures(list: &mut List, server: &ServerFacts) {

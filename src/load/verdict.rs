@@ -146,6 +146,7 @@ mod tests {
             from: mark(0),
             until: mark(10 * SECOND_NS),
             storm_ns: None,
+            unaccepted: 0,
             measures,
             course: Vec::new(),
         }

@@ -29,11 +29,13 @@ pub enum Violation {
     Unanswered,
     /// The server took no more of what a publisher had to say.
     Unsent,
+    /// The server did not go on with a session.
+    Forgotten,
 }
 
 impl Violation {
     /// Every kind, in the order of reports.
-    pub const ALL: [Violation; 11] = [
+    pub const ALL: [Violation; 12] = [
         Violation::Lost,
         Violation::Duplicate,
         Violation::Order,
@@ -45,6 +47,7 @@ impl Violation {
         Violation::Malformed,
         Violation::Unanswered,
         Violation::Unsent,
+        Violation::Forgotten,
     ];
 
     /// Its name in reports.
@@ -61,6 +64,7 @@ impl Violation {
             Violation::Malformed => "malformed",
             Violation::Unanswered => "unanswered",
             Violation::Unsent => "unsent",
+            Violation::Forgotten => "forgotten",
         }
     }
 
@@ -78,6 +82,7 @@ impl Violation {
             Violation::Malformed => "connections whose bytes broke the dialect",
             Violation::Unanswered => "connections that were not answered in time",
             Violation::Unsent => "messages that a publisher could not get rid of",
+            Violation::Forgotten => "sessions that the server did not resume",
         }
     }
 }

@@ -13,7 +13,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
 /// No step of a test takes so long unless something hangs.
 pub const GUARD: Duration = Duration::from_secs(20);
@@ -45,8 +45,13 @@ fn str8(out: &mut Vec<u8>, text: &str) {
 
 /// HELLO of `user`, without wishes.
 pub fn hello(user: &str) -> Vec<u8> {
+    resume(user, &[0; 16])
+}
+
+/// HELLO of `user` that goes on with a session, named as [`Frame::session`] has it.
+pub fn resume(user: &str, session: &[u8; 16]) -> Vec<u8> {
     let mut payload = vec![1, 0, 0];
-    payload.extend_from_slice(&[0; 16]);
+    payload.extend_from_slice(session);
     str8(&mut payload, user);
     payload.extend_from_slice(&[0, 0]);
     frame(HELLO, &payload)
@@ -72,6 +77,7 @@ pub fn publish(reference: u32, room: &str, body: &[u8]) -> Vec<u8> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     pub kind: u8,
+    pub flags: u16,
     pub payload: Vec<u8>,
 }
 
@@ -80,6 +86,17 @@ impl Frame {
     pub fn error_code(&self) -> u16 {
         assert_eq!(self.kind, ERROR, "{self:?}");
         u16::from_be_bytes(self.payload[4..6].try_into().unwrap())
+    }
+
+    /// The session of a WELCOME and its key, and whether it was resumed.
+    pub fn session(&self) -> ([u8; 16], bool) {
+        assert_eq!(self.kind, WELCOME, "{self:?}");
+        (self.payload[5..21].try_into().unwrap(), self.payload[29] & 1 == 1)
+    }
+
+    /// Whether a MESSAGE comes from the history.
+    pub fn is_replay(&self) -> bool {
+        self.flags & 8 != 0
     }
 
     /// Place, sender and body of a MESSAGE.
@@ -151,7 +168,8 @@ impl Native {
         let length = u32::from_be_bytes(header[4..8].try_into().unwrap());
         let mut payload = vec![0; length as usize];
         self.stream.read_exact(&mut payload).expect("a whole payload");
-        Some(Frame { kind: header[1], payload })
+        let flags = u16::from_be_bytes([header[2], header[3]]);
+        Some(Frame { kind: header[1], flags, payload })
     }
 
     /// The next frame that is no PING; answers those.
@@ -180,6 +198,18 @@ impl Native {
     /// The stream must end here, in an orderly way.
     pub fn expect_end(&mut self) {
         assert_eq!(self.next_but_pings(), None);
+    }
+
+    /// Acknowledges all that has come, which the kernel else may put off.
+    pub fn acknowledge(&self) {
+        SockRef::from(&self.stream).set_tcp_quickack(true).unwrap();
+    }
+
+    /// From here on nothing that the server sends arrives, and the server is told nothing.
+    pub fn cut_the_wire(&self) {
+        // A program of one instruction: of each packet, keep no byte.
+        let drop_all = SockFilter::new(0x06, 0, 0, 0);
+        SockRef::from(&self.stream).attach_filter(&[drop_all]).unwrap();
     }
 
     /// Vanishes with a reset.

@@ -254,7 +254,9 @@ impl Pace {
             Trial::SpanCapacity => {
                 format!("{messages} --rooms {ROOMS} -w 1 --busy 100 {saturation}")
             }
-            Trial::Storm => format!("storm -c {} {seed} --rest 100ms", self.storm_connections),
+            Trial::Storm => {
+                format!("storm -c {} {seed} --rest 100ms --resume off", self.storm_connections)
+            }
             Trial::Idle => {
                 // All windows begin when the last ramp is over.
                 let last = self.contestants(Trial::Idle).len() as u32 - 1;

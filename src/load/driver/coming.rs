@@ -1,7 +1,6 @@
 //! How connections come and go.
 //!
-//! Owns the ramp, the storm, the comings and goings of churn, and the hello. Never reads what is
-//! answered.
+//! Owns the ramp, the comings and goings of churn, and the hello. Never reads what is answered.
 
 use std::fmt;
 use std::io;
@@ -24,24 +23,14 @@ const OPENED_PER_TURN: u32 = 32;
 /// Opens connections one after the other.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pump {
-    next: u32,
+    pub(super) next: u32,
     /// When the ramp began; none for a storm, where all are due at once.
-    paced_from: Option<u64>,
+    pub(super) paced_from: Option<u64>,
 }
 
 impl Driver {
     pub(super) fn begin_ramp(&mut self, at: u64) {
         self.pump = Some(Pump { next: 0, paced_from: Some(at) });
-    }
-
-    /// Drops everything, and opens it again in the following turns.
-    pub(super) fn begin_storm(&mut self, at: u64) {
-        self.storm_at = Some(at);
-        self.measures.answer.clear();
-        for local in 0..self.staying() {
-            self.drop_link(local, false);
-        }
-        self.pump = Some(Pump { next: 0, paced_from: None });
     }
 
     /// Makes all that traffic needs: senders, and the first coming of each that comes and goes.
@@ -83,8 +72,11 @@ impl Driver {
             }
             worked = true;
             self.pump = Some(Pump { next: pump.next + 1, ..pump });
+            if pump.paced_from.is_none() && self.is_spared(pump.next) {
+                continue;
+            }
             self.open(pump.next);
-            if self.storm_at.is_some() {
+            if self.storm_at.is_some() && self.bare_at.is_none() {
                 let now = self.now();
                 self.measures.counts.reconnects += 1;
                 let asked = &mut self.measures.counts.storm_asked_ns;
@@ -179,10 +171,17 @@ impl Driver {
         let plan = &self.shared.plan;
         let config = plan.config();
         let index = self.index(local);
+        let wants_room = self.wants_room(local);
         let room = plan.room(index).map(|room| self.shared.room_names[room as usize].as_str());
+        let room = room.filter(|_| wants_room);
         let user = speech::user_name(config.run, index);
         self.out.clear();
-        self.voice.enter(&mut self.out, index, &user, room, config.heartbeat_s);
+        match self.session(local) {
+            Some(session) => {
+                self.voice.resume(&mut self.out, index, &user, session, config.heartbeat_s);
+            }
+            None => self.voice.enter(&mut self.out, index, &user, room, config.heartbeat_s),
+        }
         match self.links.send(local, &self.out) {
             Sent::Taken | Sent::Full => self.links.peer_mut(local).greet(),
             Sent::TooEarly => {}
@@ -247,6 +246,10 @@ impl Driver {
         if local < self.staying() {
             self.ready += 1;
         }
+        if let Some(at) = self.bare_at {
+            self.accepted += 1;
+            return self.measures.bare.record(now.saturating_sub(at));
+        }
         if let Some(planned) = self.planned_coming(local) {
             self.measures.joined.record(now.saturating_sub(planned));
         }
@@ -258,6 +261,9 @@ impl Driver {
 
     /// A connection was welcomed.
     pub(super) fn was_welcomed(&mut self, local: u32, now: u64) {
+        if self.bare_at.is_some() {
+            return;
+        }
         if let Some(planned) = self.planned_coming(local) {
             self.measures.welcome.record(now.saturating_sub(planned));
             self.recent_if_silent(now.saturating_sub(planned));

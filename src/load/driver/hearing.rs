@@ -9,20 +9,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use mio::event::Event;
 
-use super::{Driver, Life};
+use super::{Alive, Driver, Life};
 use crate::load::body::Stamp;
 use crate::load::links::{Arrival, Sent};
 use crate::load::peer::{Hearing, Stage};
 use crate::load::plan::Role;
-use crate::load::speech::{self, Heard};
+use crate::load::speech::{self, Heard, Welcomed};
 use crate::load::violation::Violation;
 use crate::load::websocket;
 
 /// What is told of a connection that takes no bytes.
 pub(super) const BROKEN_PIPE: io::ErrorKind = io::ErrorKind::BrokenPipe;
-
-/// Whether a connection is still there after what it said.
-type Alive = bool;
 
 impl Driver {
     /// The kernel has something to tell of a connection.
@@ -166,7 +163,10 @@ impl Driver {
 
     fn react(&mut self, local: u32, heard: Heard<'_>, now: u64) -> Alive {
         match heard {
-            Heard::Message { seq, body } => self.take_message(local, seq, body, now),
+            Heard::Message { seq, body, replay } => {
+                self.take_message(local, seq, body, replay, now);
+                self.look_whether_caught_up(local, now);
+            }
             Heard::Echo(body) => self.take_echo(local, body, now),
             Heard::Ping(ping) => {
                 let index = self.index(local);
@@ -185,17 +185,7 @@ impl Driver {
                 self.ended(local, &format_args!("the server closed it with {code}"));
                 return false;
             }
-            Heard::Welcome => {
-                let wants_room = self.room(local).is_some();
-                self.was_welcomed(local, now);
-                if !self.links.peer_mut(local).welcome(wants_room) {
-                    self.malformed(local, &"a second WELCOME");
-                    return false;
-                }
-                if !wants_room {
-                    self.arrived(local, now);
-                }
-            }
+            Heard::Welcome(welcomed) => return self.welcomed(local, welcomed, now),
             Heard::Joined { head } => return self.joined(local, head, now),
             Heard::Inside(room) => {
                 let wanted = self.room(local).map(|room| &self.shared.room_names[room as usize]);
@@ -205,9 +195,31 @@ impl Driver {
                     return self.joined(local, head, now);
                 }
             }
-            Heard::Gap(count) => self.take_gap(local, count),
+            Heard::Gap(count) => {
+                self.take_gap(local, count);
+                self.look_whether_caught_up(local, now);
+            }
             Heard::Refused(code) => self.refused(local, code),
             Heard::GoAway | Heard::Other => {}
+        }
+        true
+    }
+
+    fn welcomed(&mut self, local: u32, welcomed: Welcomed, now: u64) -> Alive {
+        let wants_room = self.wants_room(local);
+        self.was_welcomed(local, now);
+        if !self.links.peer_mut(local).welcome(wants_room) {
+            self.malformed(local, &"a second WELCOME");
+            return false;
+        }
+        if self.session(local).is_some() {
+            return self.was_resumed(local, welcomed, now);
+        }
+        if let Some(kept) = self.welcomed.get_mut(local as usize) {
+            *kept = welcomed;
+        }
+        if !wants_room {
+            self.arrived(local, now);
         }
         true
     }
@@ -221,7 +233,7 @@ impl Driver {
         true
     }
 
-    fn take_message(&mut self, local: u32, seq: Option<u32>, body: &[u8], now: u64) {
+    fn take_message(&mut self, local: u32, seq: Option<u32>, body: &[u8], replay: bool, now: u64) {
         let index = self.index(local);
         let Some(room) = self.room(local) else {
             return self.violation(Violation::Foreign, 1, || {
@@ -246,10 +258,15 @@ impl Driver {
             false => 0,
         };
         match self.links.peer_mut(local).hear(seq, own) {
-            Hearing::Next => {}
+            Hearing::Next => self.measures.counts.replayed += u64::from(replay),
             Hearing::Missing(count) => self.violation(Violation::Lost, count, || {
                 format!("connection {index}, room {room}: {count} before message {seq}")
             }),
+            // The server cannot know what had arrived when it was cut off.
+            Hearing::Again if replay && self.storm_at.is_some() => {
+                self.measures.counts.repeated += 1;
+                return;
+            }
             Hearing::Again => {
                 return self.violation(Violation::Duplicate, 1, || {
                     format!("connection {index}, room {room}: message {seq}")

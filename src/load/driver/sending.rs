@@ -144,13 +144,20 @@ impl Driver {
             if Some(self.index(local)) != self.room(local) {
                 continue;
             }
-            let schedule = self.shared.plan.schedule(self.index(local));
-            let fresh = || Sender { index: 0, schedule, owed: 0, echoes: VecDeque::new() };
-            self.senders.entry(local).or_insert_with(fresh);
-            self.out.clear();
-            self.compose(local, self.now() / 1_000 * 1_000);
-            self.write(local, 1, false);
+            self.speak(local, self.now(), 1);
         }
+    }
+
+    /// Sends `count` messages that nobody measures.
+    pub(super) fn speak(&mut self, local: u32, planned_ns: u64, count: u32) {
+        let schedule = self.shared.plan.schedule(self.index(local));
+        let fresh = || Sender { index: 0, schedule, owed: 0, echoes: VecDeque::new() };
+        self.senders.entry(local).or_insert_with(fresh);
+        self.out.clear();
+        for _ in 0..count {
+            self.compose(local, planned_ns / 1_000 * 1_000);
+        }
+        self.write(local, count, false);
     }
 
     /// Appends the next message of a sender to what is to be written.

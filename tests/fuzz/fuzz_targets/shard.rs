@@ -144,7 +144,7 @@ impl World {
                 worker.shard.mail_refused(to, mail);
             }
         }
-        worker.close();
+        worker.close(self.now);
     }
 
     /// Hangs everybody up and waits until all is forgotten.
@@ -195,13 +195,17 @@ impl Worker {
         }
     }
 
-    fn close(&mut self) {
+    fn close(&mut self, now: Now) {
         while let Some(verdict) = self.shard.poll_verdict() {
-            if let Verdict::Close(conn, _) = verdict {
-                let slot = &mut self.slots[conn.slot()];
-                if *slot == Some(conn) {
-                    *slot = None;
+            match verdict {
+                Verdict::Close(conn, _) => {
+                    let slot = &mut self.slots[conn.slot()];
+                    if *slot == Some(conn) {
+                        *slot = None;
+                    }
                 }
+                Verdict::Measure(conn) => self.shard.measured(conn, conn.slot() * 100, now),
+                _ => {}
             }
         }
         let open = self.slots.iter().flatten().count();
