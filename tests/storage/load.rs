@@ -173,7 +173,7 @@ impl Fragile {
         let length = u32::from_be_bytes(header[4..8].try_into().unwrap());
         let mut payload = vec![0; length as usize];
         self.stream.read_exact(&mut payload).ok()?;
-        Some(Frame { kind: header[1], payload })
+        Some(Frame { kind: header[1], flags: u16::from_be_bytes([header[2], header[3]]), payload })
     }
 }
 

@@ -222,7 +222,9 @@ pub(crate) fn event(bytes: &[u8]) -> Value {
             json!({"op": "error", "ref": u32_at(0), "code": u32_at(2) as u16})
         }
         common::MESSAGE => {
-            let (seq, from, body) = Frame { kind: bytes[1], payload: payload.to_vec() }.message();
+            let flags = u16::from_be_bytes([bytes[2], bytes[3]]);
+            let frame = Frame { kind: bytes[1], flags, payload: payload.to_vec() };
+            let (seq, from, body) = frame.message();
             let body = String::from_utf8(body).unwrap();
             json!({"op": "message", "seq": seq, "from": from, "body": body})
         }
