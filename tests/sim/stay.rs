@@ -245,6 +245,15 @@ impl RoomView {
         self.moves.iter().rev().find(|m| m.join).is_some_and(|m| m.notify)
     }
 
+    /// Whether it is told of who comes and goes, where that is known.
+    pub(crate) fn presence(&self) -> Option<bool> {
+        let last = self.moves.iter().rev().find(|m| m.join);
+        match last {
+            None => Some(false),
+            Some(join) => (join.done == Some(true)).then_some(join.notify),
+        }
+    }
+
     /// Whether, when all is answered, the client is a member. Refs of 0 leave that open.
     pub(crate) fn is_member(&self) -> Option<bool> {
         let mut member = Some(false);
