@@ -231,6 +231,11 @@ impl Client {
         if world.dice.chance(self.character.vanish) {
             return self.leave(id, world);
         }
+        let visit = &world.visits[id];
+        let is_waiting = visit.welcomed && !visit.is_text() && !visit.is_answered();
+        if is_waiting && world.dice.chance(self.character.impatient) {
+            return self.is_cut_off(world);
+        }
         if world.dice.chance(self.character.hostile) {
             return self.wisher(id, world).misbehave();
         }

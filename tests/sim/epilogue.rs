@@ -27,6 +27,7 @@ fn caller() -> Character {
         stop: 0,
         stop_ms: 0,
         vanish: 0,
+        impatient: 0,
         mute: 0,
         hostile: 0,
         echo: 0,
@@ -40,6 +41,14 @@ fn caller() -> Character {
 impl World {
     /// Asks for all that is kept for each user, and judges what is missing of direct messages.
     pub(crate) fn collect(&mut self, checked: &mut Checked) {
+        for absent in ABSENT.into_iter().cycle().take(4) {
+            if let Some(&(index, id)) = self.able_clients().first() {
+                self.with_client(index, |client, world| {
+                    client.wisher(id, world).write_late(absent);
+                });
+            }
+            (0..40).for_each(|_| self.pass_time());
+        }
         let users: Vec<&'static str> = USERS.into_iter().chain(ABSENT).collect();
         for user in &users {
             let mut client = Client::new(caller(), self.clients.len());
@@ -59,7 +68,11 @@ impl World {
         let user = self.visits[id].user.clone();
         let rooms: Vec<usize> =
             (0..ROOMS.len()).filter(|room| self.visits[id].is_in(*room) == Some(true)).collect();
-        let watchers = self.watchers_of(&user, &rooms);
+        let is_alone =
+            self.present().iter().filter(|id| self.visits[**id].user == user).count() == 1;
+        // Nobody is told of a user who has another session.
+        let watchers =
+            if is_alone { self.watchers_of(&user, &rooms) } else { self.nobody_of(&user) };
         self.forget_whereabouts();
         self.lose(index);
         self.calm_down();
@@ -90,20 +103,21 @@ impl World {
         }
     }
 
-    /// A client whose session can be resumed, and whose user has no other.
+    /// A client whose session can be resumed, and of whose user no other connection is mute.
     fn draw_loser(&mut self) -> Option<(usize, VisitId)> {
         let limits = &self.plan.limits;
         if limits.resume_window_ms < 20_000 || limits.max_kept_sessions < 100 {
             return None;
         }
         let present = self.present();
-        let is_only = |visit: &Visit| {
-            present.iter().filter(|id| self.visits[**id].user == visit.user).count() == 1
+        let are_able = |visit: &Visit| {
+            let mut same = present.iter().filter(|id| self.visits[**id].user == visit.user);
+            same.all(|id| self.is_able(*id))
         };
         let fits = |id: &VisitId| {
             let visit = &self.visits[*id];
             let is_sure = (0..ROOMS.len()).all(|room| visit.is_in(room).is_some());
-            visit.session.is_some() && self.is_able(*id) && is_sure && is_only(visit)
+            visit.session.is_some() && self.is_able(*id) && is_sure && are_able(visit)
         };
         let losers: Vec<(usize, VisitId)> = self
             .clients
@@ -141,6 +155,11 @@ impl World {
         self.present().iter().filter_map(times).collect()
     }
 
+    fn nobody_of(&self, user: &str) -> Vec<(VisitId, Times)> {
+        let others = self.present().into_iter().filter(|id| self.visits[*id].user != user);
+        others.map(|id| (id, (0, 0))).collect()
+    }
+
     fn forget_whereabouts(&mut self) {
         self.visits.iter_mut().for_each(|visit| visit.whereabouts.clear());
     }
@@ -160,12 +179,7 @@ impl World {
     }
 
     /// Judges who was told that `user` went, and came.
-    fn judge_told(
-        &self,
-        watchers: &[(VisitId, Times)],
-        user: &str,
-        (went, came): (bool, bool),
-    ) {
+    fn judge_told(&self, watchers: &[(VisitId, Times)], user: &str, (went, came): (bool, bool)) {
         for id in self.present() {
             let visit = &self.visits[id];
             let told = |online: bool| {
@@ -200,10 +214,14 @@ pub(crate) fn judge_counts(world: &World) {
 
 /// Whether it may be told that a user went with this connection, or came back after it.
 fn may_be_told(world: &World, lost: &Visit, user: &str, online: bool) -> bool {
-    let named = world.ledger.names[lost.id].iter().any(|name| name == user) || lost.user == user;
+    // Whoever was not welcomed before it was lost does not know its name.
+    let named = lost.user == user
+        || world.ledger.names[lost.id].iter().any(|name| name == user)
+        || !lost.welcomed && user.starts_with("guest-");
     let link = &world.network.links[lost.link];
     let ended = link.server != ServerEnd::Open || link.dropped_at.is_some();
-    let next = world.visits.iter().find(|next| next.resumed && next.goes_on == Some(lost.id));
+    let next = world.visits.iter().find(|next| next.goes_on == Some(lost.id));
+    let next = next.filter(|next| next.resumed || !next.welcomed);
     let is_blink = next.is_some_and(|next| {
         let back_at = next.greeted_round.map(|round| world.clock[round as usize]);
         match (link.dropped_at.filter(|_| link.failed), back_at) {
@@ -214,5 +232,5 @@ fn may_be_told(world: &World, lost: &Visit, user: &str, online: bool) -> bool {
         }
     });
     let came = next.is_some() || !online;
-    named && lost.session.is_some() && !lost.is_text() && ended && !is_blink && came
+    named && !lost.is_text() && ended && !is_blink && came
 }

@@ -204,7 +204,12 @@ impl Visit {
     }
 
     /// Direct messages are gone.
-    pub(crate) fn hear_direct_gap(&mut self, (from, to): (u64, u64), ledger: &mut Ledger, round: u64) {
+    pub(crate) fn hear_direct_gap(
+        &mut self,
+        (from, to): (u64, u64),
+        ledger: &mut Ledger,
+        round: u64,
+    ) {
         assert!(from <= to, "a gap from {from} to {to}");
         self.post.gone.extend([from, to]);
         self.post.since.get_or_insert(round);
@@ -261,21 +266,50 @@ pub(crate) fn judge(world: &World, users: &[&str]) -> usize {
     for visit in &world.visits {
         judge_repetitions(world, visit);
     }
-    let is_young = world.now.mono.since_ms(world.began) < world.plan.limits.offline_age_ms;
-    if !is_young {
-        return 0;
-    }
+    let present = world.present();
+    let sessions: Vec<_> = present.iter().filter_map(|id| world.visits[*id].session).collect();
+    let different: BTreeSet<_> = sessions.iter().collect();
+    assert_eq!(different.len(), sessions.len(), "a session lives on two connections");
     let mut looked_for = 0;
     for user in users {
         for id in world.present() {
             judge_session(world, &world.visits[id], user);
         }
         looked_for += judge_user(world, user);
-        if ABSENT.contains(user) {
-            judge_absent(world, user);
+        let asked = world.visits.iter().rev().find(|visit| visit.user == *user);
+        if let Some(asked) = asked.filter(|visit| world.is_able(visit.id)) {
+            judge_again(world, asked);
+            if ABSENT.contains(user) && world.now.mono.since_ms(world.began) < age_ms(world) {
+                judge_absent(world, asked);
+            }
         }
     }
     looked_for
+}
+
+fn age_ms(world: &World) -> u64 {
+    world.plan.limits.offline_age_ms
+}
+
+/// Whether what was asked for in `round` cannot have been too old so far.
+fn is_young(world: &World, round: u64) -> bool {
+    world.now.mono.since_ms(world.clock[round as usize]) < age_ms(world)
+}
+
+/// What a session had and acknowledged does not come to who asks for all that is kept.
+fn judge_again(world: &World, asked: &Visit) {
+    let letters = &world.ledger.letters;
+    let all = (asked.user.clone(), 0)..=(asked.user.clone(), u64::MAX);
+    for ((user, id), number) in letters.seen.range(all) {
+        let received = &letters.all[*number].received_by;
+        let is_acked = |visit: &&Visit| {
+            let session = visit.session;
+            let had_it = received.iter().any(|by| world.visits[*by].session == session);
+            visit.user == *user && *id <= visit.post.struck && had_it
+        };
+        let by = world.visits.iter().find(is_acked).filter(|_| received.contains(&asked.id));
+        assert!(by.is_none(), "{user}'s {id} was acknowledged by {:?}, and came", by.map(|v| v.id));
+    }
 }
 
 /// Of what was sent with one ref at most one was delivered, and where its sender was told.
@@ -297,12 +331,13 @@ fn judge_repetitions(world: &World, visit: &Visit) {
 /// Every message that was taken came to somebody, or is said to be gone.
 fn judge_user(world: &World, user: &str) -> usize {
     let letters = &world.ledger.letters;
-    let may_lose = world.visits.iter().any(|visit| is_named(world, visit, user) && may_lose(world, visit));
+    let may_lose =
+        world.visits.iter().any(|visit| is_named(world, visit, user) && may_lose(world, visit));
     let places = letters.places(user).count();
     if may_lose || places > FEW || world.plan.limits.offline_count == 0 {
         return 0;
     }
-    for (id, _) in letters.places(user) {
+    for (id, _) in letters.places(user).filter(|(_, round)| is_young(world, *round)) {
         let place = (user.to_owned(), id);
         let is_there = !letters.received_by(&place).is_empty();
         assert!(is_there || letters.is_gone(&place, |_| true), "{place:?} was lost");
@@ -347,7 +382,8 @@ fn judge_session(world: &World, visit: &Visit, user: &str) {
     if shared || !world.is_able(visit.id) || letters.places(user).count() > FEW {
         return;
     }
-    for (id, round) in letters.places(user).filter(|(id, round)| *round > since && *id > acked) {
+    let due = letters.places(user).filter(|(id, round)| *round > since && *id > acked);
+    for (id, round) in due.filter(|(_, round)| is_young(world, *round)) {
         let place = (user.to_owned(), id);
         let is_there = letters.received_by(&place).iter().any(|id| its(*id));
         assert!(
@@ -359,13 +395,10 @@ fn judge_session(world: &World, visit: &Visit, user: &str) {
 }
 
 /// Of who was never there exactly the oldest messages are gone.
-fn judge_absent(world: &World, user: &str) {
+fn judge_absent(world: &World, asked: &Visit) {
     let letters = &world.ledger.letters;
     let Plan { limits, .. } = &world.plan;
-    let asked = world.visits.iter().rev().find(|visit| visit.user == user);
-    let Some(asked) = asked.filter(|visit| world.is_able(visit.id)) else {
-        return;
-    };
+    let user = asked.user.as_str();
     let seen = letters.seen.range((user.to_owned(), 0)..=(user.to_owned(), u64::MAX));
     let came: Vec<u64> = seen.map(|((_, id), _)| *id).collect();
     let gaps: Vec<_> = letters.gaps.iter().filter(|(visit, ..)| *visit == asked.id).collect();

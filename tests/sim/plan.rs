@@ -63,6 +63,8 @@ pub(crate) struct Character {
     pub(crate) stop_ms: u64,
     /// To hang up, in one way or another.
     pub(crate) vanish: u32,
+    /// To be cut off while an answer is under way.
+    pub(crate) impatient: u32,
     /// To fall silent for good.
     pub(crate) mute: u32,
     /// To send what is not allowed.
@@ -276,6 +278,7 @@ fn draw_character(
         stop: sometimes(dice, 300, 10),
         stop_ms: spare_ms,
         vanish: sometimes(dice, 500, 8),
+        impatient: sometimes(dice, 300, 60),
         mute: sometimes(dice, 150, 4),
         hostile: sometimes(dice, 150, 6),
         echo: dice.pick(&[0, 200, 1_000]),

@@ -264,6 +264,15 @@ impl Wisher<'_> {
         self.write_to(&user, &padding, reference);
     }
 
+    /// Writes to a user, in whatever the client speaks.
+    pub(crate) fn write_late(&mut self, user: &str) {
+        if self.visit.is_text() {
+            self.write_letter(user);
+        } else {
+            self.write_to(user, b"late", true);
+        }
+    }
+
     /// Writes to a user, in a native frame.
     pub(crate) fn write_to(&mut self, user: &str, padding: &[u8], reference: bool) -> usize {
         let reference = self.visit.note(Wish::Direct(Vec::new()), reference);

@@ -275,7 +275,7 @@ impl World {
     }
 
     /// Clients whose visits may still ask for something.
-    fn able_clients(&self) -> Vec<(usize, VisitId)> {
+    pub(crate) fn able_clients(&self) -> Vec<(usize, VisitId)> {
         let present = self.present();
         let clients = self.clients.iter().enumerate();
         clients
@@ -311,7 +311,7 @@ impl World {
         }
     }
 
-    fn with_client(&mut self, index: usize, act: impl FnOnce(&Client, &mut World)) {
+    pub(crate) fn with_client(&mut self, index: usize, act: impl FnOnce(&Client, &mut World)) {
         let clients = std::mem::take(&mut self.clients);
         act(&clients[index], self);
         self.clients = clients;
