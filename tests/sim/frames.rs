@@ -8,6 +8,7 @@ use corebeat::wire::message::{Code, Event, Heartbeat, OkFlags, PresenceKind};
 use corebeat::wire::native::{self, Flags, Frame};
 
 use super::ledger::{Ledger, number_of};
+use super::plan::ROOMS;
 use super::stay::Told;
 use super::visit::{Roster, Visit, Wish, room_index};
 
@@ -231,8 +232,9 @@ impl Visit {
             return self.whereabouts.push((user.to_owned(), kind == PresenceKind::Online));
         }
         let room = room_index(room);
-        let asked = self.rooms[room].moves.iter().any(|m| m.join && m.notify);
-        assert!(asked, "presence of a room in which nobody asked for it");
+        let moves = &self.rooms[room].moves;
+        let asked = moves.iter().any(|m| m.join && m.notify);
+        assert!(asked, "visit {} is told of {}, after {moves:?}", self.id, ROOMS[room]);
         match kind {
             PresenceKind::Joined | PresenceKind::Left => {
                 assert_ne!(user, self.user, "it was told of itself");

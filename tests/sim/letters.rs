@@ -151,10 +151,12 @@ pub(crate) struct Post {
     live: bool,
     /// The first and the last ones that were said to be gone.
     gone: Vec<u64>,
-    /// What it acknowledged, and the last ref that it had used then.
-    acks: Vec<(u32, u64)>,
-    /// The server has read that its session has all up to here.
-    struck: u64,
+    /// What its session has heard.
+    heard: BTreeSet<u64>,
+    /// What it acknowledged of that, and the last ref that it had used then.
+    acks: Vec<(u32, BTreeSet<u64>)>,
+    /// What the server has read that its session has.
+    struck: BTreeSet<u64>,
     /// The round in which its session was first told anything.
     since: Option<u64>,
 }
@@ -162,18 +164,20 @@ pub(crate) struct Post {
 impl Post {
     /// What a connection begins with whose session goes on.
     pub(crate) fn inherit(&self) -> Post {
-        Post { struck: self.struck, since: self.since, ..Post::default() }
+        let (heard, struck) = (self.heard.clone(), self.struck.clone());
+        Post { heard, struck, since: self.since, ..Post::default() }
     }
 
     /// It says that it has all up to `id`.
     pub(crate) fn acknowledge(&mut self, last_ref: u32, id: u64) {
-        self.acks.push((last_ref, id));
+        self.acks.push((last_ref, self.heard.range(..=id).copied().collect()));
     }
 
     /// A request of this connection was answered: what was said before it was read.
     pub(crate) fn answered(&mut self, reference: u32) {
-        let read = self.acks.extract_if(.., |(last_ref, _)| *last_ref < reference);
-        self.struck = read.map(|(_, id)| id).fold(self.struck, u64::max);
+        for (_, ids) in self.acks.extract_if(.., |(last_ref, _)| *last_ref < reference) {
+            self.struck.extend(ids);
+        }
     }
 }
 
@@ -192,14 +196,13 @@ impl Visit {
         let post = &mut self.post;
         assert!(id > post.latest, "direct message {id} came after {}", post.latest);
         assert!(!replay || !post.live, "direct message {id} is replayed behind what is live");
-        assert!(id > post.struck, "direct message {id} came again, {} was ACKed", post.struck);
+        assert!(!post.struck.contains(&id), "direct message {id} was ACKed, and came again");
         assert!(!post.gone.contains(&id), "direct message {id} was said to be gone");
         post.latest = id;
         post.live |= !replay;
         post.since.get_or_insert(round);
-        let received = &ledger.letters.all[number].received_by;
-        let again = received.iter().any(|id| ledger.authors[*id] == ledger.authors[self.id]);
-        assert!(replay || !again, "direct message {id} came live twice");
+        let is_new = post.heard.insert(id);
+        assert!(replay || is_new, "direct message {id} came live twice");
         self.letter(from, number, ledger);
     }
 
@@ -301,13 +304,9 @@ fn judge_again(world: &World, asked: &Visit) {
     let letters = &world.ledger.letters;
     let all = (asked.user.clone(), 0)..=(asked.user.clone(), u64::MAX);
     for ((user, id), number) in letters.seen.range(all) {
-        let received = &letters.all[*number].received_by;
-        let is_acked = |visit: &&Visit| {
-            let session = visit.session;
-            let had_it = received.iter().any(|by| world.visits[*by].session == session);
-            visit.user == *user && *id <= visit.post.struck && had_it
-        };
-        let by = world.visits.iter().find(is_acked).filter(|_| received.contains(&asked.id));
+        let is_acked = |visit: &&Visit| visit.user == *user && visit.post.struck.contains(id);
+        let came = letters.all[*number].received_by.contains(&asked.id);
+        let by = world.visits.iter().find(is_acked).filter(|_| came);
         assert!(by.is_none(), "{user}'s {id} was acknowledged by {:?}, and came", by.map(|v| v.id));
     }
 }

@@ -240,9 +240,9 @@ impl RoomView {
         self.moves.iter().any(|m| m.since.is_some())
     }
 
-    /// Whether presence was asked for by the last join.
+    /// Whether presence was asked for by the last join that was not refused.
     pub(crate) fn wants_presence(&self) -> bool {
-        self.moves.iter().rev().find(|m| m.join).is_some_and(|m| m.notify)
+        self.moves.iter().rev().find(|m| m.join && m.done != Some(false)).is_some_and(|m| m.notify)
     }
 
     /// Whether it is told of who comes and goes, where that is known.

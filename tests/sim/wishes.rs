@@ -174,7 +174,8 @@ impl Wisher<'_> {
         let reference = reference || self.visit.rooms[room].moves.iter().any(|m| m.reference == 0);
         let since = self.draw_since(room);
         // Where a replay begins, and where another join ends it, only the answers tell.
-        let reference = reference || since.is_some() || self.visit.rooms[room].is_recalled();
+        let view = &self.visit.rooms[room];
+        let reference = reference || since.is_some() || view.is_recalled() || view.is_resumed;
         let notify = self.dice.chance(600);
         let number = self.visit.rooms[room].moves.len();
         let reference = self.visit.note(Wish::Join(room, number), reference);
