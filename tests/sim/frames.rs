@@ -9,7 +9,7 @@ use corebeat::wire::native::{self, Flags, Frame};
 
 use super::ledger::{Ledger, number_of};
 use super::plan::ROOMS;
-use super::stay::Told;
+use super::stay::{RoomView, Told};
 use super::visit::{Roster, Visit, Wish, room_index};
 
 impl Visit {
@@ -184,6 +184,10 @@ impl Visit {
 
     fn error(&mut self, reference: u32, code: Code, text: &str, ledger: &mut Ledger) {
         if reference == 0 {
+            // It may be a room that has no place any more for a session that goes on.
+            if code == Code::Unavailable || code == Code::TooMany {
+                self.rooms.iter_mut().for_each(RoomView::doubt_legacy);
+            }
             return self.errors.push(code);
         }
         match self.answer(reference) {

@@ -66,8 +66,10 @@ pub(crate) fn judge_silence(world: &World) {
         let budget_ms = if limits.timer_budget < 10 { 3_000 } else { 0 };
         assert!(
             silent_ms <= timeout_ms + REAPING_MS + budget_ms,
-            "visit {} was silent for {silent_ms} ms and is not closed",
-            visit.id
+            "visit {} ({:?}, foreign: {}) was silent for {silent_ms} ms and is not closed",
+            visit.id,
+            visit.speech,
+            visit.foreign
         );
     }
 }

@@ -433,6 +433,13 @@ impl RoomView {
         }
     }
 
+    /// The session may not have been let in again.
+    pub(crate) fn doubt_legacy(&mut self) {
+        if self.is_resumed {
+            self.moves[0].done = None;
+        }
+    }
+
     /// All stays, the present one too.
     pub(crate) fn stays(&self) -> impl Iterator<Item = &Stay> {
         self.past.iter().chain(&self.stay)
