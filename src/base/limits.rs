@@ -128,6 +128,9 @@ pub const HANDOVERS_PER_TURN: usize = 256;
 pub const TOLD_MAX: usize = 128;
 /// Bytes of such messages, for each user.
 pub const TOLD_BYTES: usize = 256 << 10;
+/// How much longer than a session can be resumed its user's home remembers how far it had come: its
+/// birth shard, which knows of delays that the home does not, says when it is over.
+pub const SETTLE_MAX_MS: u64 = 600_000;
 /// What a kept direct message is taken to cost besides its frame: its place in the queue, its
 /// counts and what the allocator rounds up.
 pub const DIRECT_OVERHEAD_BYTES: usize = 40;

@@ -131,8 +131,9 @@ impl Visit {
         match words[..] {
             [user, "joined", room] => self.presence(room_index(room), user, true),
             [user, "left", room] => self.presence(room_index(room), user, false),
-            [user, "is", "online" | "offline"] => {
-                assert_ne!(user, self.user, "it was told of itself")
+            [user, "is", whereabouts @ ("online" | "offline")] => {
+                assert_ne!(user, self.user, "it was told of itself");
+                self.whereabouts.push((user.to_owned(), whereabouts == "online"));
             }
             [room, "has", total, "members" | "member"] => {
                 self.crowd(room_index(room));

@@ -16,6 +16,9 @@ pub(crate) const EVERYONE: usize = 0;
 /// The names that clients go by. Fewer than clients, so that some share one.
 pub(crate) const USERS: [&str; 8] = ["ann", "bob", "cat", "dan", "eve", "fay", "gus", "Jürgen"];
 
+/// Names of users who are written to and do not come.
+pub(crate) const ABSENT: [&str; 2] = ["moe", "zoé"];
+
 /// An age of messages that no run reaches while clients are there.
 const LONG_MS: u64 = 240_000;
 
@@ -60,6 +63,8 @@ pub(crate) struct Character {
     pub(crate) stop_ms: u64,
     /// To hang up, in one way or another.
     pub(crate) vanish: u32,
+    /// To be cut off while an answer is under way.
+    pub(crate) impatient: u32,
     /// To fall silent for good.
     pub(crate) mute: u32,
     /// To send what is not allowed.
@@ -214,6 +219,7 @@ fn draw_limits(dice: &mut Dice) -> Limits {
         text_idle_timeout_ms: dice.pick(&[4_000, 300_000]),
         max_frame: dice.pick(&[1_024, 4_096, 65_536]),
         history_age_ms: dice.pick(&[2_000, 20_000, LONG_MS, LONG_MS]),
+        offline_age_ms: dice.pick(&[2_000, 20_000, LONG_MS, LONG_MS, LONG_MS]),
         resume_window_ms: dice.pick(&[0, 1_000, 20_000, 120_000]),
         presence_grace_ms: dice.pick(&[0, 100, 500]),
         ..default
@@ -229,8 +235,6 @@ fn draw_limits(dice: &mut Dice) -> Limits {
     tighten(&mut limits.max_mail_staged, &[1, 4, 16]);
     tighten(&mut limits.max_room_queue, &[1, 3, 8]);
     tighten(&mut limits.offline_count, &[0, 1, 3]);
-    // So short that at the end nothing waits any more for anybody.
-    limits.offline_age_ms = 20_000;
     tighten(&mut limits.presence_max, &[1, 3, 5]);
     tighten(&mut limits.max_rooms_per_connection, &[1, 2, 3]);
     tighten(&mut limits.max_rooms, &[2, 3]);
@@ -274,6 +278,7 @@ fn draw_character(
         stop: sometimes(dice, 300, 10),
         stop_ms: spare_ms,
         vanish: sometimes(dice, 500, 8),
+        impatient: sometimes(dice, 300, 60),
         mute: sometimes(dice, 150, 4),
         hostile: sometimes(dice, 150, 6),
         echo: dice.pick(&[0, 200, 1_000]),
