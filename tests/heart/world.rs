@@ -545,7 +545,7 @@ impl World {
         }
         if bytes.len() < offered {
             peer.blocked = true;
-            shard.blocked(peer.conn);
+            shard.blocked(peer.conn, self.now);
         }
         assert!(!matches!(peer.fate, Fate::Closed(_)), "a closed connection got bytes");
         if peer.take(&bytes, self.now.mono.0) {
@@ -572,6 +572,10 @@ impl World {
             Verdict::Measure(_) => {
                 let unacknowledged = peer.unacknowledged;
                 self.shards[shard].measured(conn, unacknowledged, self.now);
+            }
+            Verdict::LookAtReader(_) => {
+                let unacknowledged = peer.unacknowledged;
+                self.shards[shard].looked_at_reader(conn, unacknowledged, self.now);
             }
             Verdict::Resume(_) => {
                 peer.paused = false;
