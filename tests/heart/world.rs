@@ -12,6 +12,7 @@ use corebeat::base::ids::{Address, ConnId, NodeId, SessionId, ShardId};
 use corebeat::base::limits::{Limits, READ_CHUNK, WRITE_SLICES};
 use corebeat::base::time::{Mono, Now};
 use corebeat::chat::config::{ShardConfig, WebConfig};
+use corebeat::chat::excess::Excess;
 use corebeat::chat::hash::{NameHasher, home};
 use corebeat::chat::heartbeat::HeartbeatPolicy;
 use corebeat::chat::mail::Mail;
@@ -128,6 +129,12 @@ impl World {
         self.peers.push(Peer::new(shard, conn));
         self.shards[shard].open(conn, self.now);
         client
+    }
+
+    /// The connection is beyond a limit, says the shell, which counts them.
+    pub(crate) fn is_beyond(&mut self, client: Client, excess: Excess) {
+        let (shard, conn) = (self.peers[client.0].shard, self.peers[client.0].conn);
+        self.shards[shard].hold_to_refuse(conn, excess);
     }
 
     /// A native client that was welcomed.
