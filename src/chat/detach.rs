@@ -162,7 +162,7 @@ impl Shard {
         while let Some(membership) =
             self.sessions.get_mut(conn).and_then(|session| session.pop_membership())
         {
-            self.subscriptions -= 1;
+            self.rooms.subscriptions -= 1;
             let stay = membership.stay();
             let last = match self.rejoining(conn, stay) {
                 Some(rejoining) => {

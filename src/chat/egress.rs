@@ -289,9 +289,6 @@ impl Shard {
         if let Some(input) = session.input.take() {
             input.release(&mut self.outboxes);
         }
-        if !self.held.is_empty() {
-            self.held.remove(&conn);
-        }
     }
 
     /// Puts a connection on the list of those with bytes to send.

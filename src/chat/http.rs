@@ -77,7 +77,7 @@ impl Shard {
     /// What a response owes to its request. Whoever is held to be refused gets one.
     fn exchange(&self, conn: ConnId, request: &Request<'_>, now: Now) -> Exchange {
         let mut exchange = Exchange::of(request, now.wall_ms);
-        let is_held = !self.held.is_empty() && self.held.contains_key(&conn);
+        let is_held = !self.sessions.held.is_empty() && self.sessions.held.contains_key(&conn);
         exchange.keep_alive &= request.is_1_1 && self.drain.is_none() && !is_held;
         exchange
     }

@@ -13,6 +13,7 @@ use crate::base::name::Name;
 use crate::base::time::{Mono, Tick};
 
 use super::batch::Dialect;
+use super::excess::Held;
 use super::heartbeat::Tempo;
 use super::input::{HalfMessage, Input};
 use super::outbox::{Outbox, OutboxPool};
@@ -406,12 +407,14 @@ impl Session {
 pub struct SessionTable {
     slots: Vec<Option<Session>>,
     count: usize,
+    /// Those that are held to be refused.
+    pub held: Held,
 }
 
 impl SessionTable {
     /// A table with room for `capacity` sessions. Memory that is never used is never touched.
     pub fn with_capacity(capacity: usize) -> SessionTable {
-        SessionTable { slots: Vec::with_capacity(capacity), count: 0 }
+        SessionTable { slots: Vec::with_capacity(capacity), ..SessionTable::default() }
     }
 
     /// How many sessions there are.
@@ -447,6 +450,9 @@ impl SessionTable {
     pub fn remove(&mut self, conn: ConnId) -> Option<Session> {
         self.get(conn)?;
         self.count -= 1;
+        if !self.held.is_empty() {
+            self.held.remove(&conn);
+        }
         self.slots[conn.slot()].take()
     }
 

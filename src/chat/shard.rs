@@ -31,7 +31,6 @@ use super::catch_up::CatchUps;
 use super::config::{ShardConfig, WebConfig};
 use super::detach::Loss;
 use super::directory::Directory;
-use super::excess::Held;
 use super::hash::{self, NameHasher};
 use super::heartbeat::HeartbeatPolicy;
 pub use super::holdings::Holdings;
@@ -145,10 +144,6 @@ pub struct Shard {
     pub(super) agenda: Agenda,
     pub(super) patience: Patience,
     pub(super) meters: Meters,
-    /// Connections that are held to be refused.
-    pub(super) held: Held,
-    /// Memberships of all sessions.
-    pub(super) subscriptions: usize,
     pub(super) drain: Option<Drain>,
     /// Sessions without connections.
     pub(super) keeping: Keeping,
@@ -216,8 +211,6 @@ impl Shard {
             agenda: Agenda::default(),
             patience: Patience::default(),
             meters: Meters::new(&config.limits),
-            held: Held::default(),
-            subscriptions: 0,
             drain: None,
             keeping: Keeping::default(),
             tellings: VecDeque::new(),
