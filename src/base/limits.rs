@@ -288,6 +288,12 @@ impl Limits {
         self.max_outbound / 4
     }
 
+    /// The same without rates: for measurements in which one connection speaks for many.
+    #[must_use]
+    pub fn without_rates(self) -> Limits {
+        Limits { accept_rate: 0, message_rate: 0, byte_rate: 0, ..self }
+    }
+
     /// How often a room's history is looked at for messages that are too old to be kept. They are
     /// not told anyhow; this is for their memory.
     pub fn history_period_ms(&self) -> u64 {
