@@ -327,12 +327,14 @@ pub struct RoomTable {
     hasher: NameHasher,
     rooms: Slab<Room>,
     index: HashTable<RoomKey>,
+    /// Memberships of all sessions in all rooms, whether or not their homes have answered.
+    pub subscriptions: usize,
 }
 
 impl RoomTable {
     /// An empty table.
     pub fn new(hasher: NameHasher) -> RoomTable {
-        RoomTable { hasher, rooms: Slab::new(), index: HashTable::new() }
+        RoomTable { hasher, rooms: Slab::new(), index: HashTable::new(), subscriptions: 0 }
     }
 
     /// The room called `name`, whose hash is `hash`.
