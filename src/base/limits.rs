@@ -162,6 +162,10 @@ pub const CLIENT_EPOCHS_KEPT: usize = 8;
 /// Direct messages that such a client remembers, so that none is told twice.
 pub const CLIENT_DIRECTS_KEPT: usize = 4_096;
 
+/// Bytes that are kept free for what is told in place of messages that were dropped.
+pub const NOTICE_BYTES: usize = 512;
+/// Pieces of an outbox that are looked at for a notice to which further dropped messages are added.
+pub const FOLD_LOOKS: usize = 64;
 /// Largest buffer that is kept for reuse; larger ones are given back to the allocator.
 pub const BUFFER_KEPT_BYTES: usize = 4 << 10;
 /// Bytes said to one connection alone that are kept in one piece. What is urgent overtakes all but
@@ -249,6 +253,12 @@ impl Limits {
     /// answers and for what other rooms say.
     pub fn replay_below(&self) -> usize {
         self.max_outbound / 4
+    }
+
+    /// Where messages to a connection are dropped because it does not read, so many bytes are left,
+    /// so that the next message does not ask for room again.
+    pub fn relieve_to(&self) -> usize {
+        self.max_outbound / 4 * 3
     }
 
     /// How often a room's history is looked at for messages that are too old to be kept. They are

@@ -11,6 +11,7 @@ pub mod history;
 pub mod logging;
 pub mod offline;
 pub mod options;
+pub mod overflow;
 pub mod serve;
 pub mod sessions;
 pub mod storage;

@@ -80,6 +80,7 @@ impl Worker {
             seed: plan.seed.wrapping_mul(31).wrapping_add(u64::from(id)),
             secret: [plan.seed, !plan.seed],
             publish_everyone: plan.publish_everyone,
+            overflow: Default::default(),
             durability: None,
             web: WebConfig {
                 assets: PAGES,
