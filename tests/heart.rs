@@ -21,6 +21,7 @@ mod heart {
     mod refs;
     mod rooms;
     mod sessions;
+    mod slow;
     mod speech;
     mod stats;
     mod tempo;
