@@ -199,7 +199,8 @@ counters! {
     rooms_evicted,
     /// Room messages shed because a mailbox or a room's queue was full; their members saw a GAP.
     shed,
-    /// Connections closed because more waited for them than may, and nothing of it was to be dropped.
+    /// Connections closed because more waited for them than may, and too little of it was to be
+    /// dropped.
     overflow_disconnect,
     /// Copies of room messages dropped because their members did not read: the oldest of a room.
     overflow_drop_oldest,

@@ -255,12 +255,6 @@ impl Limits {
         self.max_outbound / 4
     }
 
-    /// Where messages to a connection are dropped because it does not read, so many bytes are left,
-    /// so that the next message does not ask for room again.
-    pub fn relieve_to(&self) -> usize {
-        self.max_outbound / 4 * 3
-    }
-
     /// How often a room's history is looked at for messages that are too old to be kept. They are
     /// not told anyhow; this is for their memory.
     pub fn history_period_ms(&self) -> u64 {

@@ -12,7 +12,7 @@ use crate::base::ids::{ConnId, Ref};
 use crate::base::time::Now;
 use crate::wire::message::{Code, Event};
 
-use super::relief::{Bounds, Culprit, Loss};
+use super::relief::{Culprit, Loss};
 use super::session::{RoomKey, State};
 use super::shard::Shard;
 
@@ -122,7 +122,7 @@ impl Shard {
     /// room whose news it was. If that is not enough, the connection is closed.
     #[cold]
     fn make_room(&mut self, conn: ConnId, key: Option<RoomKey>, now: Now) {
-        let bounds = Bounds { max: self.limits.max_outbound, low: self.limits.relieve_to() };
+        let max = self.limits.max_outbound;
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
@@ -131,10 +131,10 @@ impl Shard {
         };
         let culprit = key.map(|key| self.rooms.get(key));
         let culprit = culprit.map(|room| Culprit { room: &room.name, overflow: room.overflow });
-        if outbox.waiting() > bounds.max {
-            self.relief.relieve(outbox, culprit, bounds, dialect);
+        if outbox.waiting() > max {
+            self.relief.relieve(outbox, culprit, max, dialect);
         }
-        let is_too_much = outbox.waiting() > bounds.max;
+        let is_too_much = outbox.waiting() > max;
         self.note_losses(conn);
         if is_too_much {
             self.counters.overflow_disconnect += 1;

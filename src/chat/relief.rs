@@ -104,16 +104,6 @@ pub struct Culprit<'a> {
     pub overflow: Overflow,
 }
 
-/// How much may wait.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// Bytes at most.
-    pub max: usize,
-    /// Bytes that are left where room is made for more than what came last, so that it need not be
-    /// made again at once.
-    pub low: usize,
-}
-
 /// Which messages give way.
 #[derive(Clone, Copy)]
 struct Victims<'a> {
@@ -129,6 +119,16 @@ impl Victims<'_> {
                 && !matches!(label.about, About::Page)
                 && self.room.is_none_or(|room| *room == label.room)
         })
+    }
+
+    /// Bytes that give way beyond what must, so that room need not be made again at once: a part of
+    /// what may, or little would be left of a room that has little there.
+    fn quarter_of(&self, outbox: &Outbox) -> usize {
+        let bytes = |piece: &Piece| match piece {
+            Piece::Shared { chunk, start, end } if self.has(chunk) => (end - start) as usize,
+            _ => 0,
+        };
+        outbox.pieces.iter().map(bytes).sum::<usize>() / 4
     }
 }
 
@@ -167,27 +167,29 @@ impl Default for Relief {
 }
 
 impl Relief {
-    /// Drops what may be dropped until no more than `bounds` allow waits, or all of it is gone: of
-    /// the culprit first, and then of every room. The notices are in `dialect`.
+    /// Drops what may be dropped until no more than `max` bytes wait, or all of it is gone: of the
+    /// culprit first, and then of every room. The notices are in `dialect`.
     pub fn relieve(
         &mut self,
         outbox: &mut Outbox,
         culprit: Option<Culprit<'_>>,
-        bounds: Bounds,
+        max: usize,
         dialect: Dialect,
     ) {
         self.dialect = dialect;
         let begun = outbox.take_begun();
         if let Some(Culprit { room, overflow }) = culprit {
-            let target = match overflow {
-                Overflow::DropNewest => bounds.max.saturating_sub(NOTICE_BYTES),
-                _ => bounds.low,
+            let victims = Victims { overflow, room: Some(room) };
+            let spare = match overflow {
+                Overflow::DropNewest => NOTICE_BYTES,
+                _ => victims.quarter_of(outbox),
             };
-            self.pass(outbox, Victims { overflow, room: Some(room) }, target);
+            self.pass(outbox, victims, max.saturating_sub(spare));
         }
         for overflow in [Overflow::LatestOnly, Overflow::DropOldest, Overflow::DropNewest] {
-            if outbox.waiting() > bounds.max {
-                self.pass(outbox, Victims { overflow, room: None }, bounds.low);
+            if outbox.waiting() > max {
+                let victims = Victims { overflow, room: None };
+                self.pass(outbox, victims, max.saturating_sub(victims.quarter_of(outbox)));
             }
         }
         if let Some(begun) = begun {

@@ -32,8 +32,8 @@ pub struct OverflowOptions {
     #[arg(env = "COREBEAT_OVERFLOW", hide_env = true, help_heading = LIMITS)]
     pub overflow: Overflow,
 
-    /// Another policy for one room, or for all whose names begin alike, as in `ticker-*=latest-only`.
-    /// Can be given several times, or with commas
+    /// Another policy for one room, or for all whose names begin alike, as in
+    /// `ticker-*=latest-only`. Can be given several times, or with commas
     #[arg(long, value_name = "ROOM=POLICY", value_delimiter = ',')]
     #[arg(env = "COREBEAT_OVERFLOW_ROOM", hide_env = true, help_heading = LIMITS)]
     pub overflow_room: Vec<String>,

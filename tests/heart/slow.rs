@@ -344,21 +344,26 @@ fn ones_own_messages_are_no_loss() {
 
 #[test]
 fn answers_stay_between_the_messages_that_they_stand_between() {
-    let mut world = world_of(Overflow::DropOldest);
-    let speaker = world.native(0, "speaker");
-    let slow = member(&mut world, Speech::Native, "porch");
-    world.stops_reading(slow);
-    count(&mut world, speaker, "porch", 1..=10);
-    world.say(slow, leave(1, "porch"));
-    count(&mut world, speaker, "porch", 11..=20);
-    world.say(slow, join(2, "porch"));
-    count(&mut world, speaker, "porch", 21..=MANY);
-    world.reads(slow, usize::MAX);
-    let heard = world.heard(slow);
-    assert_eq!(heard[..4], ["gap in porch: 1 to 10", "ok 1: 0", "ok 2: 20", &heard[3]]);
-    let told = told(&heard[3..], "porch");
-    assert!(matches!(told[0], Told::Gap(21, _)), "{told:?}");
-    assert_whole(&told, 21, MANY);
+    // Also where the second stay begins with the message behind the last of the first one.
+    for said_between in [0, 10] {
+        let mut world = world_of(Overflow::DropOldest);
+        let speaker = world.native(0, "speaker");
+        let slow = member(&mut world, Speech::Native, "porch");
+        world.stops_reading(slow);
+        count(&mut world, speaker, "porch", 1..=10);
+        world.say(slow, leave(1, "porch"));
+        let head = 10 + said_between;
+        count(&mut world, speaker, "porch", 11..=head);
+        world.say(slow, join(2, "porch"));
+        count(&mut world, speaker, "porch", head + 1..=MANY);
+        world.reads(slow, usize::MAX);
+        let heard = world.heard(slow);
+        let joined = format!("ok 2: {head}");
+        assert_eq!(heard[..3], ["gap in porch: 1 to 10", "ok 1: 0", &joined]);
+        let told = told(&heard[3..], "porch");
+        assert!(matches!(told[0], Told::Gap(first, _) if first == head + 1), "{told:?}");
+        assert_whole(&told, head + 1, MANY);
+    }
 }
 
 #[test]
