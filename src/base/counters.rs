@@ -229,6 +229,15 @@ counters! {
     rooms_evicted,
     /// Room messages shed because a mailbox or a room's queue was full; their members saw a GAP.
     shed,
+    /// Connections closed because more waited for them than may, and too little of it was to be
+    /// dropped.
+    overflow_disconnect,
+    /// Copies of room messages dropped because their members did not read: the oldest of a room.
+    overflow_drop_oldest,
+    /// The same: the newest of a room.
+    overflow_drop_newest,
+    /// The same: all of a room but the latest.
+    overflow_latest_only,
     /// Single presence events that were folded into totals.
     presence_folded,
     /// Timer entries that had lost their meaning when they fired.

@@ -178,6 +178,10 @@ pub const CLIENT_EPOCHS_KEPT: usize = 8;
 /// Direct messages that such a client remembers, so that none is told twice.
 pub const CLIENT_DIRECTS_KEPT: usize = 4_096;
 
+/// Bytes that are kept free for what is told in place of messages that were dropped.
+pub const NOTICE_BYTES: usize = 512;
+/// Pieces of an outbox that are looked at for a notice to which further dropped messages are added.
+pub const FOLD_LOOKS: usize = 64;
 /// Largest buffer that is kept for reuse; larger ones are given back to the allocator.
 pub const BUFFER_KEPT_BYTES: usize = 4 << 10;
 /// Bytes said to one connection alone that are kept in one piece. What is urgent overtakes all but

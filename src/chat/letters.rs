@@ -272,7 +272,7 @@ impl Shard {
         let repetitions = refs.complete(reference, epoch, seq);
         for repetition in 0..=repetitions {
             let flags = OkFlags { duplicate: repetition > 0, ..OkFlags::default() };
-            self.tell(conn, &Event::Ok { reference, flags, epoch, seq }, now);
+            self.tell_urgently(conn, &Event::Ok { reference, flags, epoch, seq }, now);
         }
     }
 

@@ -409,7 +409,7 @@ impl Shard {
             Arrival::Done { epoch, seq } => {
                 self.counters.duplicates += 1;
                 let flags = OkFlags { duplicate: true, ..OkFlags::default() };
-                self.tell(conn, &Event::Ok { reference, flags, epoch, seq }, now);
+                self.tell_urgently(conn, &Event::Ok { reference, flags, epoch, seq }, now);
                 false
             }
         }
@@ -498,7 +498,7 @@ impl Shard {
         true
     }
 
-    /// Answers a request that is not done. The connection lives.
+    /// Answers a request that is not done, ahead of the data that waits. The connection lives.
     pub(super) fn refuse(
         &mut self,
         conn: ConnId,
@@ -508,7 +508,7 @@ impl Shard {
         now: Now,
     ) {
         self.counters.refused += 1;
-        self.tell(conn, &Event::Error { reference, code, text }, now);
+        self.tell_urgently(conn, &Event::Error { reference, code, text }, now);
     }
 }
 

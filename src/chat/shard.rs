@@ -44,6 +44,7 @@ use super::patience::Patience;
 use super::postbag::Postbag;
 use super::pulse::{Network, Pulses};
 use super::recovery::Archive;
+use super::relief::Relief;
 use super::resume::Keeping;
 use super::room::{Audience, RoomTable};
 use super::session::{Marks, RoomKey, SessionTable, State, Stay};
@@ -135,6 +136,7 @@ pub struct Shard {
     pub(super) resuming: Vec<ConnId>,
     /// Connections whose outboxes grew beyond their bound in the fan-out.
     pub(super) overflowed: Vec<ConnId>,
+    pub(super) relief: Relief,
     /// Rooms with queued news.
     pub(super) active: VecDeque<RoomKey>,
     /// Homes with messages of this turn.
@@ -171,7 +173,7 @@ impl Shard {
     /// A shard without connections.
     pub fn new(config: ShardConfig, now: Now) -> Shard {
         let hasher = NameHasher::new(config.secret);
-        let mut rooms = RoomTable::new(hasher);
+        let mut rooms = RoomTable::new(hasher, config.overflow);
         let everyone_hash = hasher.hash(EVERYONE);
         let everyone_home = hash::home(everyone_hash, config.shards);
         rooms.find_or_add(EVERYONE, everyone_hash, everyone_home, Audience::Everyone);
@@ -205,6 +207,7 @@ impl Shard {
             verdicts: VecDeque::new(),
             resuming: Vec::new(),
             overflowed: Vec::new(),
+            relief: Relief::default(),
             active: VecDeque::new(),
             open_homes: Vec::new(),
             lossy_homes: Vec::new(),

@@ -387,7 +387,7 @@ impl Shard {
             let (earliest, latest) = RECONNECT_AFTER_MS;
             let reconnect_after_ms = self.dice.u32(earliest..=latest);
             let event = Event::GoAway { reconnect_after_ms, reason, address: "" };
-            self.tell(conn, &event, now);
+            self.tell_urgently(conn, &event, now);
         }
     }
 

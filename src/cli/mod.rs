@@ -12,6 +12,7 @@ pub mod limits;
 pub mod logging;
 pub mod offline;
 pub mod options;
+pub mod overflow;
 pub mod serve;
 pub mod sessions;
 pub mod storage;

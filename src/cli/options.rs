@@ -12,6 +12,7 @@ use clap::{Args, ValueEnum};
 use super::history::HistoryOptions;
 use super::limits::LimitOptions;
 use super::offline::OfflineOptions;
+use super::overflow::OverflowOptions;
 use super::sessions::SessionOptions;
 use super::storage::StorageOptions;
 use super::units;
@@ -175,7 +176,7 @@ pub struct ServeOptions {
     #[arg(env = "COREBEAT_MAX_FRAME", hide_env = true, help_heading = LIMITS)]
     pub max_frame: usize,
 
-    /// Bytes that may wait for one connection; a reader slower than that is closed
+    /// Bytes that may wait for one connection; see --overflow
     #[arg(long, value_name = "SIZE", value_parser = units::size, default_value = "1MiB")]
     #[arg(env = "COREBEAT_MAX_OUTBOUND", hide_env = true, help_heading = LIMITS)]
     pub max_outbound: usize,
@@ -207,6 +208,10 @@ pub struct ServeOptions {
     #[arg(default_value_t = limits().max_mail_staged)]
     #[arg(env = "COREBEAT_MAX_MAIL_STAGED", hide_env = true, help_heading = LIMITS)]
     pub max_mail_staged: usize,
+
+    /// What gives way where a member does not read.
+    #[command(flatten)]
+    pub overflow: OverflowOptions,
 
     /// How much of what is said is kept.
     #[command(flatten)]
@@ -273,6 +278,7 @@ impl ServeOptions {
             drain: self.drain,
             node: NodeId(self.node),
             publish_everyone: self.publish_everyone == Switch::On,
+            overflow: self.overflow.policies()?,
             data: self.storage.data,
             durability: self.storage.durability.into(),
             web,

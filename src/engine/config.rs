@@ -7,12 +7,14 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::{NodeId, SLOTS_PER_SHARD};
 use crate::base::limits::{Limits, REFUSALS_HELD_MAX};
 use crate::chat::config::WebConfig;
 use crate::chat::heartbeat::HeartbeatPolicy;
+use crate::chat::overflow::OverflowPolicies;
 use crate::chat::record::Durability;
 use crate::net::addresses::AddressBlock;
 use crate::store::OpenError;
@@ -42,6 +44,8 @@ pub struct ServerConfig {
     pub node: NodeId,
     /// Whether clients may publish to `*`.
     pub publish_everyone: bool,
+    /// What gives way in which room when a member does not read.
+    pub overflow: Arc<OverflowPolicies>,
     /// Where to keep what outlives the process; none to keep all in memory.
     pub data: Option<PathBuf>,
     /// When requests are answered that have to be written.
@@ -64,6 +68,7 @@ impl Default for ServerConfig {
             drain: Duration::from_secs(10),
             node: NodeId(1),
             publish_everyone: true,
+            overflow: Arc::default(),
             data: None,
             durability: Durability::Batch,
             web: WebConfig {

@@ -7,6 +7,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZero;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -295,6 +296,7 @@ impl Start {
                 seed: self.seeds.u64(..),
                 secret: self.secret,
                 publish_everyone: self.config.publish_everyone,
+                overflow: Arc::clone(&self.config.overflow),
                 durability: self.config.data.as_ref().map(|_| self.config.durability),
                 web: self.config.web.clone(),
             },

@@ -29,6 +29,7 @@ pub const OK: u8 = 0x90;
 pub const ERROR: u8 = 0x91;
 pub const MESSAGE: u8 = 0x92;
 pub const GOAWAY: u8 = 0x96;
+pub const GAP: u8 = 0x97;
 
 /// A native frame without checksum.
 pub fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {

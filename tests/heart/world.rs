@@ -75,6 +75,7 @@ impl World {
                 seed: u64::from(id),
                 secret,
                 publish_everyone: true,
+                overflow: Default::default(),
                 durability: None,
                 web: WebConfig::default(),
             };

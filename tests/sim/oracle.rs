@@ -152,6 +152,7 @@ fn judge_stay(world: &World, visit: &Visit, room: usize, stay: &Stay, present: b
             }
         }
     };
+    judge_gaps(world, visit, room, stay, epoch);
     let mut last = stay.begins_after();
     for item in &stay.items {
         let (first, next) = match *item {
@@ -171,6 +172,23 @@ fn judge_stay(world: &World, visit: &Visit, room: usize, stay: &Stay, present: b
         explain(last, end + 1);
     }
     unexplained
+}
+
+/// A gap names what was dropped and nothing else: never what the client itself said. Where messages
+/// are lost between shards, or histories are replayed in part, nobody knows whose those were.
+fn judge_gaps(world: &World, visit: &Visit, room: usize, stay: &Stay, epoch: u32) {
+    if stay.recall.is_some() || stay.resumed.is_some() || sum_of(world).shed > 0 {
+        return;
+    }
+    for item in &stay.items {
+        let Item::Gap(from, to) = *item else {
+            continue;
+        };
+        for seq in from..=to {
+            let own = world.ledger.withheld_from((room, epoch, seq), visit.id);
+            assert_ne!(own, Some(true), "{seq} of {from} to {to} is {}'s own", visit.id);
+        }
+    }
 }
 
 /// Judges one stay of a text client. Where native clients told the places of what it saw, the
@@ -375,7 +393,8 @@ pub(crate) fn judge_end(world: &World) {
     assert_eq!(counters.mail_in, counters.mail_out, "letters were lost");
     let received: u64 = world.visits.iter().map(|visit| visit.received).sum();
     let handed = counters.delivered + counters.replayed;
-    assert!(received <= handed, "{received} received, {handed} handed over");
+    let dropped = count_dropped(&counters);
+    assert!(received + dropped <= handed, "{received} received, {dropped} dropped of {handed}");
     if world.plan.steady() && world.plan.limits.timer_budget > 10 && world.plan.turn >= 900 {
         assert_eq!(counters.amnesties, 0, "nothing was late and yet silence was forgiven");
     }
@@ -459,6 +478,20 @@ fn judge_errors(world: &World, visit: &Visit) {
         };
         assert!(allowed, "visit {} was told {code:?}", visit.id);
     }
+}
+
+/// What all workers counted.
+pub(crate) fn sum_of(world: &World) -> Counters {
+    let mut sum = Counters::default();
+    for worker in &world.workers {
+        sum.add(worker.shard.counters());
+    }
+    sum
+}
+
+/// Copies of messages that were dropped because their members did not read.
+pub(crate) fn count_dropped(counters: &Counters) -> u64 {
+    counters.overflow_drop_oldest + counters.overflow_drop_newest + counters.overflow_latest_only
 }
 
 /// How many gaps were told.

@@ -3,8 +3,11 @@
 //! Owns the parameters that a seed draws: how many shards and clients, what they are like, how
 //! tight the bounds are, how the time passes. Never changes during the run.
 
+use std::sync::Arc;
+
 use corebeat::base::limits::Limits;
 use corebeat::chat::heartbeat::HeartbeatPolicy;
+use corebeat::chat::overflow::{Overflow, OverflowPolicies};
 
 use super::dice::Dice;
 use super::visit::Keeping;
@@ -103,6 +106,8 @@ pub(crate) struct Plan {
     pub(crate) limits: Limits,
     pub(crate) policy: HeartbeatPolicy,
     pub(crate) publish_everyone: bool,
+    /// What gives way in which room when a member does not read.
+    pub(crate) overflow: Arc<OverflowPolicies>,
     /// Whether WebSockets may agree on compression.
     pub(crate) deflate: bool,
     /// Letters that fit between two shards.
@@ -150,6 +155,7 @@ impl Plan {
             limits,
             policy,
             publish_everyone: dice.chance(700),
+            overflow: Arc::new(draw_overflow(seed)),
             deflate: dice.chance(500),
             mailbox_capacity: dice.pick(&[1, 2, 4, 4, 16, 4_096, 4_096, 4_096]),
             slow_mail: if slow { dice.pick(&[20, 200, 500]) } else { 0 },
@@ -207,6 +213,20 @@ impl Plan {
 
 /// As long as the most patient heartbeat gives a peer that does not answer.
 const PATIENCE_MS: u64 = 60_000;
+/// What gives way where. It has dice of its own.
+fn draw_overflow(seed: u64) -> OverflowPolicies {
+    let mut dice = Dice::new(seed ^ 0x0F0F_10FF_EE10_0F0F);
+    let mut policies = OverflowPolicies::default();
+    if dice.chance(600) {
+        policies = OverflowPolicies::new(dice.pick(&Overflow::ALL));
+        for room in ROOMS {
+            if dice.chance(500) {
+                policies.set(room, dice.pick(&Overflow::ALL));
+            }
+        }
+    }
+    policies
+}
 
 fn draw_policy(dice: &mut Dice) -> HeartbeatPolicy {
     let (interval_s, timeout_s) = dice.pick(&[(2, 6), (3, 9), (5, 10), (30, 90)]);

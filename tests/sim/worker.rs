@@ -6,6 +6,7 @@
 //! connection that the heart forgets to mention stays forgotten.
 
 use std::io::IoSlice;
+use std::sync::Arc;
 
 use corebeat::base::counters::CloseReason;
 use corebeat::base::ids::{ConnId, NodeId, ShardId};
@@ -80,6 +81,7 @@ impl Worker {
             seed: plan.seed.wrapping_mul(31).wrapping_add(u64::from(id)),
             secret: [plan.seed, !plan.seed],
             publish_everyone: plan.publish_everyone,
+            overflow: Arc::clone(&plan.overflow),
             durability: None,
             web: WebConfig {
                 assets: PAGES,

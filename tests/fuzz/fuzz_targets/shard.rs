@@ -75,6 +75,7 @@ impl World {
                 seed: u64::from(shard),
                 secret: [1, 2],
                 publish_everyone: true,
+                overflow: Default::default(),
                 durability: None,
                 web: WebConfig {
                     assets: PAGES,
