@@ -31,6 +31,7 @@ use super::catch_up::CatchUps;
 use super::config::{ShardConfig, WebConfig};
 use super::detach::Loss;
 use super::directory::Directory;
+use super::drain::{Drain, Readiness};
 use super::hash::{self, NameHasher};
 use super::heartbeat::HeartbeatPolicy;
 pub use super::holdings::Holdings;
@@ -46,7 +47,6 @@ use super::resume::Keeping;
 use super::room::{Audience, RoomTable};
 use super::session::{Marks, RoomKey, SessionTable, State, Stay};
 use super::stats::{Gathering, RoundTrips, Speakers};
-use super::timers::Drain;
 use super::web::WebDesk;
 use super::whereabouts::Telling;
 
@@ -136,7 +136,8 @@ pub struct Shard {
     /// Homes with shards that lost messages and were not told yet.
     pub(super) lossy_homes: Vec<HomeKey>,
     pub(super) agenda: Agenda,
-    pub(super) drain: Option<Drain>,
+    pub(super) drain: Option<Box<Drain>>,
+    pub(super) readiness: Readiness,
     /// Sessions without connections.
     pub(super) keeping: Keeping,
     /// Users whose coming and going is being told.
@@ -202,6 +203,7 @@ impl Shard {
             lossy_homes: Vec::new(),
             agenda: Agenda::default(),
             drain: None,
+            readiness: Readiness::Starting,
             keeping: Keeping::default(),
             tellings: VecDeque::new(),
             trimmed_at: now.mono,
@@ -419,7 +421,7 @@ impl Shard {
             return Some(Mono(0));
         }
         let timers = self.wheel.next_due().map(Tick::starts_at);
-        let drain = self.drain.as_ref().and_then(Drain::next_step);
+        let drain = self.drain.as_ref().and_then(|drain| drain.next_step());
         let (directs, kept) = (self.inboxes.next_due(), self.next_kept_due());
         [timers, self.agenda.next(), drain, directs, kept].into_iter().flatten().min()
     }

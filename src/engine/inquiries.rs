@@ -27,6 +27,7 @@ impl Steward {
         while let Some((asker, request)) = self.desk.as_mut().and_then(|desk| desk.next_request()) {
             self.take_request(asker, &request);
         }
+        self.miss_successor();
         // A conversation may be over now, and its last words may have room.
         if let Some(desk) = &mut self.desk {
             desk.turn(self.poll.registry(), now);
@@ -42,6 +43,8 @@ impl Steward {
             }
             ["counters"] if self.stage == Stage::Stopping => self.refuse(asker, "it is stopping"),
             ["counters"] => self.count(Curious::Command(asker)),
+            ["take-over", pid] => self.offer(asker, pid),
+            ["ready"] => self.hand_over(asker),
             _ => self.refuse(asker, "no such request; there are ping and counters"),
         }
     }
@@ -67,13 +70,13 @@ impl Steward {
     fn about(&self) -> Value {
         let stage = match self.stage {
             Stage::Serving => "serving",
-            Stage::Draining { .. } => "draining",
+            Stage::Leaving { .. } | Stage::Shutting { .. } | Stage::Draining { .. } => "draining",
             Stage::Stopping => "stopping",
         };
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
-            "address": self.address.to_string(),
+            "address": self.identity.address.to_string(),
             "workers": self.employees.len(),
             "stage": stage,
             "uptime_ms": self.clock.now().mono.0,
