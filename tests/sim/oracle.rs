@@ -14,7 +14,7 @@ use corebeat::wire::message::Code;
 use super::letters;
 use super::network::{ClientEnd, Link, ServerEnd};
 use super::plan::{EVERYONE, ROOMS};
-use super::stay::{Item, Stay};
+use super::stay::{Item, Move, Stay};
 use super::visit::{Visit, Wish};
 use super::world::World;
 
@@ -133,6 +133,11 @@ fn judge_stay(world: &World, visit: &Visit, room: usize, stay: &Stay, present: b
     };
     let mut unexplained = 0;
     let is_past = |seq| stay.recall.is_some_and(|recall| seq <= recall.head);
+    // A join without an answer ends a replay, and nobody can say where.
+    let asks_unanswered = |m: &Move| m.join && m.reference == 0;
+    if stay.resumed.is_some() && visit.rooms[room].moves.iter().any(asks_unanswered) {
+        return 0;
+    }
     let mut explain = |after: Option<u64>, before: u64| {
         for seq in after.map_or(before, |after| after + 1)..before {
             match world.ledger.withheld_from((room, epoch, seq), visit.id) {
@@ -147,6 +152,7 @@ fn judge_stay(world: &World, visit: &Visit, room: usize, stay: &Stay, present: b
             }
         }
     };
+    judge_gaps(world, visit, room, stay, epoch);
     let mut last = stay.begins_after();
     for item in &stay.items {
         let (first, next) = match *item {
@@ -166,6 +172,23 @@ fn judge_stay(world: &World, visit: &Visit, room: usize, stay: &Stay, present: b
         explain(last, end + 1);
     }
     unexplained
+}
+
+/// A gap names what was dropped and nothing else: never what the client itself said. Where messages
+/// are lost between shards, or histories are replayed in part, nobody knows whose those were.
+fn judge_gaps(world: &World, visit: &Visit, room: usize, stay: &Stay, epoch: u32) {
+    if stay.recall.is_some() || stay.resumed.is_some() || sum_of(world).shed > 0 {
+        return;
+    }
+    for item in &stay.items {
+        let Item::Gap(from, to) = *item else {
+            continue;
+        };
+        for seq in from..=to {
+            let own = world.ledger.withheld_from((room, epoch, seq), visit.id);
+            assert_ne!(own, Some(true), "{seq} of {from} to {to} is {}'s own", visit.id);
+        }
+    }
 }
 
 /// Judges one stay of a text client. Where native clients told the places of what it saw, the
@@ -207,8 +230,13 @@ fn judge_lines(world: &World, visit: &Visit, room: usize, stay: &Stay, present: 
                         }
                         assert!(seq > last_seq, "message {id} came after {last_seq}");
                         explain(epoch, last_seq, seq, between);
+                        between = 0;
+                    } else if !visit.has_recalled {
+                        // Only where nothing was shown again is the first one that is known not
+                        // older than those before it.
+                        between = 0;
                     }
-                    (last, between) = (Some((epoch, seq)), 0);
+                    last = Some((epoch, seq));
                 }
             },
             Item::Message(_) | Item::Gap(..) => unreachable!("text clients are told no seqs"),
@@ -365,19 +393,20 @@ pub(crate) fn judge_end(world: &World) {
     assert_eq!(counters.mail_in, counters.mail_out, "letters were lost");
     let received: u64 = world.visits.iter().map(|visit| visit.received).sum();
     let handed = counters.delivered + counters.replayed;
-    assert!(received <= handed, "{received} received, {handed} handed over");
+    let dropped = count_dropped(&counters);
+    assert!(received + dropped <= handed, "{received} received, {dropped} dropped of {handed}");
     if world.plan.steady() && world.plan.limits.timer_budget > 10 && world.plan.turn >= 900 {
         assert_eq!(counters.amnesties, 0, "nothing was late and yet silence was forgiven");
     }
     for visit in &world.visits {
         let link = &world.network.links[visit.link];
-        judge_farewell(visit, link);
+        judge_farewell(visit, link, world.plan.limits.max_sessions_per_user);
         judge_errors(world, visit);
     }
 }
 
 /// Judges how a connection ended.
-fn judge_farewell(visit: &Visit, link: &Link) {
+fn judge_farewell(visit: &Visit, link: &Link, sessions_max: usize) {
     if visit.foreign {
         return;
     }
@@ -387,7 +416,10 @@ fn judge_farewell(visit: &Visit, link: &Link) {
         visit.judge_close(link.fate);
         let last_word = match link.fate {
             Some(CloseReason::HeartbeatTimeout | CloseReason::TextIdle) => Some(Code::Timeout),
-            Some(CloseReason::SlowReader) => Some(Code::SlowReader),
+            Some(CloseReason::FrameTimeout) => Some(Code::Timeout),
+            Some(CloseReason::SlowReader | CloseReason::StalledReader) => Some(Code::SlowReader),
+            Some(CloseReason::OverLimit) if sessions_max == 1 => Some(Code::Conflict),
+            Some(CloseReason::OverLimit) => Some(Code::TooMany),
             Some(CloseReason::Malformed) => Some(Code::Malformed),
             Some(CloseReason::TooLarge) => Some(Code::TooLarge),
             _ => None,
@@ -439,12 +471,27 @@ fn judge_errors(world: &World, visit: &Visit) {
             Code::Timeout if visit.is_text() => excused || !world.plan.steady(),
             Code::Timeout => excused || !prompt || !visit.welcomed,
             Code::SlowReader => !world.plan.is_roomy() || visit.stopped,
-            Code::Malformed | Code::Unauthorized | Code::Conflict => false,
+            Code::Malformed | Code::Unauthorized => false,
+            Code::Conflict => world.plan.limits.max_sessions_per_user == 1,
             Code::Forbidden => !world.plan.publish_everyone,
             Code::NotFound | Code::TooLarge | Code::TooMany | Code::Unavailable => true,
         };
         assert!(allowed, "visit {} was told {code:?}", visit.id);
     }
+}
+
+/// What all workers counted.
+pub(crate) fn sum_of(world: &World) -> Counters {
+    let mut sum = Counters::default();
+    for worker in &world.workers {
+        sum.add(worker.shard.counters());
+    }
+    sum
+}
+
+/// Copies of messages that were dropped because their members did not read.
+pub(crate) fn count_dropped(counters: &Counters) -> u64 {
+    counters.overflow_drop_oldest + counters.overflow_drop_newest + counters.overflow_latest_only
 }
 
 /// How many gaps were told.
