@@ -23,7 +23,10 @@ use super::web::Farewell;
 fn is_unread(reason: CloseReason) -> bool {
     matches!(
         reason,
-        CloseReason::SlowReader | CloseReason::HeartbeatTimeout | CloseReason::Superseded
+        CloseReason::SlowReader
+            | CloseReason::StalledReader
+            | CloseReason::HeartbeatTimeout
+            | CloseReason::Superseded
     )
 }
 
@@ -140,7 +143,6 @@ impl Shard {
             return;
         }
         let heard_nothing = session.state == State::Sniffing && session.outbox.is_none();
-        let awaits_shards = session.state.awaits_shards();
         self.counters.count_close(reason);
         let undelivered = self.undelivered_in_outbox(conn);
         let is_kept = self.is_to_be_kept(conn, reason);
@@ -161,10 +163,11 @@ impl Shard {
         }
         let session = self.sessions.get_mut(conn).expect("it was just there");
         session.state = State::Closing(reason);
-        if session.marks.has(Marks::PAUSED) || awaits_shards {
+        if session.marks.has(Marks::PAUSED) || session.marks.has(Marks::RESUMING) {
             // The shell is to see it hang up, and must not leave bytes unread: they would turn the
             // close into a reset.
-            session.marks.clear(if awaits_shards { Marks::RESUMING } else { Marks::PAUSED });
+            session.marks.clear(Marks::PAUSED);
+            session.marks.clear(Marks::RESUMING);
             self.verdicts.push_back(Verdict::Resume(conn));
         }
         if let Some(input) = session.input.take() {

@@ -163,6 +163,12 @@ impl Shard {
 
     /// Closes a connection whose outbox is full. It may have been closed for that in this turn.
     pub(super) fn close_slow_reader(&mut self, conn: ConnId, now: Now) {
+        let text = "the outbound queue is full: read faster";
+        self.close_unread(conn, CloseReason::SlowReader, text, now);
+    }
+
+    /// Closes a connection that does not read what waits for it.
+    pub(super) fn close_unread(&mut self, conn: ConnId, reason: CloseReason, text: &str, now: Now) {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
@@ -172,12 +178,8 @@ impl Shard {
         if let Some(outbox) = session.outbox.as_mut() {
             outbox.truncate(&mut self.outboxes, &mut self.chunks);
         }
-        let last = Event::Error {
-            reference: Ref::NONE,
-            code: Code::SlowReader,
-            text: "the outbound queue is full: read faster",
-        };
-        self.close(conn, CloseReason::SlowReader, Some(&last), now);
+        let last = Event::Error { reference: Ref::NONE, code: Code::SlowReader, text };
+        self.close(conn, reason, Some(&last), now);
     }
 }
 

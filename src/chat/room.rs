@@ -344,12 +344,20 @@ pub struct RoomTable {
     policies: Arc<OverflowPolicies>,
     rooms: Slab<Room>,
     index: HashTable<RoomKey>,
+    /// Memberships of all sessions in all rooms, whether or not their homes have answered.
+    pub subscriptions: usize,
 }
 
 impl RoomTable {
     /// An empty table.
     pub fn new(hasher: NameHasher, policies: Arc<OverflowPolicies>) -> RoomTable {
-        RoomTable { hasher, policies, rooms: Slab::new(), index: HashTable::new() }
+        RoomTable {
+            hasher,
+            policies,
+            rooms: Slab::new(),
+            index: HashTable::new(),
+            subscriptions: 0,
+        }
     }
 
     /// The room called `name`, whose hash is `hash`.

@@ -13,6 +13,7 @@ use crate::base::name::Name;
 use crate::base::time::{Mono, Tick};
 
 use super::batch::Dialect;
+use super::excess::Held;
 use super::heartbeat::Tempo;
 use super::input::{HalfMessage, Input};
 use super::outbox::{Outbox, OutboxPool};
@@ -63,6 +64,11 @@ impl State {
     /// Whether what it sends waits unread until other shards have answered.
     pub fn awaits_shards(self) -> bool {
         matches!(self, State::AwaitingNumbers | State::Resuming(_))
+    }
+
+    /// Whether its signs of life count from one to the next: it has said its hello, or is an echo.
+    pub fn is_greeted(self) -> bool {
+        matches!(self, State::Live(_) | State::Echo(_))
     }
 
     /// Whether it is a WebSocket that was not closed.
@@ -230,6 +236,8 @@ pub struct Extra {
     pub questions: u32,
     /// Listings of what was said that are on their way, a part of the questions.
     pub listings: u32,
+    /// Whether the home of another name was asked whether it may go by that.
+    pub renaming: bool,
     /// The room to which a text client's lines go.
     pub current_room: Option<RoomKey>,
     /// Which session it is, where that began on another connection.
@@ -439,12 +447,14 @@ impl Session {
 pub struct SessionTable {
     slots: Vec<Option<Session>>,
     count: usize,
+    /// Those that are held to be refused.
+    pub held: Held,
 }
 
 impl SessionTable {
     /// A table with room for `capacity` sessions. Memory that is never used is never touched.
     pub fn with_capacity(capacity: usize) -> SessionTable {
-        SessionTable { slots: Vec::with_capacity(capacity), count: 0 }
+        SessionTable { slots: Vec::with_capacity(capacity), ..SessionTable::default() }
     }
 
     /// How many sessions there are.
@@ -480,6 +490,9 @@ impl SessionTable {
     pub fn remove(&mut self, conn: ConnId) -> Option<Session> {
         self.get(conn)?;
         self.count -= 1;
+        if !self.held.is_empty() {
+            self.held.remove(&conn);
+        }
         self.slots[conn.slot()].take()
     }
 

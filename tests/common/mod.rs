@@ -131,6 +131,14 @@ impl Native {
         Native::over(socket.into())
     }
 
+    /// Connects from this address of the machine, and says nothing.
+    pub fn connect_from(source: [u8; 4], address: SocketAddr) -> Native {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+        socket.bind(&SocketAddr::from((source, 0)).into()).expect("a loopback address");
+        socket.connect(&address.into()).expect("the server listens");
+        Native::over(socket.into())
+    }
+
     fn over(stream: TcpStream) -> Native {
         stream.set_read_timeout(Some(GUARD)).unwrap();
         stream.set_write_timeout(Some(GUARD)).unwrap();

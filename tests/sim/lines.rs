@@ -28,6 +28,11 @@ impl Visit {
         if let Some(error) = line.strip_prefix("! ") {
             let code = code_of(error);
             self.unasked += usize::from(code == Code::Unavailable);
+            if line.contains("too fast") {
+                // It says nowhere which line that was.
+                self.unasked += 1;
+                self.hasty = true;
+            }
             return self.errors.push(code);
         }
         if line == "pong" {
@@ -135,8 +140,9 @@ impl Visit {
         match words[..] {
             [user, "joined", room] => self.presence(room_index(room), user, true),
             [user, "left", room] => self.presence(room_index(room), user, false),
-            [user, "is", "online" | "offline"] => {
-                assert_ne!(user, self.user, "it was told of itself")
+            [user, "is", whereabouts @ ("online" | "offline")] => {
+                assert_ne!(user, self.user, "it was told of itself");
+                self.whereabouts.push((user.to_owned(), whereabouts == "online"));
             }
             [room, "has", total, "members" | "member"] => {
                 self.crowd(room_index(room));

@@ -240,9 +240,18 @@ impl RoomView {
         self.moves.iter().any(|m| m.since.is_some())
     }
 
-    /// Whether presence was asked for by the last join.
+    /// Whether presence was asked for by the last join that was not refused.
     pub(crate) fn wants_presence(&self) -> bool {
-        self.moves.iter().rev().find(|m| m.join).is_some_and(|m| m.notify)
+        self.moves.iter().rev().find(|m| m.join && m.done != Some(false)).is_some_and(|m| m.notify)
+    }
+
+    /// Whether it is told of who comes and goes, where that is known.
+    pub(crate) fn presence(&self) -> Option<bool> {
+        let last = self.moves.iter().rev().find(|m| m.join);
+        match last {
+            None => Some(false),
+            Some(join) => (join.done == Some(true)).then_some(join.notify),
+        }
     }
 
     /// Whether, when all is answered, the client is a member. Refs of 0 leave that open.
@@ -437,6 +446,13 @@ impl RoomView {
             } else if is_sure {
                 self.moves[0].done = Some(true);
             }
+        }
+    }
+
+    /// The session may not have been let in again.
+    pub(crate) fn doubt_legacy(&mut self) {
+        if self.is_resumed {
+            self.moves[0].done = None;
         }
     }
 

@@ -191,7 +191,7 @@ impl Worker {
                 self.shard.sent(conn, taken, now);
             }
             if taken < offered {
-                self.shard.blocked(conn);
+                self.shard.blocked(conn, now);
             }
         }
     }
@@ -206,6 +206,7 @@ impl Worker {
                     }
                 }
                 Verdict::Measure(conn) => self.shard.measured(conn, conn.slot() * 100, now),
+                Verdict::LookAtReader(conn) => self.shard.looked_at_reader(conn, 100, now),
                 _ => {}
             }
         }
