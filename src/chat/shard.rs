@@ -31,6 +31,7 @@ use super::catch_up::CatchUps;
 use super::config::{ShardConfig, WebConfig};
 use super::detach::Loss;
 use super::directory::Directory;
+use super::drain::{Drain, Readiness};
 use super::hash::{self, NameHasher};
 use super::heartbeat::HeartbeatPolicy;
 pub use super::holdings::Holdings;
@@ -49,7 +50,6 @@ use super::resume::Keeping;
 use super::room::{Audience, RoomTable};
 use super::session::{Marks, RoomKey, SessionTable, State, Stay};
 use super::stats::{Gathering, RoundTrips, Speakers};
-use super::timers::Drain;
 use super::web::WebDesk;
 use super::whereabouts::Telling;
 
@@ -146,7 +146,8 @@ pub struct Shard {
     pub(super) agenda: Agenda,
     pub(super) patience: Patience,
     pub(super) meters: Meters,
-    pub(super) drain: Option<Drain>,
+    pub(super) drain: Option<Box<Drain>>,
+    pub(super) readiness: Readiness,
     /// Sessions without connections.
     pub(super) keeping: Keeping,
     /// Users whose coming and going is being told.
@@ -215,6 +216,7 @@ impl Shard {
             patience: Patience::default(),
             meters: Meters::new(&config.limits),
             drain: None,
+            readiness: Readiness::Starting,
             keeping: Keeping::default(),
             tellings: VecDeque::new(),
             trimmed_at: now.mono,
@@ -429,7 +431,7 @@ impl Shard {
             return Some(Mono(0));
         }
         let timers = self.wheel.next_due().map(Tick::starts_at);
-        let drain = self.drain.as_ref().and_then(Drain::next_step);
+        let drain = self.drain.as_ref().and_then(|drain| drain.next_step());
         let (directs, kept) = (self.inboxes.next_due(), self.next_kept_due());
         let (slowed, patience) = (self.meters.next(), self.patience.next());
         let due = [timers, self.agenda.next(), drain, directs, kept, slowed, patience];
