@@ -89,10 +89,10 @@ impl Shard {
         let (epoch, seq) = (Epoch(0), Seq(id));
         let repetitions = refs.complete(reference, epoch, seq);
         let flags = OkFlags { queued: queued_for.is_some(), ..OkFlags::default() };
-        self.tell(conn, &Event::Ok { reference, flags, epoch, seq }, now);
+        self.tell_urgently(conn, &Event::Ok { reference, flags, epoch, seq }, now);
         for _ in 0..repetitions {
             let flags = OkFlags { duplicate: true, ..OkFlags::default() };
-            self.tell(conn, &Event::Ok { reference, flags, epoch, seq }, now);
+            self.tell_urgently(conn, &Event::Ok { reference, flags, epoch, seq }, now);
         }
     }
 
@@ -114,6 +114,9 @@ impl Shard {
 
     /// Sends acknowledgements that waited.
     pub(super) fn send_late_acks(&mut self, now: Now) {
+        if self.late_acks.is_empty() {
+            return;
+        }
         for (conn, id) in std::mem::take(&mut self.late_acks) {
             self.acknowledge(conn, id, now);
         }
@@ -152,7 +155,7 @@ impl Shard {
         }
         if count == 0 {
             self.chunks.release_batch(batch);
-        } else if let Some(open) = self.open_page(conn, Arc::clone(&batch)) {
+        } else if let Some(open) = self.open_page(conn, Arc::clone(&batch), None) {
             let round = self.catch_ups.next_round();
             let mut replay = CatchUp::new(round);
             (replay.page, replay.source) = (Some(open), Some(batch));

@@ -24,7 +24,9 @@
 //! | [`detach`] | sessions that lose their connections |
 //! | [`resume`] | and are claimed by others, or given up |
 //! | [`whereabouts`] | who is there at all: online and offline |
-//! | [`timers`] | heartbeats, time-outs |
+//! | [`meters`] | how fast connections may send |
+//! | [`excess`] | connections and sessions beyond a limit, and what they are told |
+//! | [`timers`], [`patience`] | heartbeats, time-outs; frames and readers that hang |
 //! | [`drain`] | how connections are sent on when the server ends |
 //!
 //! and the nouns they work on: [`session`], [`room`], [`home`], [`history`], [`roster`],
@@ -45,6 +47,7 @@ pub mod directory;
 pub mod directs;
 pub mod drain;
 pub mod egress;
+pub mod excess;
 pub mod fan_out;
 pub mod hash;
 pub mod heartbeat;
@@ -61,7 +64,10 @@ pub mod journal;
 pub mod kept;
 pub mod letters;
 pub mod mail;
+pub mod meters;
 pub mod outbox;
+pub mod overflow;
+pub mod patience;
 pub mod postbag;
 pub mod press;
 pub mod pulse;
@@ -69,6 +75,7 @@ pub mod reader;
 pub mod record;
 pub mod recovery;
 pub mod refs;
+pub mod relief;
 pub mod requests;
 pub mod resume;
 pub mod room;

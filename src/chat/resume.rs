@@ -195,8 +195,11 @@ impl Shard {
         };
         let user = session.user.take();
         self.counters.resumes_denied += 1;
-        self.resuming.push(conn);
         self.begin_session(conn, Greeting { dialect, user }, now);
+        let state = self.sessions.get(conn).map(|session| session.state);
+        if !state.is_some_and(State::awaits_shards) {
+            self.resuming.push(conn);
+        }
     }
 
     /// The birth shard gives a session to the connection, which goes on with it.
@@ -244,6 +247,7 @@ impl Shard {
         };
         let key = self.rooms.find_or_add(&room, hash, home, Audience::Members);
         session.add_membership(Membership::pending(key, stay, notify));
+        self.rooms.subscriptions += 1;
         session.extra().rejoining.push(Rejoining { stay, last, undelivered_bytes });
         self.rooms.get_mut(key).joining += 1;
         let mail = Mail::Join {
@@ -289,7 +293,11 @@ impl Shard {
     }
 
     /// When there is something to do for a kept session.
+    #[inline]
     pub(super) fn next_kept_due(&self) -> Option<Mono> {
+        if self.keeping.table.is_empty() {
+            return None;
+        }
         let grace = self.keeping.table.oldest_in_grace();
         let grace = grace.map(|at| self.since(at) + self.limits.presence_grace_ms);
         let oldest = self.keeping.table.oldest();
@@ -305,7 +313,7 @@ impl Shard {
 
     /// Does what is due for kept sessions, as far as the budget goes.
     pub(super) fn expire_kept(&mut self, budget: &mut usize, now: Now) {
-        while *budget > 0 {
+        while *budget > 0 && !self.keeping.table.is_empty() {
             let grace_ms = self.limits.presence_grace_ms;
             let in_grace = self.keeping.table.oldest_in_grace();
             let oldest = self.keeping.table.oldest();

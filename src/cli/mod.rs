@@ -9,9 +9,11 @@ pub mod bench;
 #[cfg(feature = "terminal")]
 pub mod chat;
 pub mod history;
+pub mod limits;
 pub mod logging;
 pub mod offline;
 pub mod options;
+pub mod overflow;
 pub mod serve;
 pub mod sessions;
 pub mod stopping;
