@@ -13,7 +13,7 @@ use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crossbeam_channel::{Sender as StoreSender, TrySendError};
+use crossbeam_channel::TrySendError;
 use log::debug;
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
@@ -40,6 +40,7 @@ use crate::net::listener;
 use crate::net::mailbox::{Receiver, Sender};
 use crate::net::socket::{Arrival, Input};
 use crate::net::socket_table::SocketTable;
+use crate::store::intake::Submitter;
 use crate::store::keeper::Submission;
 
 /// The bell's token, and the door's. Connection ids have 52 bits, so these name no connection.
@@ -63,7 +64,7 @@ pub struct Seat {
     /// The steward's mailbox.
     pub steward: Sender<Report>,
     /// Where records are handed to the store; none where all is in memory.
-    pub store: Option<StoreSender<Submission>>,
+    pub store: Option<Submitter<Submission>>,
     /// Addresses whose connections are not counted.
     pub exempt: Vec<AddressBlock>,
 }
