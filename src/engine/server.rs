@@ -39,7 +39,7 @@ use crate::net::listener::{self, Listeners, Reservation};
 use crate::net::mailbox::{Receiver, Sender, mailbox};
 use crate::store::OpenError;
 
-/// How long a predecessor that was killed may still hold its store, and how often that is looked at.
+/// How long a predecessor that was killed may still hold its store, and how often that is tried.
 const UNLOCK_PATIENCE: Duration = Duration::from_secs(10);
 const UNLOCK_LOOK: Duration = Duration::from_millis(20);
 
