@@ -99,7 +99,10 @@ fn restart_under_load(workers: &[u16], keeping: Keeping) {
     }
     crowd.talk_for_a_while();
     let seen = crowd.disperse();
-    eprintln!("{} connections, {} messages acknowledged", seen.connected, seen.acknowledged);
+    eprintln!(
+        "{keeping:?}: {} connections, {} messages acknowledged, longest wait {} ms",
+        seen.connected, seen.acknowledged, seen.longest_wait_ms
+    );
     assert_eq!(seen.refused, Vec::<String>::new(), "of {} connections", seen.connected);
     assert_eq!(seen.lost, Vec::<String>::new(), "of {} messages", seen.acknowledged);
     assert!(seen.connected > 50 && seen.acknowledged > 50, "{seen:?}");
@@ -230,8 +233,15 @@ fn the_successor_has_the_port_where_the_server_dies_on_the_way() {
     waits.expect(common::WELCOME);
     waits.echo(b"taken in");
     drop((ann, silent));
-    let (after, _folder) = after.join().unwrap();
-    Native::enter(after.address, "ann", "lobby").echo(b"here too");
+    let (mut after, _folder) = after.join().unwrap();
+    let mut ann = Native::enter(after.address, "ann", "lobby");
+    ann.echo(b"here too");
+    // No thread of the successor has kept a listener beyond its time.
+    after.signal(Signal::TERM);
+    after.wait_for_line("draining 2 connections");
+    assert!(std::net::TcpStream::connect(address).is_err(), "the port is closed");
+    drop((ann, waits));
+    assert_eq!(after.wait().code(), Some(0));
 }
 
 #[test]
@@ -307,9 +317,9 @@ fn commands_are_answered_by_a_server_that_listens_to_them() {
     assert!(told.contains("another server answers there; choose another path"), "{told}");
     // Several requests of one conversation, and one that is too long.
     let mut stream = BufReader::new(UnixStream::connect(&admin).unwrap());
-    stream.get_mut().write_all(b"ping\nping\n").unwrap();
-    let mut lines = stream.by_ref_lines(4);
-    assert!(lines[1].is_empty() && lines.pop().unwrap().is_empty());
+    stream.get_mut().write_all(b"counters\nping\n").unwrap();
+    let lines = stream.by_ref_lines(6);
+    assert!(lines[3].is_empty() && lines[4].contains("\"pid\"") && lines[5].is_empty());
     stream.get_mut().write_all(&[b'x'; 2_000]).unwrap();
     assert!(stream.by_ref_lines(1)[0].contains("too long"));
     let told = ask("/nowhere/at/all.sock", "ping").unwrap_err();

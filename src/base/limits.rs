@@ -163,8 +163,8 @@ pub const BATCHES_KEPT: usize = 64;
 pub const DRAIN_SETTLE_MS: u64 = 300;
 /// How long it waits for hellos that are on their way when everybody else was told.
 pub const DRAIN_HELLO_MS: u64 = 2_000;
-/// Earliest and latest time that GOAWAY asks clients to wait before they come back, where all are told
-/// at once; a drain that takes longer has them come back over as much time as it takes.
+/// Earliest and latest time that GOAWAY asks clients to wait before they come back, where all are
+/// told at once; a drain that takes longer has them come back over as much time as it takes.
 pub const RECONNECT_AFTER_MS: (u32, u32) = (500, 5_000);
 
 /// Commands that the admin socket serves at a time; more are told to try again.

@@ -72,7 +72,7 @@ impl DrainPlan {
     fn returns_at_ms(&self, rank: usize, count: usize, dice: u32) -> u64 {
         let count = count.max(1) as u128;
         let place = (rank as u128).min(count - 1) << 32 | u128::from(dice);
-        let after = u128::from(self.return_over_ms) * place / (count << 32);
+        let after = (u128::from(self.return_over_ms) * place).div_ceil(count << 32);
         u64::from(RECONNECT_AFTER_MS.0) + after as u64
     }
 }

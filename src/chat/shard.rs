@@ -174,10 +174,7 @@ impl Shard {
     /// A shard without connections.
     pub fn new(config: ShardConfig, now: Now) -> Shard {
         let hasher = NameHasher::new(config.secret);
-        let mut rooms = RoomTable::new(hasher, config.overflow);
-        let everyone_hash = hasher.hash(EVERYONE);
-        let everyone_home = hash::home(everyone_hash, config.shards);
-        rooms.find_or_add(EVERYONE, everyone_hash, everyone_home, Audience::Everyone);
+        let everyone_home = hash::home(hasher.hash(EVERYONE), config.shards);
         let mut shard = Shard {
             id: config.shard,
             shards: config.shards,
@@ -192,7 +189,7 @@ impl Shard {
             sessions: SessionTable::with_capacity(
                 config.limits.max_connections.min(CONNECTIONS_RESERVED),
             ),
-            rooms,
+            rooms: RoomTable::new(hasher, config.overflow),
             homes: HomeTable::new(hasher),
             directory: Directory::default(),
             inboxes: Inboxes::new(hasher, &config.limits, now.wall_ms << DIRECT_ID_SHIFT),
@@ -240,6 +237,8 @@ impl Shard {
         if self.journal.is_some() {
             self.inboxes.gather_changes();
         }
+        let hash = self.hasher.hash(EVERYONE);
+        self.rooms.find_or_add(EVERYONE, hash, everyone_home, Audience::Everyone);
         if everyone_home == self.id {
             self.add_everyone(now);
         }

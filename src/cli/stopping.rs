@@ -69,8 +69,8 @@ impl StoppingOptions {
         let is_one = !address.contains(|c: char| c.is_whitespace() || c.is_control());
         if !is_one || address.len() > ADDRESS_BYTES_MAX {
             return Err(format!(
-                "--drain-address {} is no address; write it like chat.example.org:8080, or leave it \
-                 out to have clients come back here",
+                "--drain-address {} is no address; write it like chat.example.org:8080, or leave \
+                 it out to have clients come back here",
                 address.escape_debug()
             ));
         }
@@ -90,5 +90,43 @@ impl StoppingOptions {
             Some(path) if path == Path::new(AUTO) => TakeOver::IfAny,
             Some(path) => TakeOver::From(path.to_owned()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        stopping: StoppingOptions,
+    }
+
+    fn parse(arguments: &[&str]) -> StoppingOptions {
+        let line = std::iter::once("corebeat").chain(arguments.iter().copied());
+        Line::try_parse_from(line).unwrap().stopping
+    }
+
+    #[test]
+    fn a_place_is_taken_where_it_is_said_to_be() {
+        for (arguments, expected) in [
+            (&[][..], TakeOver::Never),
+            (&["--take-over"], TakeOver::Usual),
+            (&["--take-over", "--drain", "1s"], TakeOver::Usual),
+            (&["--take-over=auto"], TakeOver::IfAny),
+            (&["--take-over", "/run/a.sock"], TakeOver::From("/run/a.sock".into())),
+        ] {
+            assert_eq!(parse(arguments).take_over(), expected, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_engine_and_nonsense_is_refused() {
+        assert_eq!(parse(&[]).drain().unwrap(), DrainConfig::default());
+        let refusal = parse(&["--drain-address", "over there"]).drain().unwrap_err();
+        assert!(refusal.starts_with("--drain-address over there is no address; "), "{refusal}");
     }
 }

@@ -323,6 +323,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_rate_gives_way_to_the_time_there_is() {
+        let ways = DrainConfig {
+            within: Duration::from_secs(10),
+            rate_per_s: 100,
+            ..DrainConfig::default()
+        };
+        assert_eq!(ways.plan("", 300, false).over_ms, 3_000);
+        assert_eq!(ways.plan("", 1_000_000, false).over_ms, ways.telling_ms());
+        let waits = ways.plan("", 600, true);
+        assert_eq!((waits.over_ms, waits.return_over_ms), (0, 6_000));
+        let at_once = DrainConfig { rate_per_s: 0, ..ways.clone() };
+        assert_eq!(at_once.plan("", 1_000, false).over_ms, 0);
+        let short = DrainConfig { within: Duration::from_secs(1), ..ways };
+        assert_eq!(short.plan("", 1_000, false).over_ms, 0);
+    }
+
+    #[test]
     fn private_tables_give_each_worker_the_whole_limit() {
         let private = connections_per_worker(20_000, FileTables::Private, 4, None).unwrap();
         let shared = connections_per_worker(20_000, FileTables::Shared, 4, None).unwrap();

@@ -19,19 +19,17 @@ pub(super) enum Curious {
 }
 
 impl Steward {
-    /// Answers what has been asked since the last turn.
+    /// Answers what has been asked since the last turn. Goes on until a look at the desk brings
+    /// nothing more: nobody would tell again of what was read in the last one.
     pub(super) fn serve_desk(&mut self) {
         let now = self.clock.now().mono;
-        let Some(desk) = &mut self.desk else { return };
-        desk.turn(self.poll.registry(), now);
-        while let Some((asker, request)) = self.desk.as_mut().and_then(|desk| desk.next_request()) {
+        loop {
+            let Some(desk) = &mut self.desk else { return };
+            desk.turn(self.poll.registry(), now);
+            let Some((asker, request)) = desk.next_request() else { break };
             self.take_request(asker, &request);
         }
         self.miss_successor();
-        // A conversation may be over now, and its last words may have room.
-        if let Some(desk) = &mut self.desk {
-            desk.turn(self.poll.registry(), now);
-        }
     }
 
     fn take_request(&mut self, asker: Asker, request: &str) {

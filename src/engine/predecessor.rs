@@ -27,10 +27,19 @@ const LOOK: Duration = Duration::from_millis(100);
 /// A server that has offered its place.
 #[derive(Debug)]
 pub(super) struct Predecessor {
-    stream: UnixStream,
-    heard: Vec<u8>,
-    arrived: Vec<OwnedFd>,
+    path: PathBuf,
+    conversation: Conversation,
     offer: Offer,
+}
+
+/// What is said with it.
+#[derive(Debug)]
+struct Conversation {
+    stream: UnixStream,
+    /// What it said and nobody looked at yet.
+    heard: Vec<u8>,
+    /// Descriptors that came along.
+    arrived: Vec<OwnedFd>,
 }
 
 impl Predecessor {
@@ -49,7 +58,7 @@ impl Predecessor {
         let mut refusal = None;
         for path in &paths {
             match admin_socket::connect(path) {
-                Ok(stream) => return Predecessor::hear_offer(stream, config).map(Some),
+                Ok(stream) => return Predecessor::hear_offer(stream, path, config).map(Some),
                 Err(error) => refusal = refusal.or(Some((path, error))),
             }
         }
@@ -62,18 +71,109 @@ impl Predecessor {
         Err(StartError::TakeOver(not_there(path, &error, nobody)))
     }
 
-    fn hear_offer(stream: UnixStream, config: &ServerConfig) -> Result<Predecessor, StartError> {
-        let offer =
-            Offer { pid: 0, address: config.listen, node: config.node.0, data: None, listeners: 0 };
-        let mut predecessor = Predecessor { stream, heard: Vec::new(), arrived: Vec::new(), offer };
-        let line = predecessor.converse(&format!("take-over {}", std::process::id()))?;
-        predecessor.offer = serde_json::from_str(&line).map_err(|_| {
-            refused("it does not say what it offers; is it an older version? Restart it without --take-over")
+    fn hear_offer(
+        stream: UnixStream,
+        path: &Path,
+        config: &ServerConfig,
+    ) -> Result<Predecessor, StartError> {
+        let mut conversation = Conversation { stream, heard: Vec::new(), arrived: Vec::new() };
+        let line = conversation.converse(&format!("take-over {}", std::process::id()))?;
+        let offer = serde_json::from_str(&line).map_err(|_| {
+            refused("what it offers is not understood; restart it without --take-over")
         })?;
+        let predecessor = Predecessor { path: path.to_owned(), conversation, offer };
         predecessor.agree(config)?;
         Ok(predecessor)
     }
 
+    /// Whether clients that come back find what they left.
+    fn agree(&self, config: &ServerConfig) -> Result<(), StartError> {
+        let Offer { pid, address, node, ref data, listeners } = self.offer;
+        if config.listen != address {
+            return Err(differs("--listen", &config.listen, pid, &address));
+        }
+        if config.node.0 != node {
+            return Err(differs("--node", &config.node.0, pid, &node));
+        }
+        let own = config.data.as_deref().map(canonical);
+        if own != *data {
+            let show = |data: &Option<PathBuf>| match data {
+                Some(data) => data.display().to_string(),
+                None => "none".to_owned(),
+            };
+            return Err(differs("--data", &show(&own), pid, &show(data)));
+        }
+        if self.conversation.arrived.len() != listeners || listeners == 0 || listeners > SHARDS_MAX
+        {
+            return Err(refused("its listeners did not arrive; restart it without --take-over"));
+        }
+        Ok(())
+    }
+
+    /// The process.
+    pub(super) fn pid(&self) -> u32 {
+        self.offer.pid
+    }
+
+    /// Where it takes commands.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where it listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.offer.address
+    }
+
+    /// This end of the conversation, to be closed in other file tables.
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.conversation.stream.as_raw_fd()
+    }
+
+    /// Its listeners, once.
+    ///
+    /// # Errors
+    /// [`StartError::TakeOver`] where one is none, or listens elsewhere.
+    pub(super) fn take_listeners(&mut self) -> Result<Vec<TcpListener>, StartError> {
+        let listeners: Vec<TcpListener> =
+            self.conversation.arrived.drain(..).map(TcpListener::from).collect();
+        let sound = |listener: &TcpListener| listener.local_addr().ok() == Some(self.offer.address);
+        if !listeners.iter().all(sound) {
+            return Err(refused(
+                "what it sent are not its listeners; restart it without --take-over",
+            ));
+        }
+        Ok(listeners)
+    }
+
+    /// Tells it to let go. From here on this process has the port. One that died meanwhile has let
+    /// go as well.
+    ///
+    /// # Errors
+    /// [`StartError::TakeOver`] where it refuses, and goes on.
+    pub(super) fn tell_ready(&mut self) -> Result<(), StartError> {
+        // Where that fails it has hung up, and its last words say why.
+        let _ = self.conversation.stream.write_all(b"ready\n");
+        self.conversation.last_words()
+    }
+
+    /// Waits until it has ended and its store is free. False where `wanted` says no meanwhile.
+    pub(super) fn wait_for_end(mut self, mut wanted: impl FnMut() -> bool) -> bool {
+        // Where the kernel refuses, a signal has to wait for the end.
+        let _ = self.conversation.stream.set_read_timeout(Some(LOOK));
+        while wanted() {
+            match self.conversation.receive() {
+                Ok(0) => return true,
+                Ok(_) => self.conversation.heard.clear(),
+                Err(error) if is_timeout(&error) => {}
+                Err(_) => return true,
+            }
+        }
+        false
+    }
+}
+
+impl Conversation {
     /// Asks and returns the line of the answer. What ends it is read, so that what was sent along
     /// has arrived.
     fn converse(&mut self, request: &str) -> Result<String, StartError> {
@@ -120,70 +220,6 @@ impl Predecessor {
         }
     }
 
-    /// Whether clients that come back find what they left.
-    fn agree(&self, config: &ServerConfig) -> Result<(), StartError> {
-        let Offer { pid, address, node, ref data, listeners } = self.offer;
-        if config.listen != address {
-            return Err(differs("--listen", &config.listen, pid, &address));
-        }
-        if config.node.0 != node {
-            return Err(differs("--node", &config.node.0, pid, &node));
-        }
-        let own = config.data.as_deref().map(canonical);
-        if own != *data {
-            let show = |data: &Option<PathBuf>| match data {
-                Some(data) => data.display().to_string(),
-                None => "none".to_owned(),
-            };
-            return Err(differs("--data", &show(&own), pid, &show(data)));
-        }
-        if self.arrived.len() != listeners || listeners == 0 || listeners > SHARDS_MAX {
-            return Err(refused("its listeners did not arrive; restart it without --take-over"));
-        }
-        Ok(())
-    }
-
-    /// The process.
-    pub(super) fn pid(&self) -> u32 {
-        self.offer.pid
-    }
-
-    /// Where it listens.
-    pub(super) fn address(&self) -> SocketAddr {
-        self.offer.address
-    }
-
-    /// This end of the conversation, to be closed in other file tables.
-    pub(super) fn descriptor(&self) -> RawFd {
-        self.stream.as_raw_fd()
-    }
-
-    /// Its listeners, once.
-    ///
-    /// # Errors
-    /// [`StartError::TakeOver`] where one is none, or listens elsewhere.
-    pub(super) fn take_listeners(&mut self) -> Result<Vec<TcpListener>, StartError> {
-        let listeners: Vec<TcpListener> = self.arrived.drain(..).map(TcpListener::from).collect();
-        let sound = |listener: &TcpListener| listener.local_addr().ok() == Some(self.offer.address);
-        if !listeners.iter().all(sound) {
-            return Err(refused(
-                "what it sent are not its listeners; restart it without --take-over",
-            ));
-        }
-        Ok(listeners)
-    }
-
-    /// Tells it to let go. From here on this process has the port. One that died meanwhile has let
-    /// go as well.
-    ///
-    /// # Errors
-    /// [`StartError::TakeOver`] where it refuses, and goes on.
-    pub(super) fn tell_ready(&mut self) -> Result<(), StartError> {
-        // Where that fails it has hung up, and its last words say why.
-        let _ = self.stream.write_all(b"ready\n");
-        self.last_words()
-    }
-
     /// Reads its answer to `ready`: a refusal, or a line, or nothing where it is dead.
     fn last_words(&mut self) -> Result<(), StartError> {
         loop {
@@ -202,21 +238,6 @@ impl Predecessor {
                 Err(_) => return Ok(()),
             }
         }
-    }
-
-    /// Waits until it has ended and its store is free. False where `wanted` says no meanwhile.
-    pub(super) fn wait_for_end(mut self, mut wanted: impl FnMut() -> bool) -> bool {
-        // Where the kernel refuses, a signal has to wait for the end.
-        let _ = self.stream.set_read_timeout(Some(LOOK));
-        while wanted() {
-            match self.receive() {
-                Ok(0) => return true,
-                Ok(_) => self.heard.clear(),
-                Err(error) if is_timeout(&error) => {}
-                Err(_) => return true,
-            }
-        }
-        false
     }
 }
 

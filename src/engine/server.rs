@@ -5,9 +5,10 @@
 //! The command line runs one with signals, tests run many without.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::num::NonZero;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -36,6 +37,11 @@ use crate::net::admin_socket::{AdminSocket, Place};
 use crate::net::file_table;
 use crate::net::listener::{self, Listeners, Reservation};
 use crate::net::mailbox::{Receiver, Sender, mailbox};
+use crate::store::OpenError;
+
+/// How long a predecessor that was killed may still hold its store, and how often that is tried.
+const UNLOCK_PATIENCE: Duration = Duration::from_secs(10);
+const UNLOCK_LOOK: Duration = Duration::from_millis(20);
 
 /// What a started server found and chose, for the start-up lines.
 #[derive(Clone, Copy, Debug)]
@@ -154,8 +160,8 @@ struct Start {
     reservation: Option<Reservation>,
     /// Whose place it takes.
     predecessor: Option<Predecessor>,
-    /// Whether it takes anybody's place.
-    took_over: bool,
+    /// Where its predecessor takes commands.
+    replaced: Option<PathBuf>,
     /// The descriptor of the socket for commands.
     desk: Option<RawFd>,
     signals: Option<Signals>,
@@ -211,7 +217,7 @@ impl Start {
             config,
             address,
             reservation,
-            took_over: predecessor.is_some(),
+            replaced: predecessor.as_ref().map(|it| it.path().to_owned()),
             predecessor,
             desk: None,
             alone: signals.is_some(),
@@ -236,7 +242,7 @@ impl Start {
             // Its store has to be closed before this one can open it.
             self.succeed(&mut steward)?;
         }
-        let Opened { store, parts, stored } = self.open_store(&mut seats)?;
+        let Opened { store, parts, stored } = self.open_store(&mut seats, &given)?;
         let listeners = Listeners::open(given, self.address, seats.len());
         steward.listeners = Some(Arc::new(listeners.map_err(|cause| self.refusal(cause))?));
         let pinned = self.employ(&mut steward, seats, parts)?;
@@ -310,12 +316,11 @@ impl Start {
     /// Lets the steward take commands. Where only the usual place was asked for, and cannot be had,
     /// the server does without.
     fn open_desk(&mut self, steward: &mut Steward) -> Result<(), StartError> {
-        let succeeds = self.took_over;
+        let replaced = self.replaced.as_deref();
         let opened = match &self.config.admin {
             Place::Off => return Ok(()),
-            Place::At(path) if succeeds => AdminSocket::replace(path).map_err(StartError::Admin)?,
-            Place::At(path) => AdminSocket::open(path).map_err(StartError::Admin)?,
-            Place::Usual => match AdminSocket::open_usual(self.address.port(), succeeds) {
+            Place::At(path) => AdminSocket::open(path, replaced).map_err(StartError::Admin)?,
+            Place::Usual => match AdminSocket::open_usual(self.address.port(), replaced) {
                 Ok(opened) => opened,
                 Err(error) => {
                     warn!("no commands are taken: {error}");
@@ -329,18 +334,28 @@ impl Start {
     }
 
     /// Starts the store, where there is to be one, and gives every seat its end of the channel.
-    fn open_store(&self, seats: &mut [Seat]) -> Result<Opened, StartError> {
+    fn open_store(&self, seats: &mut [Seat], given: &[TcpListener]) -> Result<Opened, StartError> {
         let Some(data) = self.config.data.clone() else { return Ok(Opened::default()) };
         let began = Instant::now();
-        let thread = StoreThread {
-            data,
-            durability: self.config.durability,
-            tables: self.tables,
-            alone: self.alone,
-            elsewhere: self.elsewhere(),
-            workers: seats[0].peers.clone(),
+        let (store, submit, loaded) = loop {
+            let thread = StoreThread {
+                data: data.clone(),
+                durability: self.config.durability,
+                tables: self.tables,
+                alone: self.alone,
+                elsewhere: given.iter().map(AsRawFd::as_raw_fd).chain(self.elsewhere()).collect(),
+                workers: seats[0].peers.clone(),
+            };
+            match thread.start() {
+                // A process that is killed hangs up a moment before it lets go of its store.
+                Err(StartError::Store(OpenError::Locked { .. }))
+                    if self.replaced.is_some() && began.elapsed() < UNLOCK_PATIENCE =>
+                {
+                    thread::sleep(UNLOCK_LOOK);
+                }
+                other => break other?,
+            }
         };
-        let (store, submit, loaded) = thread.start()?;
         let stored = StoreFacts {
             rooms: loaded.rooms.len(),
             messages: loaded.messages,

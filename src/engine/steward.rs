@@ -296,10 +296,11 @@ impl Steward {
         }
         self.reports.woke();
         self.heed_signals();
-        self.serve_desk();
         while let Some(report) = self.reports.try_receive() {
             self.hear(report);
         }
+        // Behind the reports: who was answered by one may have asked for more already.
+        self.serve_desk();
         self.proceed();
         self.deliver();
     }

@@ -4,7 +4,7 @@
 //! other one starts: [`predecessor`](super::predecessor) does, at the other end of the same
 //! conversation. The steward's [inquiries](super::inquiries) call it.
 //!
-//! `take-over PID` is answered by an [`Offer`], with which the listeners travel; from there both
+//! `take-over PID` is answered by an offer, with which the listeners travel; from there both
 //! have them, and this server goes on as ever. `ready` ends that: it accepts no more and sends its
 //! connections on. The answer to `ready` is one line, and the conversation is held open until this
 //! server has closed all it had, so that its end tells when the store is free. If the other one

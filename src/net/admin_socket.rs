@@ -103,23 +103,27 @@ pub struct AdminSocket {
 }
 
 impl AdminSocket {
-    /// Listens at the first of the usual paths, in the place of another server if it `replaces` it.
+    /// Listens at the first of the usual paths, for this user alone.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub fn open_usual(port: u16, replaces: bool) -> Result<AdminSocket, OpenError> {
+    pub fn open_usual(port: u16, replaced: Option<&Path>) -> Result<AdminSocket, OpenError> {
         let path = usual_paths(port).swap_remove(0);
         if path.parent() == Some(&own_folder()) {
             make_own_folder()?;
         }
-        if replaces { AdminSocket::replace(&path) } else { AdminSocket::open(&path) }
+        AdminSocket::open(&path, replaced)
     }
 
-    /// Listens at `path`, for this user alone. What a dead process left there is replaced.
+    /// Listens at `path`, for this user alone. What a dead process left there is replaced, and so
+    /// is the socket of a live one that hands over, where it lies at `replaced`.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub fn open(path: &Path) -> Result<AdminSocket, OpenError> {
+    pub fn open(path: &Path, replaced: Option<&Path>) -> Result<AdminSocket, OpenError> {
+        if replaced == Some(path) {
+            return AdminSocket::replace(path);
+        }
         match fs::symlink_metadata(path) {
             Ok(found) if !found.file_type().is_socket() => {
                 return Err(OpenError::Stranger(path.to_owned()));
@@ -130,14 +134,11 @@ impl AdminSocket {
         AdminSocket::replace(path)
     }
 
-    /// Listens at `path` in the place of whoever listens there: a server that hands over.
+    /// Listens at `path` in the place of whoever listens there.
     ///
     /// The socket is made under a name of its own and then renamed, so that a command finds one at
     /// any time, and nobody else can have opened it before it was shut to others.
-    ///
-    /// # Errors
-    /// [`OpenError::Refused`].
-    pub fn replace(path: &Path) -> Result<AdminSocket, OpenError> {
+    fn replace(path: &Path) -> Result<AdminSocket, OpenError> {
         let refused = |cause| OpenError::Refused { path: path.to_owned(), cause };
         let mut unnamed = path.as_os_str().to_owned();
         unnamed.push(format!(".{}", std::process::id()));
@@ -230,7 +231,7 @@ mod tests {
     fn only_its_user_may_open_it_and_it_goes_with_its_server() {
         let folder = folder();
         let path = folder.join("a.sock");
-        let socket = AdminSocket::open(&path).unwrap();
+        let socket = AdminSocket::open(&path, None).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         let _command = connect(&path).unwrap();
         assert!(socket.accept().is_some());
@@ -246,11 +247,11 @@ mod tests {
         let path = folder.join("a.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert_eq!(connect(&path).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
-        let first = AdminSocket::open(&path).unwrap();
-        let refusal = AdminSocket::open(&path).unwrap_err().to_string();
+        let first = AdminSocket::open(&path, None).unwrap();
+        let refusal = AdminSocket::open(&path, None).unwrap_err().to_string();
         let line = format!("--admin {}: another server answers there; choose", path.display());
         assert!(refusal.starts_with(&line), "{refusal}");
-        let second = AdminSocket::replace(&path).unwrap();
+        let second = AdminSocket::open(&path, Some(&path)).unwrap();
         drop(first);
         let _command = connect(&path).unwrap();
         assert!(second.accept().is_some(), "the first one took its own file away only");
@@ -263,7 +264,7 @@ mod tests {
         let folder = folder();
         let path = folder.join("precious");
         fs::write(&path, "text").unwrap();
-        assert!(matches!(AdminSocket::open(&path), Err(OpenError::Stranger(_))));
+        assert!(matches!(AdminSocket::open(&path, None), Err(OpenError::Stranger(_))));
         assert_eq!(fs::read(&path).unwrap(), b"text");
         fs::remove_dir_all(folder).unwrap();
     }

@@ -378,9 +378,6 @@ impl World {
 
     fn drain(&mut self) {
         self.draining = true;
-        for id in self.present() {
-            self.visits[id].must_be_told = self.visits[id].welcomed;
-        }
         let plan = Arc::new(DrainPlan::over(self.plan.drain_over_ms, "maintenance", ""));
         for index in 0..self.workers.len() {
             let plan = Arc::clone(&plan);

@@ -10,6 +10,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use super::common::{
     ERROR, Frame, GOAWAY, GUARD, MESSAGE, Native, OK, PING, PONG, WELCOME, eventually, frame,
@@ -42,6 +43,8 @@ pub(crate) struct Seen {
     pub(crate) connected: u64,
     pub(crate) refused: Vec<String>,
     pub(crate) acknowledged: usize,
+    /// The longest time from a connect to its WELCOME.
+    pub(crate) longest_wait_ms: u64,
     pub(crate) lost: Vec<String>,
 }
 
@@ -52,6 +55,7 @@ struct Shared {
     silent: AtomicBool,
     connected: AtomicU64,
     acknowledged: AtomicU64,
+    longest_wait_ms: AtomicU64,
 }
 
 /// What one client has to tell.
@@ -123,6 +127,7 @@ impl Crowd {
         let (visitors, listeners) = (join(self.visitors), join(self.listeners));
         let mut seen = Seen {
             connected: self.shared.connected.load(Ordering::Relaxed),
+            longest_wait_ms: self.shared.longest_wait_ms.load(Ordering::Relaxed),
             acknowledged: speakers.iter().map(|speaker| speaker.said.len()).sum(),
             ..Seen::default()
         };
@@ -156,7 +161,10 @@ struct Client {
 impl Client {
     /// Connects and is welcomed; where it is not, that is a refusal.
     fn enter(&self, name: &str, account: &mut Account) -> Option<Native> {
+        let began = Instant::now();
         let entered = self.try_enter(name);
+        let waited_ms = began.elapsed().as_millis() as u64;
+        self.shared.longest_wait_ms.fetch_max(waited_ms, Ordering::Relaxed);
         match entered {
             Ok(native) => {
                 self.shared.connected.fetch_add(1, Ordering::Relaxed);
