@@ -114,6 +114,9 @@ impl Shard {
 
     /// Sends acknowledgements that waited.
     pub(super) fn send_late_acks(&mut self, now: Now) {
+        if self.late_acks.is_empty() {
+            return;
+        }
         for (conn, id) in std::mem::take(&mut self.late_acks) {
             self.acknowledge(conn, id, now);
         }

@@ -289,7 +289,11 @@ impl Shard {
     }
 
     /// When there is something to do for a kept session.
+    #[inline]
     pub(super) fn next_kept_due(&self) -> Option<Mono> {
+        if self.keeping.table.is_empty() {
+            return None;
+        }
         let grace = self.keeping.table.oldest_in_grace();
         let grace = grace.map(|at| self.since(at) + self.limits.presence_grace_ms);
         let oldest = self.keeping.table.oldest();
@@ -305,7 +309,7 @@ impl Shard {
 
     /// Does what is due for kept sessions, as far as the budget goes.
     pub(super) fn expire_kept(&mut self, budget: &mut usize, now: Now) {
-        while *budget > 0 {
+        while *budget > 0 && !self.keeping.table.is_empty() {
             let grace_ms = self.limits.presence_grace_ms;
             let in_grace = self.keeping.table.oldest_in_grace();
             let oldest = self.keeping.table.oldest();

@@ -57,8 +57,8 @@ impl Driver {
         }
     }
 
-    /// All threads have dropped what is not spared, and those that are speak. That is planned before
-    /// the storm, whose latencies are of those that come back.
+    /// All threads have dropped what is not spared, and those that are speak. That is planned
+    /// before the storm, whose latencies are of those that come back.
     pub(super) fn speak_to_rooms(&mut self, storm_at: u64) {
         for local in 0..self.staying() {
             if self.is_spared(local) {
