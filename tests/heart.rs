@@ -14,8 +14,10 @@ mod heart {
     mod heartbeats;
     mod history;
     mod http;
+    mod limits;
     mod malformed;
     mod overload;
+    mod patience;
     mod peer;
     mod presence;
     mod refs;

@@ -39,11 +39,17 @@ pub enum CloseReason {
     Served,
     /// An HTTP client asked for nothing more for too long.
     HttpIdle,
+    /// There are as many connections, or sessions of its user, as a limit allows.
+    OverLimit,
+    /// A frame began and did not complete in time.
+    FrameTimeout,
+    /// The reader took nothing of what waited for it for too long.
+    StalledReader,
 }
 
 impl CloseReason {
     /// Every reason, in the order of their counters.
-    pub const ALL: [CloseReason; 15] = [
+    pub const ALL: [CloseReason; 18] = [
         CloseReason::Bye,
         CloseReason::PeerClosed,
         CloseReason::SocketError,
@@ -59,6 +65,9 @@ impl CloseReason {
         CloseReason::Refused,
         CloseReason::Served,
         CloseReason::HttpIdle,
+        CloseReason::OverLimit,
+        CloseReason::FrameTimeout,
+        CloseReason::StalledReader,
     ];
 
     /// The reason's name in logs and metrics.
@@ -79,6 +88,9 @@ impl CloseReason {
             CloseReason::Refused => "refused",
             CloseReason::Served => "served",
             CloseReason::HttpIdle => "http_idle",
+            CloseReason::OverLimit => "over_limit",
+            CloseReason::FrameTimeout => "frame_timeout",
+            CloseReason::StalledReader => "stalled_reader",
         }
     }
 }
@@ -127,8 +139,26 @@ macro_rules! counters {
 counters! {
     /// Connections opened.
     opened,
-    /// Connections accepted and closed at once, because the worker held all that it may.
+    /// Connections over a limit that were closed at once, because so many others were being told.
     turned_away,
+    /// Connections refused because there were as many as `--max-connections` allows.
+    limited_connections,
+    /// Connections refused because their address had as many as it may.
+    limited_addresses,
+    /// Hellos and new names refused because the user had as many sessions as it may.
+    limited_sessions,
+    /// Times that accepting paused because connections came faster than `--accept-rate`.
+    limited_accepts,
+    /// Requests refused because their connections sent messages too fast.
+    limited_messages,
+    /// Times that a connection was left unread because it sent messages or bytes too fast.
+    limited_reads,
+    /// Joins refused because the session was in as many rooms as it may.
+    limited_rooms,
+    /// Joins refused because the room had as many members as it may.
+    limited_members,
+    /// Joins refused because the worker had as many memberships as it may.
+    limited_subscriptions,
     /// Hellos answered: native WELCOMEs and text greetings.
     welcomed,
     /// Sessions that went on on another connection, a part of the answered hellos.

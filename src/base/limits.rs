@@ -134,6 +134,19 @@ pub const DIRECT_OVERHEAD_BYTES: usize = 40;
 /// What a user with kept direct messages is taken to cost besides them.
 pub const INBOX_BYTES: usize = 384;
 
+/// Connections over a limit that one worker holds until their first bytes tell how to refuse them.
+/// Those beyond are closed without a word.
+pub const REFUSALS_HELD_MAX: usize = 16;
+/// Earliest and latest time after which such a connection is asked to come back.
+pub const REFUSED_RECONNECT_AFTER_MS: (u32, u32) = (2_000, 10_000);
+/// A connection that was too fast is left unread for so long at most before it is looked at again.
+pub const SLOWED_MS: u64 = 1_000;
+/// One whose request was refused for that is left unread for so long at most: a client that does
+/// not wait costs as many refusals as fit into one read, in this time.
+pub const REFUSED_PAUSE_MS: u64 = 100;
+/// Looks at a reader that takes nothing, within the time that it may do so.
+pub const STALL_LOOKS: u64 = 2;
+
 /// How often a worker gives back what its pools did not need.
 pub const TRIM_PERIOD_MS: u64 = 1_000;
 /// Outboxes kept for reuse by a worker; more are allocated when more connections have bytes
@@ -181,7 +194,7 @@ pub struct Limits {
     pub max_frame: usize,
     /// Bytes that may wait for one connection before it is closed with 431 (`--max-outbound`).
     pub max_outbound: usize,
-    /// Rooms that one connection may be in (`--max-rooms-per-connection`).
+    /// Rooms that one connection may be in; 0: any number (`--max-rooms-per-connection`).
     pub max_rooms_per_connection: usize,
     /// Rooms that one worker keeps the order of (`--max-rooms`).
     pub max_rooms: usize,
@@ -189,6 +202,30 @@ pub struct Limits {
     pub presence_max: usize,
     /// Connections that one worker holds (`--max-connections`, divided by the workers).
     pub max_connections: usize,
+    /// Connections of one address, or of one /64 of IPv6, in all; 0: any number
+    /// (`--max-connections-per-address`).
+    pub max_connections_per_address: usize,
+    /// Live sessions of one user; 0: any number (`--max-sessions-per-user`).
+    pub max_sessions_per_user: usize,
+    /// Connections that one worker accepts in a second; 0: any number (`--accept-rate`).
+    pub accept_rate: u64,
+    /// Messages that one connection may send in a second; 0: any number (`--message-rate`).
+    pub message_rate: u64,
+    /// Messages that it may send at once (`--message-burst`).
+    pub message_burst: u64,
+    /// Bytes that one connection may send in a second; 0: any number (`--byte-rate`).
+    pub byte_rate: usize,
+    /// Bytes that it may send at once (`--byte-burst`).
+    pub byte_burst: usize,
+    /// Sessions that one room may have as members; 0: any number (`--max-members-per-room`).
+    pub max_members_per_room: usize,
+    /// Memberships of one worker's sessions in all; 0: any number (`--max-subscriptions`, divided
+    /// by the workers).
+    pub max_subscriptions: usize,
+    /// Time for a frame, once it has begun, to complete; 0: any (`--frame-timeout`).
+    pub frame_timeout_ms: u64,
+    /// Time for a reader to take the next byte of what waits for it; 0: any (`--write-timeout`).
+    pub write_timeout_ms: u64,
     /// Time to complete the hello (`--handshake-timeout`).
     pub handshake_timeout_ms: u64,
     /// A text client is closed after this long without a line (`--text-idle-timeout`).
@@ -273,6 +310,17 @@ impl Default for Limits {
             max_rooms: 1 << 20,
             presence_max: 256,
             max_connections: super::ids::SLOTS_PER_SHARD,
+            max_connections_per_address: 1_000,
+            max_sessions_per_user: 0,
+            accept_rate: 20_000,
+            message_rate: 5_000,
+            message_burst: 50_000,
+            byte_rate: 32 << 20,
+            byte_burst: 128 << 20,
+            max_members_per_room: 0,
+            max_subscriptions: 8 << 20,
+            frame_timeout_ms: 120_000,
+            write_timeout_ms: 120_000,
             handshake_timeout_ms: 10_000,
             text_idle_timeout_ms: 300_000,
             read_budget: 2_048,

@@ -92,6 +92,8 @@ impl Shard {
                 | CloseReason::SocketError
                 | CloseReason::HeartbeatTimeout
                 | CloseReason::SlowReader
+                | CloseReason::StalledReader
+                | CloseReason::FrameTimeout
                 | CloseReason::Superseded
         );
         let is_live = matches!(session.state, State::Live(dialect) if dialect != Dialect::Text);
@@ -160,6 +162,7 @@ impl Shard {
         while let Some(membership) =
             self.sessions.get_mut(conn).and_then(|session| session.pop_membership())
         {
+            self.subscriptions -= 1;
             let stay = membership.stay();
             let last = match self.rejoining(conn, stay) {
                 Some(rejoining) => {

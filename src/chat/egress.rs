@@ -23,7 +23,10 @@ use super::web::Farewell;
 fn is_unread(reason: CloseReason) -> bool {
     matches!(
         reason,
-        CloseReason::SlowReader | CloseReason::HeartbeatTimeout | CloseReason::Superseded
+        CloseReason::SlowReader
+            | CloseReason::StalledReader
+            | CloseReason::HeartbeatTimeout
+            | CloseReason::Superseded
     )
 }
 
@@ -120,6 +123,12 @@ impl Shard {
 
     /// Closes a connection whose outbox is full. It may have been closed for that in this turn.
     pub(super) fn close_slow_reader(&mut self, conn: ConnId, now: Now) {
+        let text = "the outbound queue is full: read faster";
+        self.close_unread(conn, CloseReason::SlowReader, text, now);
+    }
+
+    /// Closes a connection that does not read what waits for it.
+    pub(super) fn close_unread(&mut self, conn: ConnId, reason: CloseReason, text: &str, now: Now) {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
@@ -129,12 +138,8 @@ impl Shard {
         if let Some(outbox) = session.outbox.as_mut() {
             outbox.truncate(&mut self.outboxes, &mut self.chunks);
         }
-        let last = Event::Error {
-            reference: Ref::NONE,
-            code: Code::SlowReader,
-            text: "the outbound queue is full: read faster",
-        };
-        self.close(conn, CloseReason::SlowReader, Some(&last), now);
+        let last = Event::Error { reference: Ref::NONE, code: Code::SlowReader, text };
+        self.close(conn, reason, Some(&last), now);
     }
 
     /// Ends a connection: a last word, what is queued, a half-close, and at last the close.
@@ -166,7 +171,6 @@ impl Shard {
             return;
         }
         let heard_nothing = session.state == State::Sniffing && session.outbox.is_none();
-        let awaits_shards = session.state.awaits_shards();
         self.counters.count_close(reason);
         let undelivered = self.undelivered_in_outbox(conn);
         let is_kept = self.is_to_be_kept(conn, reason);
@@ -187,10 +191,11 @@ impl Shard {
         }
         let session = self.sessions.get_mut(conn).expect("it was just there");
         session.state = State::Closing(reason);
-        if session.marks.has(Marks::PAUSED) || awaits_shards {
+        if session.marks.has(Marks::PAUSED) || session.marks.has(Marks::RESUMING) {
             // The shell is to see it hang up, and must not leave bytes unread: they would turn the
             // close into a reset.
-            session.marks.clear(if awaits_shards { Marks::RESUMING } else { Marks::PAUSED });
+            session.marks.clear(Marks::PAUSED);
+            session.marks.clear(Marks::RESUMING);
             self.verdicts.push_back(Verdict::Resume(conn));
         }
         if let Some(input) = session.input.take() {
@@ -283,6 +288,9 @@ impl Shard {
         }
         if let Some(input) = session.input.take() {
             input.release(&mut self.outboxes);
+        }
+        if !self.held.is_empty() {
+            self.held.remove(&conn);
         }
     }
 

@@ -268,6 +268,7 @@ impl Shard {
         while let Some(membership) =
             self.sessions.get_mut(conn).and_then(|session| session.pop_membership())
         {
+            self.subscriptions -= 1;
             self.end_replay(conn, Feed::Room(membership.room));
             self.leave_room(&membership, user.clone(), now);
         }

@@ -58,6 +58,10 @@ impl Shard {
                 self.home_publish(&room, self.hasher.hash(&room), &said, now);
             }
             Mail::Who { room, origin, reference } => self.home_who(room, origin, reference, now),
+            Mail::Ask { user, session, purpose } => self.home_ask(user, session, purpose, now),
+            Mail::Answer { conn, user, purpose, has_room } => {
+                self.take_answer_of_home(conn, user, (purpose, has_room), now);
+            }
             Mail::Online { user, session, identity, undelivered } => {
                 self.home_online(user, (session, identity), undelivered, now);
             }
@@ -295,6 +299,7 @@ impl Shard {
                 let pending = session.memberships().find(|m| m.stay() == stay).copied();
                 if let Some(membership) = pending.filter(|m| m.place == Place::PENDING) {
                     session.remove_membership(membership.room);
+                    self.subscriptions -= 1;
                     let user = session.user.clone().expect("a member has a user");
                     self.leave_room(&membership, user, now);
                     self.forget_current_room(conn, membership.room);

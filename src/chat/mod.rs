@@ -24,7 +24,9 @@
 //! | [`detach`] | sessions that lose their connections |
 //! | [`resume`] | and are claimed by others, or given up |
 //! | [`whereabouts`] | who is there at all: online and offline |
-//! | [`timers`] | heartbeats, time-outs, the drain |
+//! | [`meters`] | how fast connections may send |
+//! | [`excess`] | connections and sessions beyond a limit, and what they are told |
+//! | [`timers`], [`patience`] | heartbeats, time-outs, the drain; frames and readers that hang |
 //!
 //! and the nouns they work on: [`session`], [`room`], [`home`], [`history`], [`roster`],
 //! [`directory`], [`inboxes`], [`inbox`], [`reader`], [`direct`], [`changes`], [`batch`],
@@ -43,6 +45,7 @@ pub mod direct_feed;
 pub mod directory;
 pub mod directs;
 pub mod egress;
+pub mod excess;
 pub mod fan_out;
 pub mod hash;
 pub mod heartbeat;
@@ -59,7 +62,9 @@ pub mod journal;
 pub mod kept;
 pub mod letters;
 pub mod mail;
+pub mod meters;
 pub mod outbox;
+pub mod patience;
 pub mod postbag;
 pub mod press;
 pub mod pulse;

@@ -13,6 +13,7 @@ use crate::base::limits::OWN_PIECE_BYTES;
 use crate::wire::http::SWITCHING;
 
 use super::batch::{Chunk, ChunkPool};
+use super::patience::Stall;
 
 /// A run of whole frames or lines.
 #[derive(Debug)]
@@ -48,6 +49,8 @@ pub struct Outbox {
     waiting: usize,
     /// Bytes that were dropped unsent.
     dropped: usize,
+    /// How long nothing of it has been taken, where the kernel has no room for more.
+    pub stall: Option<Stall>,
 }
 
 impl Outbox {
@@ -227,6 +230,7 @@ impl OutboxPool {
         outbox.sent_of_first = 0;
         outbox.waiting = 0;
         outbox.dropped = 0;
+        outbox.stall = None;
         while let Some(piece) = outbox.pieces.pop_front() {
             release(piece, self, chunks);
         }

@@ -64,6 +64,11 @@ impl State {
         matches!(self, State::AwaitingNumbers | State::Resuming(_))
     }
 
+    /// Whether its signs of life count from one to the next: it has said its hello, or is an echo.
+    pub fn is_greeted(self) -> bool {
+        matches!(self, State::Live(_) | State::Echo(_))
+    }
+
     /// Whether it is a WebSocket that was not closed.
     pub fn is_web(self) -> bool {
         match self {
@@ -229,6 +234,8 @@ pub struct Extra {
     pub questions: u32,
     /// Listings of what was said that are on their way, a part of the questions.
     pub listings: u32,
+    /// Whether the home of another name was asked whether it may go by that.
+    pub renaming: bool,
     /// The room to which a text client's lines go.
     pub current_room: Option<RoomKey>,
     /// Which session it is, where that began on another connection.

@@ -31,6 +31,7 @@ use super::catch_up::CatchUps;
 use super::config::{ShardConfig, WebConfig};
 use super::detach::Loss;
 use super::directory::Directory;
+use super::excess::Held;
 use super::hash::{self, NameHasher};
 use super::heartbeat::HeartbeatPolicy;
 pub use super::holdings::Holdings;
@@ -38,7 +39,9 @@ use super::home::{HomeKey, HomeTable};
 use super::inboxes::Inboxes;
 use super::journal::Journal;
 use super::mail::{Ending, Mail};
+use super::meters::Meters;
 use super::outbox::OutboxPool;
+use super::patience::Patience;
 use super::postbag::Postbag;
 use super::pulse::{Network, Pulses};
 use super::recovery::Archive;
@@ -79,6 +82,9 @@ pub enum Verdict {
     /// Tell by [`Shard::measured`] how many bytes the peer's kernel has not acknowledged: its
     /// session is kept, and may have to be sent them again.
     Measure(ConnId),
+    /// Tell by [`Shard::looked_at_reader`] how many bytes the peer's kernel has not acknowledged:
+    /// it may have stopped reading.
+    LookAtReader(ConnId),
 }
 
 impl Verdict {
@@ -89,7 +95,8 @@ impl Verdict {
             | Verdict::Close(conn, _)
             | Verdict::ProbeHost(conn)
             | Verdict::Resume(conn)
-            | Verdict::Measure(conn) => conn,
+            | Verdict::Measure(conn)
+            | Verdict::LookAtReader(conn) => conn,
         }
     }
 }
@@ -136,6 +143,12 @@ pub struct Shard {
     /// Homes with shards that lost messages and were not told yet.
     pub(super) lossy_homes: Vec<HomeKey>,
     pub(super) agenda: Agenda,
+    pub(super) patience: Patience,
+    pub(super) meters: Meters,
+    /// Connections that are held to be refused.
+    pub(super) held: Held,
+    /// Memberships of all sessions.
+    pub(super) subscriptions: usize,
     pub(super) drain: Option<Drain>,
     /// Sessions without connections.
     pub(super) keeping: Keeping,
@@ -201,6 +214,10 @@ impl Shard {
             open_homes: Vec::new(),
             lossy_homes: Vec::new(),
             agenda: Agenda::default(),
+            patience: Patience::default(),
+            meters: Meters::new(&config.limits),
+            held: Held::default(),
+            subscriptions: 0,
             drain: None,
             keeping: Keeping::default(),
             tellings: VecDeque::new(),
@@ -234,6 +251,7 @@ impl Shard {
     pub fn open(&mut self, conn: ConnId, now: Now) {
         self.sessions.insert(conn, now.mono);
         self.counters.opened += 1;
+        self.meters.open(conn.slot());
         let due = now.mono + self.limits.handshake_timeout_ms;
         self.agenda.await_hello(conn, now.mono, due);
         self.note_network(conn, Network::default());
@@ -250,11 +268,6 @@ impl Shard {
     /// Whether heartbeats adapt to what is seen of the networks.
     pub fn heartbeats_adapt(&self) -> bool {
         self.pulses.is_some()
-    }
-
-    /// A socket was closed at once, because there are as many as the bounds allow.
-    pub fn note_turned_away(&mut self) {
-        self.counters.turned_away += 1;
     }
 
     /// The worker's loop turned once, and was awake for so long.
@@ -385,9 +398,10 @@ impl Shard {
     }
 
     /// The kernel took nothing more: the connection is not dirty before [`Shard::writable`].
-    pub fn blocked(&mut self, conn: ConnId) {
+    pub fn blocked(&mut self, conn: ConnId, now: Now) {
         if let Some(session) = self.sessions.get_mut(conn) {
             session.marks.set(Marks::BLOCKED);
+            self.time_reader(conn, now);
         }
     }
 
@@ -421,7 +435,9 @@ impl Shard {
         let timers = self.wheel.next_due().map(Tick::starts_at);
         let drain = self.drain.as_ref().and_then(Drain::next_step);
         let (directs, kept) = (self.inboxes.next_due(), self.next_kept_due());
-        [timers, self.agenda.next(), drain, directs, kept].into_iter().flatten().min()
+        let (slowed, patience) = (self.meters.next(), self.patience.next());
+        let due = [timers, self.agenda.next(), drain, directs, kept, slowed, patience];
+        due.into_iter().flatten().min()
     }
 
     /// How many connections the heart knows.

@@ -8,6 +8,7 @@ pub mod bench;
 #[cfg(feature = "terminal")]
 pub mod chat;
 pub mod history;
+pub mod limits;
 pub mod logging;
 pub mod offline;
 pub mod options;

@@ -4,10 +4,12 @@
 //! counts what it accepts: the worker does. The worker calls it once a turn.
 
 use std::io;
+use std::net::SocketAddr;
 
 use log::warn;
 use mio::net::{TcpListener, TcpStream};
 
+use crate::base::gcra::{Bucket, Rate, TooFast};
 use crate::base::ids::ShardId;
 use crate::base::time::Mono;
 use crate::net::listener;
@@ -30,6 +32,8 @@ enum Queue {
     Taken,
     /// Somebody waits and cannot be taken before this instant.
     Resting(Mono),
+    /// Somebody may wait, and nobody is taken before this instant, because so many were.
+    Paced(Mono),
 }
 
 /// The door of one worker: open from [`Acceptor::open`] to [`Acceptor::shut`].
@@ -38,15 +42,39 @@ pub struct Acceptor {
     worker: ShardId,
     listener: Option<TcpListener>,
     queue: Queue,
+    rate: Rate,
+    bucket: Bucket,
+    /// Times that accepting was paced and nobody asked.
+    pauses: u64,
     /// Connections not taken since the last complaint.
     untold: u64,
     complained: Option<Mono>,
 }
 
 impl Acceptor {
-    /// A door that is shut.
-    pub fn new(worker: ShardId) -> Acceptor {
-        Acceptor { worker, listener: None, queue: Queue::Empty, untold: 0, complained: None }
+    /// A door that is shut, and will be passed at that rate.
+    pub fn new(worker: ShardId, rate: Rate) -> Acceptor {
+        Acceptor {
+            worker,
+            listener: None,
+            queue: Queue::Empty,
+            rate,
+            bucket: Bucket::default(),
+            pauses: 0,
+            untold: 0,
+            complained: None,
+        }
+    }
+
+    /// From here on nobody who waits is kept waiting by the rate.
+    pub fn hurry(&mut self) {
+        self.rate = Rate::UNLIMITED;
+        self.queue = Queue::Waiting;
+    }
+
+    /// How many times accepting paused because of the rate, since this was last asked.
+    pub fn take_pauses(&mut self) -> u64 {
+        std::mem::take(&mut self.pauses)
     }
 
     /// Opens the door. The worker has registered the listener with its poll.
@@ -73,27 +101,33 @@ impl Acceptor {
         match self.queue {
             Queue::Empty => None,
             Queue::Waiting | Queue::Taken => Some(Mono(0)),
-            Queue::Resting(until) => Some(until),
+            Queue::Resting(until) | Queue::Paced(until) => Some(until),
         }
     }
 
     /// The next connection, or `None` when there is none to be had now.
-    pub fn accept(&mut self, now: Mono) -> Option<TcpStream> {
+    pub fn accept(&mut self, now: Mono) -> Option<(TcpStream, SocketAddr)> {
         let listener = self.listener.as_ref()?;
         match self.queue {
             Queue::Empty => return None,
-            Queue::Resting(until) if now < until => return None,
+            Queue::Resting(until) | Queue::Paced(until) if now < until => return None,
             Queue::Taken if !listener::somebody_waits(listener) => {
                 self.queue = Queue::Empty;
                 return None;
             }
-            Queue::Waiting | Queue::Taken | Queue::Resting(_) => self.queue = Queue::Waiting,
+            _ => self.queue = Queue::Waiting,
+        }
+        if let Err(TooFast { wait_ms }) = self.rate.look(self.bucket, 1, now) {
+            self.queue = Queue::Paced(now + wait_ms);
+            self.pauses += 1;
+            return None;
         }
         loop {
             let error = match listener.accept() {
-                Ok((stream, _)) => {
+                Ok(taken) => {
                     self.queue = Queue::Taken;
-                    return Some(stream);
+                    let _ = self.rate.charge(&mut self.bucket, 1, now);
+                    return Some(taken);
                 }
                 Err(error) => error,
             };
@@ -112,12 +146,9 @@ impl Acceptor {
         }
     }
 
-    /// A connection was accepted and closed at once, because the worker holds all that it may.
-    pub fn turn_away(&mut self, stream: TcpStream, max_connections: usize, now: Mono) {
-        drop(stream);
-        let reason =
-            format_args!("it holds {max_connections}, the most that --max-connections allows");
-        self.complain(now, &reason);
+    /// A connection was accepted and will not be served.
+    pub fn note_refused(&mut self, reason: &dyn std::fmt::Display, now: Mono) {
+        self.complain(now, reason);
     }
 
     /// Shuts the door. The kernel resets whoever waits before it, so accept them first.
@@ -139,14 +170,16 @@ impl Acceptor {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use super::*;
 
     fn door() -> (Acceptor, SocketAddr) {
+        door_with(Rate::UNLIMITED)
+    }
+
+    fn door_with(rate: Rate) -> (Acceptor, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
-        let mut acceptor = Acceptor::new(ShardId(0));
+        let mut acceptor = Acceptor::new(ShardId(0), rate);
         acceptor.open(listener);
         (acceptor, address)
     }
@@ -175,6 +208,25 @@ mod tests {
         acceptor.note_descriptor_freed();
         assert_eq!(acceptor.deadline(), Some(Mono(0)));
         assert!(acceptor.accept(Mono(99)).is_some());
+    }
+
+    #[test]
+    fn a_crowd_is_taken_at_the_rate_and_those_behind_wait_in_the_kernel() {
+        let (mut acceptor, address) = door_with(Rate::new(10, 2));
+        let _peers: Vec<_> =
+            (0..5).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        acceptor.note_waiting();
+        let mut taken_at = |now| std::iter::from_fn(|| acceptor.accept(Mono(now))).count();
+        assert_eq!(taken_at(1_000), 2);
+        assert_eq!(taken_at(1_099), 0);
+        assert_eq!(taken_at(1_100), 1);
+        acceptor.note_waiting();
+        acceptor.note_descriptor_freed();
+        assert_eq!(acceptor.deadline(), Some(Mono(1_200)), "neither lets anybody in early");
+        assert_eq!(acceptor.take_pauses(), 2);
+        acceptor.hurry();
+        assert_eq!(std::iter::from_fn(|| acceptor.accept(Mono(1_101))).count(), 2);
+        assert_eq!(acceptor.deadline(), None);
     }
 
     #[test]

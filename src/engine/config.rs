@@ -10,10 +10,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::base::ids::{NodeId, SLOTS_PER_SHARD};
-use crate::base::limits::Limits;
+use crate::base::limits::{Limits, REFUSALS_HELD_MAX};
 use crate::chat::config::WebConfig;
 use crate::chat::heartbeat::HeartbeatPolicy;
 use crate::chat::record::Durability;
+use crate::net::addresses::AddressBlock;
 use crate::store::OpenError;
 use crate::web::ASSETS;
 use crate::wire::http::Origins;
@@ -31,6 +32,8 @@ pub struct ServerConfig {
     pub limits: Limits,
     /// Connections in all; `None` for as many as the limit on open files allows.
     pub max_connections: Option<usize>,
+    /// Addresses whose connections are not counted, beside the machine's own.
+    pub exempt: Vec<AddressBlock>,
     /// When connections are pinged and given up.
     pub heartbeat: HeartbeatPolicy,
     /// How long a stop may take before sockets are cut.
@@ -56,6 +59,7 @@ impl Default for ServerConfig {
             pin: false,
             limits: Limits::default(),
             max_connections: None,
+            exempt: Vec::new(),
             heartbeat: HeartbeatPolicy::default(),
             drain: Duration::from_secs(10),
             node: NodeId(1),
@@ -77,6 +81,8 @@ impl Default for ServerConfig {
 const DESCRIPTOR_RESERVE: u64 = 64;
 /// As above, for each worker: its poll, its waker and its listener.
 const DESCRIPTORS_PER_WORKER: u64 = 3;
+/// Connections beyond a limit, which a worker holds until they are told so.
+const HELD_PER_WORKER: u64 = REFUSALS_HELD_MAX as u64;
 
 /// Who counts against the limit on open files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +107,11 @@ pub fn connections_per_worker(
     wanted: Option<usize>,
 ) -> Result<usize, StartError> {
     let count = u64::from(workers);
-    let needed = DESCRIPTOR_RESERVE + DESCRIPTORS_PER_WORKER * count;
+    let held = match tables {
+        FileTables::Private => HELD_PER_WORKER,
+        FileTables::Shared => HELD_PER_WORKER * count,
+    };
+    let needed = DESCRIPTOR_RESERVE + DESCRIPTORS_PER_WORKER * count + held;
     let free = open_files.saturating_sub(needed);
     let allowed = match tables {
         FileTables::Private => free,

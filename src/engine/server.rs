@@ -160,6 +160,8 @@ impl Start {
         config.workers = workers;
         config.limits.max_connections =
             connections_per_worker(open_files, tables, workers, config.max_connections)?;
+        let subscriptions = &mut config.limits.max_subscriptions;
+        *subscriptions = subscriptions.div_ceil(usize::from(workers));
         let offline = &mut config.limits.offline_memory;
         *offline = offline.div_ceil(usize::from(workers));
         let memory = &mut config.limits.history_memory;
@@ -261,7 +263,8 @@ impl Start {
             .into_iter()
             .map(|(poll, mailbox)| {
                 let (peers, steward) = (peers.clone(), to_steward.clone());
-                Seat { poll, mailbox, peers, steward, store: None }
+                let exempt = self.config.exempt.clone();
+                Seat { poll, mailbox, peers, steward, store: None, exempt }
             })
             .collect();
         let signals = self.signals.take();

@@ -12,6 +12,7 @@ use corebeat::base::ids::{Address, ConnId, NodeId, SessionId, ShardId};
 use corebeat::base::limits::{Limits, READ_CHUNK, WRITE_SLICES};
 use corebeat::base::time::{Mono, Now};
 use corebeat::chat::config::{ShardConfig, WebConfig};
+use corebeat::chat::excess::Excess;
 use corebeat::chat::hash::{NameHasher, home};
 use corebeat::chat::heartbeat::HeartbeatPolicy;
 use corebeat::chat::mail::Mail;
@@ -128,6 +129,12 @@ impl World {
         self.peers.push(Peer::new(shard, conn));
         self.shards[shard].open(conn, self.now);
         client
+    }
+
+    /// The connection is beyond a limit, says the shell, which counts them.
+    pub(crate) fn is_beyond(&mut self, client: Client, excess: Excess) {
+        let (shard, conn) = (self.peers[client.0].shard, self.peers[client.0].conn);
+        self.shards[shard].hold_to_refuse(conn, excess);
     }
 
     /// A native client that was welcomed.
@@ -545,7 +552,7 @@ impl World {
         }
         if bytes.len() < offered {
             peer.blocked = true;
-            shard.blocked(peer.conn);
+            shard.blocked(peer.conn, self.now);
         }
         assert!(!matches!(peer.fate, Fate::Closed(_)), "a closed connection got bytes");
         if peer.take(&bytes, self.now.mono.0) {
@@ -572,6 +579,10 @@ impl World {
             Verdict::Measure(_) => {
                 let unacknowledged = peer.unacknowledged;
                 self.shards[shard].measured(conn, unacknowledged, self.now);
+            }
+            Verdict::LookAtReader(_) => {
+                let unacknowledged = peer.unacknowledged;
+                self.shards[shard].looked_at_reader(conn, unacknowledged, self.now);
             }
             Verdict::Resume(_) => {
                 peer.paused = false;

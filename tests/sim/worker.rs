@@ -225,7 +225,7 @@ impl Worker {
         let conn = around.dice.pick(&self.past);
         match around.dice.within(0..=5) {
             0 => self.shard.writable(conn),
-            1 => self.shard.blocked(conn),
+            1 => self.shard.blocked(conn, around.now),
             2 => self.shard.sent(conn, 1, around.now),
             3 => self.shard.closed(conn, CloseReason::SocketError, 0, around.now),
             4 => self.shard.end_of_input(conn, around.now),
@@ -282,7 +282,7 @@ impl Worker {
             }
             if taken < offered {
                 socket.blocked = true;
-                self.shard.blocked(conn);
+                self.shard.blocked(conn, around.now);
             }
             if around.dice.chance(20) {
                 self.busy = true;
@@ -307,6 +307,10 @@ impl Worker {
                 Verdict::ProbeHost(_) => {}
                 Verdict::Measure(_) => {
                     self.shard.measured(conn, link.unacknowledged(), around.now);
+                    self.busy = true;
+                }
+                Verdict::LookAtReader(_) => {
+                    self.shard.looked_at_reader(conn, link.unacknowledged(), around.now);
                     self.busy = true;
                 }
                 Verdict::Resume(_) => {

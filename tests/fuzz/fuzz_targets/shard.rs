@@ -190,7 +190,7 @@ impl Worker {
                 self.shard.sent(conn, taken, now);
             }
             if taken < offered {
-                self.shard.blocked(conn);
+                self.shard.blocked(conn, now);
             }
         }
     }
@@ -205,6 +205,7 @@ impl Worker {
                     }
                 }
                 Verdict::Measure(conn) => self.shard.measured(conn, conn.slot() * 100, now),
+                Verdict::LookAtReader(conn) => self.shard.looked_at_reader(conn, 100, now),
                 _ => {}
             }
         }
