@@ -168,6 +168,8 @@ pub struct Shard {
     pub(super) round_trips: RoundTrips,
     /// The longest turn since the last look at the numbers.
     pub(super) longest_turn_us: u64,
+    /// Since it was last asked for.
+    pub(super) longest_accept_stall_us: u64,
     pub(super) gathering: Gathering,
     pub(super) web_desk: WebDesk,
 }
@@ -230,6 +232,7 @@ impl Shard {
             speakers: Speakers::default(),
             round_trips: RoundTrips::default(),
             longest_turn_us: 0,
+            longest_accept_stall_us: 0,
             gathering: Gathering::default(),
             web_desk: WebDesk::default(),
         };
@@ -268,6 +271,16 @@ impl Shard {
     /// Whether heartbeats adapt to what is seen of the networks.
     pub fn heartbeats_adapt(&self) -> bool {
         self.pulses.is_some()
+    }
+
+    /// A connection was accepted, and handed to another worker.
+    pub fn note_handed_over(&mut self) {
+        self.counters.handed_over += 1;
+    }
+
+    /// Who waited to be accepted waited for so long at most.
+    pub fn note_accept_stall(&mut self, stall_us: u64) {
+        self.longest_accept_stall_us = self.longest_accept_stall_us.max(stall_us);
     }
 
     /// The worker's loop turned once, and was awake for so long.

@@ -5,10 +5,12 @@
 //! line and the tests call [`Server`](server::Server).
 
 pub mod acceptor;
+pub mod balance;
 pub mod config;
 pub mod hand_over;
 pub mod parcel;
 pub mod server;
+pub mod steering;
 pub mod steward;
 pub mod store_thread;
 pub mod worker;

@@ -96,7 +96,7 @@ impl StoreThread {
             if self.alone {
                 table.close_copy(self.reserved);
             } else {
-                table.close_strangers();
+                table.close_strangers(&[]);
             }
         }
     }

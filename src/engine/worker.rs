@@ -21,6 +21,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::acceptor::Acceptor;
 use super::parcel::{Command, News, Parcel, Report};
+use super::steering::Steering;
 use crate::base::clock::Clock;
 use crate::base::counters::{CloseReason, Counters};
 use crate::base::gcra::Rate;
@@ -44,6 +45,8 @@ use crate::store::keeper::Submission;
 /// The bell's token, and the door's. Connection ids have 52 bits, so these name no connection.
 pub const BELL: Token = Token(usize::MAX);
 const DOOR: Token = Token(usize::MAX - 1);
+/// The token of what other workers hand over.
+pub const HATCH: Token = Token(usize::MAX - 2);
 const _: () = assert!(usize::BITS == 64, "a mio token holds a connection id");
 
 /// While letters wait for a full mailbox, a worker sleeps no longer than this.
@@ -61,6 +64,8 @@ pub struct Seat {
     pub peers: Vec<Sender<Parcel>>,
     /// The steward's mailbox.
     pub steward: Sender<Report>,
+    /// Ways to hand connections over.
+    pub steering: Steering,
     /// Where records are handed to the store; none where all is in memory.
     pub store: Option<StoreSender<Submission>>,
     /// Addresses whose connections are not counted.
@@ -69,8 +74,10 @@ pub struct Seat {
 
 /// Whether the worker goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
+pub(super) enum Life {
     Serving,
+    /// About to drain: whoever waits is taken in, and nobody is handed over any more.
+    Arriving,
     Draining,
     /// Draining, and the steward knows that no connection is left.
     Emptied,
@@ -83,7 +90,7 @@ pub struct Worker {
     pub(super) id: ShardId,
     clock: Clock,
     pub(super) now: Now,
-    life: Life,
+    pub(super) life: Life,
     pub(super) seat: Seat,
     sockets: SocketTable,
     acceptor: Acceptor,
@@ -92,7 +99,13 @@ pub struct Worker {
     scratch: Box<[u8]>,
     /// Sockets that failed in this turn, to be dropped in its close phase.
     failed: Vec<ConnId>,
-    max_connections: usize,
+    pub(super) max_connections: usize,
+    /// Others may have handed connections over.
+    pub(super) hatch_waits: bool,
+    /// How long the turn before this one took, in microseconds.
+    last_turn_us: u64,
+    /// When this turn began, as the clock counts microseconds.
+    woke_us: u64,
     read_budget: usize,
     write_budget: usize,
     /// Some phase has work left: the next turn does not sleep.
@@ -123,6 +136,9 @@ impl Worker {
             scratch: vec![0; READ_CHUNK].into_boxed_slice(),
             failed: Vec::new(),
             max_connections: limits.max_connections,
+            hatch_waits: false,
+            last_turn_us: 0,
+            woke_us: 0,
             read_budget: limits.read_budget,
             write_budget: limits.write_budget,
             busy: false,
@@ -154,8 +170,10 @@ impl Worker {
             let (now, woke_us) = self.clock.now_and_us();
             self.now = now;
             self.take_events(&events);
+            self.woke_us = woke_us;
             self.turn();
-            self.shard.note_turn(self.clock.us().saturating_sub(woke_us));
+            self.last_turn_us = self.clock.us().saturating_sub(woke_us);
+            self.shard.note_turn(self.last_turn_us);
         }
         self.hand_over_the_rest();
         Ok(*self.shard.counters())
@@ -176,6 +194,7 @@ impl Worker {
         let phases = [
             self.read_sockets(),
             self.accept_connections(),
+            self.take_handed(),
             self.take_mail(),
             self.shard.expire(self.now),
             self.shard.fan_out(self.now),
@@ -226,6 +245,7 @@ impl Worker {
             match event.token() {
                 BELL => {}
                 DOOR => self.acceptor.note_waiting(),
+                HATCH => self.hatch_waits = true,
                 Token(bits) => self.take_socket_event(ConnId::from_bits(bits as u64), event),
             }
         }
@@ -274,6 +294,12 @@ impl Worker {
 
     /// Phase: takes in who waits before the door.
     fn accept_connections(&mut self) -> Progress {
+        if self.acceptor.deadline() == Some(Mono(0)) {
+            // Whoever waits came behind the last time that somebody was taken in, at the earliest
+            // in the turn before; a worker that slept since then was woken at once.
+            let awake_us = self.clock.us().saturating_sub(self.woke_us);
+            self.shard.note_accept_stall(self.last_turn_us + awake_us);
+        }
         self.accept_at_most(ACCEPT_BUDGET)
     }
 
@@ -283,17 +309,24 @@ impl Worker {
                 self.shard.note_accept_pauses(self.acceptor.take_pauses());
                 return Progress::Done;
             };
-            let source = self.addresses.source(peer.ip());
-            match self.excess(source) {
-                None => {
-                    if let Some(conn) = self.open(stream, peer.ip()) {
-                        self.addresses.enter(conn.slot(), source);
-                    }
-                }
-                Some(excess) => self.refuse(stream, peer.ip(), excess),
+            if let Some(stream) = self.steer(stream) {
+                self.admit(stream, peer);
             }
         }
         Progress::More
+    }
+
+    /// Takes a connection in, or refuses it.
+    pub(super) fn admit(&mut self, stream: TcpStream, peer: SocketAddr) {
+        let source = self.addresses.source(peer.ip());
+        match self.excess(source) {
+            None => {
+                if let Some(conn) = self.open(stream, peer.ip()) {
+                    self.addresses.enter(conn.slot(), source);
+                }
+            }
+            Some(excess) => self.refuse(stream, peer.ip(), excess),
+        }
     }
 
     /// Which limit a connection from `source` would be beyond.
@@ -334,7 +367,7 @@ impl Worker {
             debug!("worker {}: a new socket could not be registered: {error}", self.id);
             return None;
         }
-        let network = self.shard.heartbeats_adapt().then(|| network_of(peer));
+        let network = self.shard.heartbeats_adapt().then(|| Network::of(peer));
         let conn = self.sockets.insert(stream);
         self.shard.open(conn, self.now);
         if let Some(network) = network {
@@ -367,11 +400,12 @@ impl Worker {
 
     /// Takes in whoever waits before the door, because shutting it resets them; then shuts it.
     fn drain(&mut self) {
-        self.life = Life::Draining;
+        self.shut_hatch();
         self.acceptor.hurry();
         let most = usize::try_from(listener::backlog()).unwrap_or(0);
         let _ = self.accept_at_most(most);
         self.acceptor.shut();
+        self.life = Life::Draining;
         self.shard.drain(FAREWELL, self.now);
         self.report(News::Draining { connections: self.sockets.len() });
     }
@@ -507,14 +541,5 @@ impl Worker {
     /// gone, nobody wants to know.
     fn report(&self, news: News) {
         let _ = self.seat.steward.try_send(Report { worker: self.id, news });
-    }
-}
-
-/// The network that a peer comes from: the 24 bits of an IPv4 address, or the 48 of an IPv6 one,
-/// that are usually one site's or one carrier's way out.
-fn network_of(peer: IpAddr) -> Network {
-    match peer.to_canonical() {
-        IpAddr::V4(address) => Network(u64::from(address.to_bits() >> 8) | 1 << 63),
-        IpAddr::V6(address) => Network((address.to_bits() >> 80) as u64),
     }
 }

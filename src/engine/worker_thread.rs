@@ -95,7 +95,7 @@ impl WorkerThread {
                 // All else is meant to be here, the signals' pipe above all.
                 table.close_copy(self.reserved);
             } else {
-                table.close_strangers();
+                table.close_strangers(&self.seat.steering.descriptors().collect::<Vec<_>>());
             }
         }
         Ok(())

@@ -88,8 +88,10 @@ pub(crate) fn make_private() -> io::Result<PrivateTable> {
     // SAFETY: the danger of the call is that a number opened in one table is used in another,
     // where it names nothing or a stranger. Both that call this keep to the rule above (the trial's
     // thread ends at once). A worker owns its listener and sockets from their opening to their
-    // closing, mail between workers carries no descriptor, and its poll and all wakers were opened
-    // before, hence are the same files under the same numbers in every table. A thread of the load
+    // closing, mail between workers carries no descriptor (a connection that is handed over is
+    // closed in one table and opened in the other by the kernel), and its poll, all wakers and all
+    // hatches were opened before, hence are the same files under the same numbers in every table,
+    // and are owned by who opened them: the worker gives them back. A thread of the load
     // generator owns its sockets likewise; its poll and its bell were opened before, and what it
     // tells others carries no descriptor.
     unsafe { unshare_unsafe(UnshareFlags::FILES) }?;
@@ -108,13 +110,13 @@ impl PrivateTable {
     /// Closes this table's copies of all sockets, pipes and files but the standard streams.
     ///
     /// For a server inside a larger process: a copy of a stranger's socket would keep that
-    /// connection open after its owner has closed it. Polls and wakers stay. Must be called before
-    /// this thread opens anything of its own.
-    pub fn close_strangers(&self) {
+    /// connection open after its owner has closed it. Polls and wakers stay, and so do those to
+    /// `keep`. Must be called before this thread opens anything of its own.
+    pub fn close_strangers(&self, keep: &[RawFd]) {
         let Ok(entries) = fs::read_dir("/proc/thread-self/fd") else { return };
         let numbers: Vec<RawFd> = entries
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter(|&number| number > 2)
+            .filter(|number| *number > 2 && !keep.contains(number))
             .collect();
         for number in numbers {
             // The listing's own descriptor is in the list and closed by now: it has no link.
@@ -191,7 +193,7 @@ mod tests {
         let (ready, is_ready) = crossbeam_channel::bounded::<()>(0);
         let (finish, finished) = crossbeam_channel::bounded::<()>(0);
         let thread = thread::spawn(move || {
-            make_private().unwrap().close_strangers();
+            make_private().unwrap().close_strangers(&[]);
             ready.send(()).unwrap();
             finished.recv().unwrap();
         });

@@ -6,6 +6,7 @@
 
 pub mod addresses;
 pub mod file_table;
+pub mod hatch;
 pub mod listener;
 pub mod mailbox;
 pub mod socket;
