@@ -42,7 +42,9 @@ impl Visit {
     /// Judges an event against what the client asked for.
     pub(crate) fn hear(&mut self, event: &Event<'_>, ledger: &mut Ledger, round: u64) {
         let greeting = matches!(event, Event::Welcome(_) | Event::Error { .. });
-        assert!(self.welcomed || greeting, "{event:?} came before WELCOME");
+        // Whoever is refused because of a limit is told when to come back.
+        let refusal = matches!(event, Event::GoAway { .. }) && self.errors == [Code::TooMany];
+        assert!(self.welcomed || greeting || refusal, "{event:?} came before WELCOME");
         match *event {
             Event::Welcome(welcome) => {
                 self.timeout_ms = u64::from(welcome.timeout_s) * 1_000;
@@ -178,7 +180,7 @@ impl Visit {
                 self.rooms[room].refused(number);
             }
             Wish::Publish(ids) => {
-                let expected = [Code::TooLarge, Code::Unavailable, Code::Forbidden];
+                let expected = [Code::TooLarge, Code::Unavailable, Code::Forbidden, Code::TooMany];
                 assert!(expected.contains(&code), "{code:?} {text}");
                 let again = self.asked.get(&reference).is_some_and(|asked| asked.again);
                 if let ([id], false) = (&ids[..], again) {
@@ -192,11 +194,14 @@ impl Visit {
                 assert!(expected.contains(&code), "{code:?} {text}");
             }
             Wish::Who(_) => {
-                let expected = [Code::NotFound, Code::Unavailable];
+                let expected = [Code::NotFound, Code::Unavailable, Code::TooMany];
                 assert!(expected.contains(&code), "{code:?} {text}");
-                self.unasked += usize::from(code == Code::Unavailable);
+                self.unasked += usize::from(code != Code::NotFound);
             }
-            Wish::Refusal(codes) => assert!(codes.contains(&code), "{code:?} {text}"),
+            Wish::Refusal(codes) => {
+                let is_expected = codes.contains(&code) || code == Code::TooMany;
+                assert!(is_expected, "{code:?} {text}");
+            }
         }
     }
 

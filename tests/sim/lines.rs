@@ -28,6 +28,11 @@ impl Visit {
         if let Some(error) = line.strip_prefix("! ") {
             let code = code_of(error);
             self.unasked += usize::from(code == Code::Unavailable);
+            if line.contains("too fast") {
+                // It says nowhere which line that was.
+                self.unasked += 1;
+                self.hasty = true;
+            }
             return self.errors.push(code);
         }
         if line == "pong" {

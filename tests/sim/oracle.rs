@@ -14,7 +14,7 @@ use corebeat::wire::message::Code;
 use super::ledger::VisitId;
 use super::network::{ClientEnd, Link, ServerEnd};
 use super::plan::{EVERYONE, ROOMS};
-use super::stay::{Item, Stay};
+use super::stay::{Item, Move, Stay};
 use super::visit::{Visit, Wish};
 use super::world::World;
 
@@ -125,6 +125,11 @@ fn judge_stay(world: &World, visit: &Visit, room: usize, stay: &Stay, present: b
     };
     let mut unexplained = 0;
     let is_past = |seq| stay.recall.is_some_and(|recall| seq <= recall.head);
+    // A join without an answer ends a replay, and nobody can say where.
+    let asks_unanswered = |m: &Move| m.join && m.reference == 0;
+    if stay.resumed.is_some() && visit.rooms[room].moves.iter().any(asks_unanswered) {
+        return 0;
+    }
     let mut explain = |after: Option<u64>, before: u64| {
         for seq in after.map_or(before, |after| after + 1)..before {
             match world.ledger.withheld_from((room, epoch, seq), visit.id) {
@@ -384,13 +389,13 @@ pub(crate) fn judge_end(world: &World) {
     }
     for visit in &world.visits {
         let link = &world.network.links[visit.link];
-        judge_farewell(visit, link);
+        judge_farewell(visit, link, world.plan.limits.max_sessions_per_user);
         judge_errors(world, visit);
     }
 }
 
 /// Judges how a connection ended.
-fn judge_farewell(visit: &Visit, link: &Link) {
+fn judge_farewell(visit: &Visit, link: &Link, sessions_max: usize) {
     if visit.foreign {
         return;
     }
@@ -400,7 +405,10 @@ fn judge_farewell(visit: &Visit, link: &Link) {
         visit.judge_close(link.fate);
         let last_word = match link.fate {
             Some(CloseReason::HeartbeatTimeout | CloseReason::TextIdle) => Some(Code::Timeout),
-            Some(CloseReason::SlowReader) => Some(Code::SlowReader),
+            Some(CloseReason::FrameTimeout) => Some(Code::Timeout),
+            Some(CloseReason::SlowReader | CloseReason::StalledReader) => Some(Code::SlowReader),
+            Some(CloseReason::OverLimit) if sessions_max == 1 => Some(Code::Conflict),
+            Some(CloseReason::OverLimit) => Some(Code::TooMany),
             Some(CloseReason::Malformed) => Some(Code::Malformed),
             Some(CloseReason::TooLarge) => Some(Code::TooLarge),
             _ => None,
@@ -452,7 +460,8 @@ fn judge_errors(world: &World, visit: &Visit) {
             Code::Timeout if visit.is_text() => excused || !world.plan.steady(),
             Code::Timeout => excused || !prompt || !visit.welcomed,
             Code::SlowReader => !world.plan.is_roomy() || visit.stopped,
-            Code::Malformed | Code::Unauthorized | Code::Conflict => false,
+            Code::Malformed | Code::Unauthorized => false,
+            Code::Conflict => world.plan.limits.max_sessions_per_user == 1,
             Code::Forbidden => !world.plan.publish_everyone,
             Code::NotFound | Code::TooLarge | Code::TooMany | Code::Unavailable => true,
         };

@@ -200,6 +200,9 @@ impl Plan {
     }
 }
 
+/// As long as the most patient heartbeat gives a peer that does not answer.
+const PATIENCE_MS: u64 = 60_000;
+
 fn draw_policy(dice: &mut Dice) -> HeartbeatPolicy {
     let (interval_s, timeout_s) = dice.pick(&[(2, 6), (3, 9), (5, 10), (30, 90)]);
     let stretch = if dice.chance(333) { 4 } else { 1 };
@@ -238,7 +241,32 @@ fn draw_limits(dice: &mut Dice) -> Limits {
     tighten(&mut limits.history_count, &[0, 1, 5, 20, 100]);
     tighten(&mut limits.history_bytes, &[60, 400, 2_000]);
     tighten(&mut limits.history_memory, &[0, 1_000, 4_000]);
+    draw_rates(dice, &mut limits);
     limits
+}
+
+/// Limits of what one user, one room and one connection may do, and of patience.
+fn draw_rates(dice: &mut Dice, limits: &mut Limits) {
+    if dice.chance(200) {
+        limits.message_rate = dice.pick(&[20, 100]);
+        limits.message_burst = dice.pick(&[3, 10]);
+    }
+    if dice.chance(200) {
+        limits.byte_rate = dice.pick(&[5_000, 20_000]);
+        limits.byte_burst = dice.pick(&[300, 5_000]);
+    }
+    let mut tighten = |limit: &mut usize, choices: &[usize]| {
+        if dice.chance(150) {
+            *limit = dice.pick(choices);
+        }
+    };
+    tighten(&mut limits.max_members_per_room, &[1, 2, 4]);
+    tighten(&mut limits.max_subscriptions, &[1, 3, 8]);
+    tighten(&mut limits.max_sessions_per_user, &[1, 2]);
+    if dice.chance(200) {
+        limits.frame_timeout_ms = dice.pick(&[0, PATIENCE_MS]);
+        limits.write_timeout_ms = dice.pick(&[0, PATIENCE_MS]);
+    }
 }
 
 fn draw_character(

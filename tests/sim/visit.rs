@@ -84,6 +84,8 @@ pub(crate) struct Visit {
     pub(crate) recall_gaps: usize,
     /// Questions of who is in a room that were refused, because too much was under way.
     pub(crate) unasked: usize,
+    /// It was told that some line of its came too fast.
+    pub(crate) hasty: bool,
     /// Codes of errors about the connection, or about a request with ref 0.
     pub(crate) errors: Vec<Code>,
     /// It was told that the server goes away.
@@ -169,6 +171,7 @@ impl Visit {
             recalls: 0,
             recall_gaps: 0,
             unasked: 0,
+            hasty: false,
             errors: Vec::new(),
             told_to_go: false,
             must_be_told: false,
@@ -275,7 +278,7 @@ impl Visit {
     pub(crate) fn is_answered(&self) -> bool {
         self.asked.values().all(|asked| asked.answers == asked.requests)
             && self.echoes.is_empty()
-            && self.pings.is_empty()
+            && (self.pings.is_empty() || self.hasty)
             && self.has_its_pongs()
     }
 

@@ -134,7 +134,8 @@ impl Worker {
 
     /// Whether nothing but time can wake it.
     pub(crate) fn is_quiet(&self, network: &Network, mailroom: &Mailroom, now: Now) -> bool {
-        !self.is_awake(network, mailroom, u64::MAX, now)
+        // Whoever is left unread for a while has something unread.
+        !self.is_awake(network, mailroom, u64::MAX, now) && self.shard.holdings().slowed == 0
     }
 
     /// What keeps it awake.
@@ -329,6 +330,10 @@ impl Worker {
         for (_, socket) in &self.sockets {
             let wanted = self.shard.wants_input(socket.conn);
             assert_eq!(socket.paused, !wanted, "{:?} was not resumed", socket.conn);
+            if socket.paused && self.shard.holdings().slowed > 0 {
+                // It may be one that was too fast, and is not expected to be heard.
+                around.network.links[socket.link].heard_at = around.now.mono;
+            }
         }
     }
 
