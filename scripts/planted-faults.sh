@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Proves that the tests can fail: plants each fault of tests/faults in a copy of the tree, runs seeds
-# of the simulation until one fails, and prints which; for those of tests/faults/client it runs the
-# test of the client's core, and prints what failed. It fails if a fault is not found.
+# Proves that the tests can fail: plants each fault of tests/faults in a copy of the tree, runs
+# seeds of the simulation until one fails, and prints which; for those of tests/faults/client it
+# runs the test of the client's core, and prints what failed. It fails if a fault is not found.
 #
 #     scripts/planted-faults.sh [seeds [pattern]]
 #
-# So many seeds are tried for each fault: 300 unless told otherwise, as `cargo test` runs them. With a
-# pattern, such as client/*, only the faults whose names match it are planted.
+# So many seeds are tried for each fault: 300 unless told otherwise, as `cargo test` runs them.
+# With a pattern, such as client/*, only the faults whose names match it are planted.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -68,6 +68,14 @@ impl Speakers {
     }
 }
 
+/// The longest times of one worker since they were last asked for, in microseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Longest {
+    pub(super) turn_us: u64,
+    /// What somebody may have waited for the worker to accept.
+    pub(super) accept_stall_us: u64,
+}
+
 /// One shard's numbers. Totals count since the start of the process.
 #[derive(Debug, Serialize)]
 pub struct ShardStats {
@@ -204,6 +212,7 @@ impl Shard {
             .map(|reason| (reason.name(), counters.closed_for(reason)))
             .filter(|(_, count)| *count > 0)
             .collect();
+        let longest = std::mem::take(&mut self.longest);
         ShardStats {
             id: self.id.0,
             connections: self.sessions.len(),
@@ -235,8 +244,8 @@ impl Shard {
             store_failures: counters.store_failures,
             busy_us: counters.busy_us,
             turns: counters.turns,
-            lag_us_max: std::mem::take(&mut self.longest_turn_us),
-            accept_stall_us_max: std::mem::take(&mut self.longest_accept_stall_us),
+            lag_us_max: longest.turn_us,
+            accept_stall_us_max: longest.accept_stall_us,
             handed_over: counters.handed_over,
             wheel: self.wheel_stats(),
             store: self.journal.as_ref().map(|journal| journal.numbers()),

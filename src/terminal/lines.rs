@@ -15,8 +15,8 @@ use signal_hook_mio::v1_0::Signals;
 
 use super::command::{COMMANDS, Line, understand};
 use super::paint::harmless;
+use super::past::{NOWHERE, last};
 use super::screen::end_of;
-use super::talk::{NOWHERE, last};
 use super::tty::read_ready;
 use crate::client::evented::Client;
 use crate::client::{Answer, Event, JoinOptions, PresenceKind, RequestError, State, Ticket};

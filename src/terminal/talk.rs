@@ -12,14 +12,13 @@ use super::conversation::{Conversation, Fate, Kind, Line, With};
 use super::editor::Editor;
 use super::keys::Key;
 use super::paint::harmless;
+use super::past::{NOWHERE, last};
 use crate::client::{
     Answer, Direct, Event, Gap, GapReason, Message, PresenceKind, RequestError, Seq, State, Ticket,
 };
 
 /// Messages of the past that are shown when a room is entered.
 const PAST_SHOWN: u16 = 50;
-/// Behind any message: a HISTORY from here on brings none, but tells where the last one is.
-pub(super) const NOWHERE: Seq = Seq(u64::MAX);
 
 /// What is asked of the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -538,16 +537,6 @@ fn said(message: Message) -> Line {
     let text = harmless(&String::from_utf8_lossy(&message.body));
     let kind = Kind::Said { from: message.from, place: Some(message.place) };
     Line { time_ms: message.time_ms, kind, text }
-}
-
-/// What to ask HISTORY for, to have the last `count` messages of a room whose last one is `head`:
-/// behind which place, and how many. Of an epoch that is younger than that nobody knows how much
-/// of an earlier one stands before it, so all is asked for, and the last are taken.
-pub(super) fn last(head: Seq, count: u16) -> (Seq, u16) {
-    match head.0.checked_sub(u64::from(count)) {
-        None | Some(0) => (Seq(0), 0),
-        Some(since) => (Seq(since), count),
-    }
 }
 
 /// Whether `body` names `user` as a word of its own.
