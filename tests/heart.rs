@@ -23,6 +23,7 @@ mod heart {
     mod refs;
     mod rooms;
     mod sessions;
+    mod slow;
     mod speech;
     mod stats;
     mod tempo;

@@ -115,22 +115,13 @@ macro_rules! counters {
             }
         }
 
-        impl fmt::Display for Counters {
-            /// Every number that is not zero, as `name=value`, in the order of declaration.
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let mut space = "";
-                $(if self.$name != 0 {
-                    write!(f, "{space}{}={}", stringify!($name), self.$name)?;
-                    space = " ";
-                })*
+        impl Counters {
+            /// Tells every number with its name, in the order of declaration.
+            pub fn each(&self, mut tell: impl FnMut(&str, u64)) {
+                $(tell(stringify!($name), self.$name);)*
                 for reason in CloseReason::ALL {
-                    let count = self.closed[reason as usize];
-                    if count != 0 {
-                        write!(f, "{space}closed_{}={count}", reason.name())?;
-                        space = " ";
-                    }
+                    tell(&format!("closed_{}", reason.name()), self.closed[reason as usize]);
                 }
-                if space.is_empty() { f.write_str("nothing counted") } else { Ok(()) }
             }
         }
     };
@@ -196,6 +187,8 @@ counters! {
     directs_expired,
     /// Requests refused with an ERROR that left the connection alive.
     refused,
+    /// GOAWAYs sent: clients told to leave and when to come back.
+    goaways,
     /// PINGs sent, the further ones included.
     pings,
     /// Further PINGs, sent because the first was not answered.
@@ -231,6 +224,15 @@ counters! {
     rooms_evicted,
     /// Room messages shed because a mailbox or a room's queue was full; their members saw a GAP.
     shed,
+    /// Connections closed because more waited for them than may, and too little of it was to be
+    /// dropped.
+    overflow_disconnect,
+    /// Copies of room messages dropped because their members did not read: the oldest of a room.
+    overflow_drop_oldest,
+    /// The same: the newest of a room.
+    overflow_drop_newest,
+    /// The same: all of a room but the latest.
+    overflow_latest_only,
     /// Single presence events that were folded into totals.
     presence_folded,
     /// Timer entries that had lost their meaning when they fired.
@@ -257,6 +259,21 @@ counters! {
     turns,
     /// Time that the loop was not asleep, in microseconds.
     busy_us,
+}
+
+impl fmt::Display for Counters {
+    /// Every number that is not zero, as `name=value`, in the order of declaration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mut space, mut outcome) = ("", Ok(()));
+        self.each(|name, number| {
+            if number != 0 && outcome.is_ok() {
+                outcome = write!(f, "{space}{name}={number}");
+                space = " ";
+            }
+        });
+        outcome?;
+        if space.is_empty() { f.write_str("nothing counted") } else { Ok(()) }
+    }
 }
 
 impl Counters {

@@ -134,6 +134,9 @@ pub const HANDOVERS_PER_TURN: usize = 256;
 pub const TOLD_MAX: usize = 128;
 /// Bytes of such messages, for each user.
 pub const TOLD_BYTES: usize = 256 << 10;
+/// How much longer than a session can be resumed its user's home remembers how far it had come: its
+/// birth shard, which knows of delays that the home does not, says when it is over.
+pub const SETTLE_MAX_MS: u64 = 600_000;
 /// What a kept direct message is taken to cost besides its frame: its place in the queue, its
 /// counts and what the allocator rounds up.
 pub const DIRECT_OVERHEAD_BYTES: usize = 40;
@@ -162,8 +165,25 @@ pub const OUTBOXES_KEPT: usize = 2_048;
 pub const BATCHES_KEPT: usize = 64;
 /// How long a draining server goes on delivering what it had accepted before it hangs up.
 pub const DRAIN_SETTLE_MS: u64 = 300;
-/// Earliest and latest time that GOAWAY asks clients to wait before they come back.
+/// How long it waits for hellos that are on their way when everybody else was told.
+pub const DRAIN_HELLO_MS: u64 = 2_000;
+/// Earliest and latest time that GOAWAY asks clients to wait before they come back, where all are told
+/// at once; a drain that takes longer has them come back over as much time as it takes.
 pub const RECONNECT_AFTER_MS: (u32, u32) = (500, 5_000);
+
+/// Commands that the admin socket serves at a time; more are told to try again.
+pub const ADMIN_CLIENTS_MAX: usize = 16;
+/// Longest request of such a command.
+pub const ADMIN_REQUEST_BYTES: usize = 1 << 10;
+/// Bytes of an answer above which the rest of it is left out.
+pub const ADMIN_ANSWER_BYTES: usize = 64 << 20;
+/// A command that neither asks nor reads its answer is dropped after this long.
+pub const ADMIN_PATIENCE_MS: u64 = 10_000;
+
+/// A process that takes over and is not ready after this long has lost its chance.
+pub const TAKE_OVER_PATIENCE_MS: u64 = 30_000;
+/// Descriptors that travel together from one process to another; the kernel allows 253.
+pub const DESCRIPTORS_AT_ONCE: usize = 64;
 
 /// Requests of one client of [`client`](crate::client) that may wait for an answer. Fewer than the
 /// server remembers, so that all of them can be repeated.
@@ -181,6 +201,10 @@ pub const CLIENT_EPOCHS_KEPT: usize = 8;
 /// Direct messages that such a client remembers, so that none is told twice.
 pub const CLIENT_DIRECTS_KEPT: usize = 4_096;
 
+/// Bytes that are kept free for what is told in place of messages that were dropped.
+pub const NOTICE_BYTES: usize = 512;
+/// Pieces of an outbox that are looked at for a notice to which further dropped messages are added.
+pub const FOLD_LOOKS: usize = 64;
 /// Largest buffer that is kept for reuse; larger ones are given back to the allocator.
 pub const BUFFER_KEPT_BYTES: usize = 4 << 10;
 /// Bytes said to one connection alone that are kept in one piece. What is urgent overtakes all but
@@ -191,6 +215,7 @@ const _: () = assert!(READ_CHUNK >= FRAME_HEADER + FRAME_CRC);
 const _: () = assert!(MAIL_BUDGET >= MAILBOX_CAPACITY, "a turn empties a mailbox");
 const _: () = assert!(MAX_FRAME_RANGE.0 > 2 * (NAME_MAX + 1) + 64, "every fixed frame fits");
 const _: () = assert!(OWN_PIECE_BYTES <= BUFFER_KEPT_BYTES, "pieces of small frames are reused");
+const _: () = assert!(RECONNECT_AFTER_MS.0 as u64 > DRAIN_SETTLE_MS, "closed before they go");
 const _: () = assert!(LINGER_MS >= 10 * super::time::TICK_MS);
 
 /// Bounds that an operator sets. Every field is an option of `corebeat serve`.
@@ -292,6 +317,12 @@ impl Limits {
     /// answers and for what other rooms say.
     pub fn replay_below(&self) -> usize {
         self.max_outbound / 4
+    }
+
+    /// The same without rates: for measurements in which one connection speaks for many.
+    #[must_use]
+    pub fn without_rates(self) -> Limits {
+        Limits { accept_rate: 0, message_rate: 0, byte_rate: 0, ..self }
     }
 
     /// How often a room's history is looked at for messages that are too old to be kept. They are

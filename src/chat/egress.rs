@@ -1,14 +1,14 @@
 //! What goes out to one connection: words, the last word, the close.
 //!
-//! Owns how an event gets into a connection's outbox, what happens when the outbox grows beyond its
-//! bound, and how a connection ends. Never decides that it should: heartbeats, malformed bytes,
-//! goodbyes and full outboxes do. The opposite of [`intake`](super::intake).
+//! Owns how an event gets into a connection's outbox, and how a connection ends. Never decides that
+//! it should: heartbeats, malformed bytes, goodbyes and full outboxes
+//! ([`overflow`](super::overflow)) do. The opposite of [`intake`](super::intake).
 
 use crate::base::counters::CloseReason;
-use crate::base::ids::{ConnId, Ref};
+use crate::base::ids::ConnId;
 use crate::base::limits::LINGER_MS;
 use crate::base::time::Now;
-use crate::wire::message::{Code, Event};
+use crate::wire::message::Event;
 use crate::wire::{native, websocket};
 
 use super::detach::Loss;
@@ -112,34 +112,6 @@ impl Shard {
     pub(super) fn queued(&mut self, conn: ConnId) {
         let empty = self.sessions.get(conn).is_some_and(|session| session.waiting() == 0);
         if empty { self.recycle_outbox(conn) } else { self.mark_dirty(conn) }
-    }
-
-    pub(super) fn bound_outbox(&mut self, conn: ConnId, now: Now) {
-        let max = self.limits.max_outbound;
-        if self.sessions.get(conn).is_some_and(|session| session.waiting() > max) {
-            self.close_slow_reader(conn, now);
-        }
-    }
-
-    /// Closes a connection whose outbox is full. It may have been closed for that in this turn.
-    pub(super) fn close_slow_reader(&mut self, conn: ConnId, now: Now) {
-        let text = "the outbound queue is full: read faster";
-        self.close_unread(conn, CloseReason::SlowReader, text, now);
-    }
-
-    /// Closes a connection that does not read what waits for it.
-    pub(super) fn close_unread(&mut self, conn: ConnId, reason: CloseReason, text: &str, now: Now) {
-        let Some(session) = self.sessions.get_mut(conn) else {
-            return;
-        };
-        if matches!(session.state, State::Closing(_)) {
-            return;
-        }
-        if let Some(outbox) = session.outbox.as_mut() {
-            outbox.truncate(&mut self.outboxes, &mut self.chunks);
-        }
-        let last = Event::Error { reference: Ref::NONE, code: Code::SlowReader, text };
-        self.close(conn, reason, Some(&last), now);
     }
 
     /// Ends a connection: a last word, what is queued, a half-close, and at last the close.
@@ -288,9 +260,6 @@ impl Shard {
         }
         if let Some(input) = session.input.take() {
             input.release(&mut self.outboxes);
-        }
-        if !self.held.is_empty() {
-            self.held.remove(&conn);
         }
     }
 

@@ -51,13 +51,13 @@ impl Shard {
     /// what it speaks, and closed.
     pub fn hold_to_refuse(&mut self, conn: ConnId, excess: Excess) {
         self.count_excess(excess);
-        self.held.insert(conn, excess);
+        self.sessions.held.insert(conn, excess);
     }
 
     /// How many connections are held to be refused, at most
     /// [`REFUSALS_HELD_MAX`](crate::base::limits::REFUSALS_HELD_MAX): the shell sees to that.
     pub fn held(&self) -> usize {
-        self.held.len()
+        self.sessions.held.len()
     }
 
     /// A socket beyond a limit was closed at once, because enough others are held.
@@ -81,11 +81,11 @@ impl Shard {
     /// Refuses a connection whose dialect is known, if it is held for that. One that speaks HTTP is
     /// answered when its request has come.
     pub(super) fn refuses_excess(&mut self, conn: ConnId, now: Now) -> bool {
-        if self.held.is_empty() {
+        if self.sessions.held.is_empty() {
             return false;
         }
         let state = self.sessions.get(conn).map(|session| session.state);
-        match (self.held.get(&conn), state) {
+        match (self.sessions.held.get(&conn), state) {
             (None, _) | (_, Some(State::AwaitingRequest)) => false,
             (Some(excess), _) => {
                 self.refuse_excess(conn, *excess, now);
@@ -109,7 +109,7 @@ impl Shard {
         endpoint: Option<Endpoint>,
         now: Now,
     ) -> bool {
-        let Some(excess) = self.held.get(&conn).copied() else {
+        let Some(excess) = self.sessions.held.get(&conn).copied() else {
             return false;
         };
         if endpoint == Some(Endpoint::Chat)

@@ -30,8 +30,8 @@ impl Shard {
             away_sessions: self.keeping.table.away() + self.keeping.table.claims(),
             unsettled_sessions: self.keeping.unsettled.len(),
             tellings: self.tellings.len(),
-            subscriptions: self.subscriptions,
-            held: self.held.len(),
+            subscriptions: self.rooms.subscriptions,
+            held: self.sessions.held.len(),
             slowed: self.meters.slowed(),
             waits: self.patience.len(),
         }

@@ -8,10 +8,10 @@
 //! A text client's line is not timed here: people type. It has `--text-idle-timeout`, and a request
 //! that is no hello yet has `--handshake-timeout`.
 //!
-//! A reader is not given up for what the kernel does not write: the buffers of the kernel are large,
-//! and a slow link may take a minute for what makes the kernel say that there is room. So the
-//! kernel is asked how much the peer has acknowledged, and only where that stood still the whole
-//! time the reader is closed.
+//! A reader is not given up for what the kernel does not write: the kernel's buffers are large, and
+//! a slow link may take a minute for what makes the kernel say that there is room. So the kernel
+//! is asked how much the peer has acknowledged, and only where that stood still the whole time
+//! the reader is closed.
 
 use std::collections::VecDeque;
 

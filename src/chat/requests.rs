@@ -305,7 +305,7 @@ impl Shard {
         } else {
             self.last_stay = self.last_stay.next();
             session.add_membership(Membership::pending(key, self.last_stay, notify));
-            self.subscriptions += 1;
+            self.rooms.subscriptions += 1;
             self.rooms.get_mut(key).joining += 1;
         }
         let membership = session_membership(&self.sessions, conn, key);
@@ -331,7 +331,7 @@ impl Shard {
             // The last of the news was too much for its outbox, and it was closed.
             return;
         }
-        self.subscriptions -= 1;
+        self.rooms.subscriptions -= 1;
         let was_let_in = self.end_replay(conn, Feed::Room(membership.room));
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
@@ -409,7 +409,7 @@ impl Shard {
             Arrival::Done { epoch, seq } => {
                 self.counters.duplicates += 1;
                 let flags = OkFlags { duplicate: true, ..OkFlags::default() };
-                self.tell(conn, &Event::Ok { reference, flags, epoch, seq }, now);
+                self.tell_urgently(conn, &Event::Ok { reference, flags, epoch, seq }, now);
                 false
             }
         }
@@ -427,7 +427,7 @@ impl Shard {
             ));
         }
         let most = self.limits.max_subscriptions;
-        if most > 0 && self.subscriptions >= most {
+        if most > 0 && self.rooms.subscriptions >= most {
             self.counters.limited_subscriptions += 1;
             let text = "the server has as many memberships as it takes (--max-subscriptions): try \
                         again later";
@@ -498,7 +498,7 @@ impl Shard {
         true
     }
 
-    /// Answers a request that is not done. The connection lives.
+    /// Answers a request that is not done, ahead of the data that waits. The connection lives.
     pub(super) fn refuse(
         &mut self,
         conn: ConnId,
@@ -508,7 +508,7 @@ impl Shard {
         now: Now,
     ) {
         self.counters.refused += 1;
-        self.tell(conn, &Event::Error { reference, code, text }, now);
+        self.tell_urgently(conn, &Event::Error { reference, code, text }, now);
     }
 }
 

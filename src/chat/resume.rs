@@ -247,7 +247,7 @@ impl Shard {
         };
         let key = self.rooms.find_or_add(&room, hash, home, Audience::Members);
         session.add_membership(Membership::pending(key, stay, notify));
-        self.subscriptions += 1;
+        self.rooms.subscriptions += 1;
         session.extra().rejoining.push(Rejoining { stay, last, undelivered_bytes });
         self.rooms.get_mut(key).joining += 1;
         let mail = Mail::Join {

@@ -31,7 +31,7 @@ use super::catch_up::CatchUps;
 use super::config::{ShardConfig, WebConfig};
 use super::detach::Loss;
 use super::directory::Directory;
-use super::excess::Held;
+use super::drain::{Drain, Readiness};
 use super::hash::{self, NameHasher};
 use super::heartbeat::HeartbeatPolicy;
 pub use super::holdings::Holdings;
@@ -45,11 +45,11 @@ use super::patience::Patience;
 use super::postbag::Postbag;
 use super::pulse::{Network, Pulses};
 use super::recovery::Archive;
+use super::relief::Relief;
 use super::resume::Keeping;
 use super::room::{Audience, RoomTable};
 use super::session::{Marks, RoomKey, SessionTable, State, Stay};
 use super::stats::{Gathering, Longest, RoundTrips, Speakers};
-use super::timers::Drain;
 use super::web::WebDesk;
 use super::whereabouts::Telling;
 
@@ -136,6 +136,7 @@ pub struct Shard {
     pub(super) resuming: Vec<ConnId>,
     /// Connections whose outboxes grew beyond their bound in the fan-out.
     pub(super) overflowed: Vec<ConnId>,
+    pub(super) relief: Relief,
     /// Rooms with queued news.
     pub(super) active: VecDeque<RoomKey>,
     /// Homes with messages of this turn.
@@ -145,11 +146,8 @@ pub struct Shard {
     pub(super) agenda: Agenda,
     pub(super) patience: Patience,
     pub(super) meters: Meters,
-    /// Connections that are held to be refused.
-    pub(super) held: Held,
-    /// Memberships of all sessions.
-    pub(super) subscriptions: usize,
-    pub(super) drain: Option<Drain>,
+    pub(super) drain: Option<Box<Drain>>,
+    pub(super) readiness: Readiness,
     /// Sessions without connections.
     pub(super) keeping: Keeping,
     /// Users whose coming and going is being told.
@@ -176,7 +174,7 @@ impl Shard {
     /// A shard without connections.
     pub fn new(config: ShardConfig, now: Now) -> Shard {
         let hasher = NameHasher::new(config.secret);
-        let mut rooms = RoomTable::new(hasher);
+        let mut rooms = RoomTable::new(hasher, config.overflow);
         let everyone_hash = hasher.hash(EVERYONE);
         let everyone_home = hash::home(everyone_hash, config.shards);
         rooms.find_or_add(EVERYONE, everyone_hash, everyone_home, Audience::Everyone);
@@ -210,15 +208,15 @@ impl Shard {
             verdicts: VecDeque::new(),
             resuming: Vec::new(),
             overflowed: Vec::new(),
+            relief: Relief::default(),
             active: VecDeque::new(),
             open_homes: Vec::new(),
             lossy_homes: Vec::new(),
             agenda: Agenda::default(),
             patience: Patience::default(),
             meters: Meters::new(&config.limits),
-            held: Held::default(),
-            subscriptions: 0,
             drain: None,
+            readiness: Readiness::Starting,
             keeping: Keeping::default(),
             tellings: VecDeque::new(),
             trimmed_at: now.mono,
@@ -443,7 +441,7 @@ impl Shard {
             return Some(Mono(0));
         }
         let timers = self.wheel.next_due().map(Tick::starts_at);
-        let drain = self.drain.as_ref().and_then(Drain::next_step);
+        let drain = self.drain.as_ref().and_then(|drain| drain.next_step());
         let (directs, kept) = (self.inboxes.next_due(), self.next_kept_due());
         let (slowed, patience) = (self.meters.next(), self.patience.next());
         let due = [timers, self.agenda.next(), drain, directs, kept, slowed, patience];

@@ -143,7 +143,8 @@ impl LimitOptions {
         let block = |text: &String| {
             text.parse().map_err(|error| format!("--exempt-address {text} {error}"))
         };
-        self.exempt_address.iter().map(block).collect()
+        let own = AddressBlock::LOOPBACK.into_iter().map(Ok);
+        own.chain(self.exempt_address.iter().map(block)).collect()
     }
 }
 

@@ -10,9 +10,6 @@ use crossbeam_utils::CachePadded;
 use crate::base::ids::ShardId;
 use crate::base::limits::{SKEW_IGNORED, SKEW_MAX_PERCENT};
 
-/// The load of a worker that takes nobody.
-const CLOSED: usize = usize::MAX;
-
 /// All workers' loads. A number may be a turn old: it steers, and decides about nobody's right.
 #[derive(Debug)]
 pub struct Balance {
@@ -30,16 +27,9 @@ impl Balance {
         self.loads[worker.index()].store(connections, Ordering::Relaxed);
     }
 
-    /// A worker takes no more connections of others.
-    pub fn close(&self, worker: ShardId) {
-        self.loads[worker.index()].store(CLOSED, Ordering::SeqCst);
-    }
-
     /// A connection is on its way to a worker, which will count it.
     pub fn note_sent(&self, worker: ShardId) {
-        // Where it has closed meanwhile, it stays closed.
-        let add = |load: usize| (load < CLOSED - 1).then(|| load + 1);
-        let _ = self.loads[worker.index()].fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        self.loads[worker.index()].fetch_add(1, Ordering::Relaxed);
     }
 
     /// The emptiest other worker, if a further connection of `worker`, which has so many, would
@@ -98,13 +88,9 @@ mod tests {
     }
 
     #[test]
-    fn a_full_worker_finds_room_elsewhere_and_a_closed_one_has_none() {
+    fn a_full_worker_finds_room_elsewhere_while_there_is_some() {
         let pair = balance(&[0, ROOM - 1]);
         assert_eq!(pair.emptier_than(ShardId(0), ROOM, ROOM), Some(ShardId(1)));
-        pair.note_sent(ShardId(1));
-        assert_eq!(pair.emptier_than(ShardId(0), ROOM, ROOM), None);
-        pair.publish(ShardId(1), 0);
-        pair.close(ShardId(1));
         pair.note_sent(ShardId(1));
         assert_eq!(pair.emptier_than(ShardId(0), ROOM, ROOM), None);
     }

@@ -7,11 +7,15 @@
 pub mod acceptor;
 pub mod balance;
 pub mod config;
+pub mod desk;
 pub mod hand_over;
+pub mod inquiries;
 pub mod parcel;
+pub mod predecessor;
 pub mod server;
 pub mod steering;
 pub mod steward;
 pub mod store_thread;
+pub mod succession;
 pub mod worker;
 pub mod worker_thread;

@@ -1,6 +1,6 @@
 //! Connections that go to another worker than the one that accepted them.
 //!
-//! Owns the two ends of a handing over. The kernel deals connections out by a hash of their
+//! Owns how long a door was left alone, and the two ends of a handing over. The kernel deals connections out by a hash of their
 //! addresses, evenly enough where they come one by one; a storm in which one worker's clients come
 //! back and another's do not, or few addresses, can fill one worker. Whoever accepts is the first
 //! to answer for the connection, so nobody waits at a door that is not opened: it is accepted where
@@ -13,7 +13,8 @@ use mio::net::TcpStream;
 
 use super::balance::Balance;
 use super::worker::{Life, Worker};
-use crate::base::limits::HATCH_BUDGET;
+use crate::base::limits::{ACCEPT_BUDGET, HATCH_BUDGET};
+use crate::base::time::Mono;
 use crate::chat::shard::Progress;
 use crate::net::hatch::{Handed, Hatch, Slot};
 
@@ -30,6 +31,17 @@ pub struct Steering {
 }
 
 impl Worker {
+    /// Phase: takes in who waits before the door.
+    pub(super) fn accept_connections(&mut self) -> Progress {
+        if self.acceptor.deadline() == Some(Mono(0)) {
+            // Whoever waits came behind the last time that somebody was taken in, at the earliest
+            // in the turn before; a worker that slept since then was woken at once.
+            let awake_us = self.clock.us().saturating_sub(self.woke_us);
+            self.shard.note_accept_stall(self.last_turn_us + awake_us);
+        }
+        self.accept_at_most(ACCEPT_BUDGET)
+    }
+
     /// Hands an accepted connection to a worker that has far fewer, if there is one. Otherwise it
     /// comes back.
     pub(super) fn steer(&mut self, stream: TcpStream) -> Option<TcpStream> {
@@ -68,20 +80,15 @@ impl Worker {
     }
 
     fn take_over(&mut self, stream: TcpStream) {
-        // Whoever is handed over while all workers shut their doors came too late for a goodbye:
-        // one that is closed before its hello knows that it was not served. A connection that was
-        // reset under way has no address.
-        if matches!(self.life, Life::Serving | Life::Arriving)
-            && let Ok(peer) = stream.peer_addr()
-        {
+        // One that was reset under way has no address any more.
+        if let Ok(peer) = stream.peer_addr() {
             self.admit(stream, peer);
         }
     }
 
-    /// Takes in all that were handed over so far, and is handed no more.
-    pub(super) fn shut_hatch(&mut self) {
-        self.seat.steering.balance.close(self.id);
-        self.life = Life::Arriving;
+    /// Takes in all that were handed over. Once the doors of all workers are shut these are the
+    /// last.
+    pub(super) fn empty_hatch(&mut self) {
         self.hatch_waits = true;
         while self.take_handed() == Progress::More {}
     }

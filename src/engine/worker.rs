@@ -16,22 +16,23 @@ use std::time::Duration;
 use crossbeam_channel::{Sender as StoreSender, TrySendError};
 use log::debug;
 use mio::event::Event;
-use mio::net::TcpStream;
+use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
 use super::acceptor::Acceptor;
-use super::parcel::{Command, News, Parcel, Report};
+use super::parcel::{Command, News, Parcel, Report, Waiting};
 use super::steering::Steering;
 use crate::base::clock::Clock;
 use crate::base::counters::{CloseReason, Counters};
 use crate::base::gcra::Rate;
-use crate::base::ids::{ConnId, ShardId};
+use crate::base::ids::{ConnId, SHARDS_MAX, ShardId};
 use crate::base::limits::{
-    ACCEPT_BUDGET, CONNECTIONS_RESERVED, EVENTS_PER_TURN, MAIL_BUDGET, READ_CHUNK,
-    REFUSALS_HELD_MAX, WRITE_SLICES, WRITE_SLICES_USUAL,
+    CONNECTIONS_RESERVED, EVENTS_PER_TURN, MAIL_BUDGET, READ_CHUNK, REFUSALS_HELD_MAX,
+    WRITE_SLICES, WRITE_SLICES_USUAL,
 };
 use crate::base::time::{Mono, Now};
 use crate::chat::config::ShardConfig;
+use crate::chat::drain::Readiness;
 use crate::chat::excess::Excess;
 use crate::chat::pulse::Network;
 use crate::chat::shard::{Progress, Shard, Verdict};
@@ -44,15 +45,15 @@ use crate::store::keeper::Submission;
 
 /// The bell's token, and the door's. Connection ids have 52 bits, so these name no connection.
 pub const BELL: Token = Token(usize::MAX);
-const DOOR: Token = Token(usize::MAX - 1);
+const FIRST_DOOR: usize = usize::MAX - 1;
+const LAST_DOOR: usize = FIRST_DOOR - SHARDS_MAX;
 /// The token of what other workers hand over.
-pub const HATCH: Token = Token(usize::MAX - 2);
+pub const HATCH: Token = Token(LAST_DOOR - 1);
+const _: () = assert!(LAST_DOOR as u64 - 1 > ConnId::BITS_MAX, "neither names a connection");
 const _: () = assert!(usize::BITS == 64, "a mio token holds a connection id");
 
 /// While letters wait for a full mailbox, a worker sleeps no longer than this.
 const RETRY_MAIL: Duration = Duration::from_millis(1);
-/// What clients are told when the server stops.
-const FAREWELL: &str = "shutting down";
 
 /// What a worker brings into its thread. All of it was opened before file tables became private.
 pub struct Seat {
@@ -76,8 +77,6 @@ pub struct Seat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
     Serving,
-    /// About to drain: whoever waits is taken in, and nobody is handed over any more.
-    Arriving,
     Draining,
     /// Draining, and the steward knows that no connection is left.
     Emptied,
@@ -88,12 +87,12 @@ pub(super) enum Life {
 pub struct Worker {
     pub(super) shard: Shard,
     pub(super) id: ShardId,
-    clock: Clock,
+    pub(super) clock: Clock,
     pub(super) now: Now,
     pub(super) life: Life,
     pub(super) seat: Seat,
     sockets: SocketTable,
-    acceptor: Acceptor,
+    pub(super) acceptor: Acceptor,
     addresses: Addresses,
     /// Where reads go before the shard sees them.
     scratch: Box<[u8]>,
@@ -103,9 +102,9 @@ pub struct Worker {
     /// Others may have handed connections over.
     pub(super) hatch_waits: bool,
     /// How long the turn before this one took, in microseconds.
-    last_turn_us: u64,
+    pub(super) last_turn_us: u64,
     /// When this turn began, as the clock counts microseconds.
-    woke_us: u64,
+    pub(super) woke_us: u64,
     read_budget: usize,
     write_budget: usize,
     /// Some phase has work left: the next turn does not sleep.
@@ -148,14 +147,15 @@ impl Worker {
         }
     }
 
-    /// Opens the door on the reserved `address`.
+    /// Gives it the doors that it is to open when it is told to.
     ///
     /// # Errors
-    /// What the kernel says to the listener and its registration.
-    pub fn listen(&mut self, address: SocketAddr) -> io::Result<()> {
-        let mut listener = listener::open(address)?;
-        self.seat.poll.registry().register(&mut listener, DOOR, Interest::READABLE)?;
-        self.acceptor.open(listener);
+    /// What the kernel says to their registration.
+    pub fn add_doors(&mut self, listeners: Vec<TcpListener>) -> io::Result<()> {
+        for listener in listeners {
+            let token = Token(FIRST_DOOR - self.acceptor.doors());
+            self.acceptor.add(listener, self.seat.poll.registry(), token)?;
+        }
         Ok(())
     }
 
@@ -244,8 +244,10 @@ impl Worker {
         for event in events {
             match event.token() {
                 BELL => {}
-                DOOR => self.acceptor.note_waiting(),
                 HATCH => self.hatch_waits = true,
+                Token(bits @ LAST_DOOR..=FIRST_DOOR) => {
+                    self.acceptor.note_waiting(FIRST_DOOR - bits);
+                }
                 Token(bits) => self.take_socket_event(ConnId::from_bits(bits as u64), event),
             }
         }
@@ -292,18 +294,7 @@ impl Worker {
         self.sockets.requeue(conn);
     }
 
-    /// Phase: takes in who waits before the door.
-    fn accept_connections(&mut self) -> Progress {
-        if self.acceptor.deadline() == Some(Mono(0)) {
-            // Whoever waits came behind the last time that somebody was taken in, at the earliest
-            // in the turn before; a worker that slept since then was woken at once.
-            let awake_us = self.clock.us().saturating_sub(self.woke_us);
-            self.shard.note_accept_stall(self.last_turn_us + awake_us);
-        }
-        self.accept_at_most(ACCEPT_BUDGET)
-    }
-
-    fn accept_at_most(&mut self, budget: usize) -> Progress {
+    pub(super) fn accept_at_most(&mut self, budget: usize) -> Progress {
         for _ in 0..budget {
             let Some((stream, peer)) = self.acceptor.accept(self.now.mono) else {
                 self.shard.note_accept_pauses(self.acceptor.take_pauses());
@@ -391,23 +382,32 @@ impl Worker {
 
     fn obey(&mut self, command: Command) {
         match command {
+            Command::OpenDoor => {
+                self.acceptor.open();
+                self.shard.note_readiness(Readiness::Ready);
+            }
+            Command::BeUnready => self.shard.note_readiness(Readiness::Draining),
+            Command::ShutDoor(waiting) => self.shut_door(waiting),
+            Command::Drain(plan) => {
+                self.empty_hatch();
+                self.life = Life::Draining;
+                self.shard.drain(plan, self.now);
+            }
             Command::Count => self.report(News::Counted(Box::new(*self.shard.counters()))),
             Command::Stop => self.life = Life::Stopped,
-            Command::Drain if self.life == Life::Serving => self.drain(),
-            Command::Drain => {}
         }
     }
 
-    /// Takes in whoever waits before the door, because shutting it resets them; then shuts it.
-    fn drain(&mut self) {
-        self.shut_hatch();
-        self.acceptor.hurry();
-        let most = usize::try_from(listener::backlog()).unwrap_or(0);
-        let _ = self.accept_at_most(most);
-        self.acceptor.shut();
-        self.life = Life::Draining;
-        self.shard.drain(FAREWELL, self.now);
-        self.report(News::Draining { connections: self.sockets.len() });
+    /// Shuts the doors. Where no other process has the listeners, whoever waits before them is
+    /// taken in first, because shutting resets them.
+    fn shut_door(&mut self, waiting: Waiting) {
+        if waiting == Waiting::TakenIn {
+            self.acceptor.hurry();
+            let most = usize::try_from(listener::backlog()).unwrap_or(0) * self.acceptor.doors();
+            let _ = self.accept_at_most(most);
+        }
+        self.acceptor.shut(self.seat.poll.registry());
+        self.report(News::DoorShut { connections: self.sockets.len() });
     }
 
     /// Phase: posts what the shard wrote to others.

@@ -68,6 +68,12 @@ impl FromStr for AddressBlock {
 }
 
 impl AddressBlock {
+    /// The machine's own addresses: a proxy may run there, or whoever tries the server out.
+    pub const LOOPBACK: [AddressBlock; 2] = [
+        AddressBlock { first: 0xFFFF_7F00_0000, bits: 96 + 8 },
+        AddressBlock { first: 1, bits: 128 },
+    ];
+
     /// Whether `address` is in it.
     pub fn contains(&self, address: IpAddr) -> bool {
         let differing = self.first ^ mapped(address.to_canonical());
@@ -104,18 +110,14 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// Nobody yet, and at most so many of each; `exempt` are not counted, nor is the machine itself
-    /// by its loopback addresses: a proxy may run there.
+    /// Nobody yet, and at most so many of each; `exempt` are not counted.
     pub fn new(most: usize, exempt: Vec<AddressBlock>) -> Addresses {
         Addresses { most, exempt, counts: BTreeMap::new(), of_slot: Vec::new() }
     }
 
     /// Where a connection from `address` comes from, if it is to be counted.
     pub fn source(&self, address: IpAddr) -> Option<Source> {
-        let is_exempt = || {
-            let of_block = self.exempt.iter().any(|block| block.contains(address));
-            of_block || address.to_canonical().is_loopback()
-        };
+        let is_exempt = || self.exempt.iter().any(|block| block.contains(address));
         (self.most > 0 && !is_exempt()).then(|| Source::of(address))
     }
 
@@ -199,7 +201,7 @@ mod tests {
     fn the_machine_itself_and_whoever_is_exempt_is_not_counted() {
         let exempt = ["10.0.0.0/8", "2001:db8::/32", "203.0.113.9"];
         let exempt = exempt.map(|block| block.parse().unwrap());
-        let addresses = Addresses::new(1, exempt.to_vec());
+        let addresses = Addresses::new(1, [&exempt[..], &AddressBlock::LOOPBACK].concat());
         let is_counted = |address: &str| addresses.source(address.parse().unwrap()).is_some();
         for address in
             ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1", "10.200.0.1", "203.0.113.9"]
@@ -207,6 +209,7 @@ mod tests {
             assert!(!is_counted(address), "{address}");
         }
         assert!(!is_counted("::ffff:10.0.0.1") && !is_counted("2001:db8:9::1"));
+        assert!(is_counted("128.0.0.1") && is_counted("::2"));
         assert!(is_counted("11.0.0.1") && is_counted("203.0.113.8") && is_counted("2001:db9::1"));
         let off = Addresses::new(0, Vec::new());
         assert!(off.source("192.0.2.1".parse().unwrap()).is_none());

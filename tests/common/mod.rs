@@ -29,6 +29,7 @@ pub const OK: u8 = 0x90;
 pub const ERROR: u8 = 0x91;
 pub const MESSAGE: u8 = 0x92;
 pub const GOAWAY: u8 = 0x96;
+pub const GAP: u8 = 0x97;
 
 /// A native frame without checksum.
 pub fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
@@ -130,6 +131,14 @@ impl Native {
         Native::over(socket.into())
     }
 
+    /// Connects from this address of the machine, and says nothing.
+    pub fn connect_from(source: [u8; 4], address: SocketAddr) -> Native {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+        socket.bind(&SocketAddr::from((source, 0)).into()).expect("a loopback address");
+        socket.connect(&address.into()).expect("the server listens");
+        Native::over(socket.into())
+    }
+
     fn over(stream: TcpStream) -> Native {
         stream.set_read_timeout(Some(GUARD)).unwrap();
         stream.set_write_timeout(Some(GUARD)).unwrap();
@@ -168,6 +177,18 @@ impl Native {
         let length = u32::from_be_bytes(header[4..8].try_into().unwrap());
         let mut payload = vec![0; length as usize];
         self.stream.read_exact(&mut payload).expect("a whole payload");
+        let flags = u16::from_be_bytes([header[2], header[3]]);
+        Some(Frame { kind: header[1], flags, payload })
+    }
+
+    /// The next frame; `None` where the connection ends, in whatever way.
+    pub fn try_next(&mut self) -> Option<Frame> {
+        let mut header = [0; 8];
+        self.stream.read_exact(&mut header).ok()?;
+        assert_eq!(header[0], 0xFB, "a frame begins with the magic byte");
+        let length = u32::from_be_bytes(header[4..8].try_into().unwrap());
+        let mut payload = vec![0; length as usize];
+        self.stream.read_exact(&mut payload).ok()?;
         let flags = u16::from_be_bytes([header[2], header[3]]);
         Some(Frame { kind: header[1], flags, payload })
     }
