@@ -1,10 +1,11 @@
 //! Connections that go to another worker than the one that accepted them.
 //!
-//! Owns how long a door was left alone, and the two ends of a handing over. The kernel deals connections out by a hash of their
-//! addresses, evenly enough where they come one by one; a storm in which one worker's clients come
-//! back and another's do not, or few addresses, can fill one worker. Whoever accepts is the first
-//! to answer for the connection, so nobody waits at a door that is not opened: it is accepted where
-//! it came and then handed on, and stays where it is if the other one's hatch is full.
+//! Owns how long a door was left alone, and the two ends of a handing over. The kernel deals
+//! connections out by a hash of their addresses, evenly enough where they come one by one; a storm
+//! in which one worker's clients come back and another's do not, or few addresses, can fill one
+//! worker. Whoever accepts is the first to answer for the connection, so nobody waits at a door
+//! that is not opened: it is accepted where it came and then handed on, and stays where it is if
+//! the other one's hatch is full.
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
