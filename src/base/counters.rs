@@ -282,6 +282,21 @@ impl Counters {
         self.closed[reason as usize] += 1;
     }
 
+    /// What was refused, paused or left unread because of a limit on clients, by name.
+    pub fn limited(&self) -> [(&'static str, u64); 9] {
+        [
+            ("connections", self.limited_connections),
+            ("addresses", self.limited_addresses),
+            ("sessions", self.limited_sessions),
+            ("accepts", self.limited_accepts),
+            ("messages", self.limited_messages),
+            ("reads", self.limited_reads),
+            ("rooms", self.limited_rooms),
+            ("members", self.limited_members),
+            ("subscriptions", self.limited_subscriptions),
+        ]
+    }
+
     /// How many connections ended for `reason`.
     pub fn closed_for(&self, reason: CloseReason) -> u64 {
         self.closed[reason as usize]

@@ -54,6 +54,8 @@ pub const COMMIT_BYTES: usize = 4 << 20;
 /// Where answers do not wait for the disk itself, it is waited for this long after a commit at the
 /// latest.
 pub const STORE_SYNC_PERIOD_MS: u64 = 1_000;
+/// Or sooner, when so many bytes have been committed since.
+pub const STORE_SYNC_BYTES: usize = 4 << 20;
 /// Members served in one visit of the fan-out to a room, before the next room has its turn.
 pub const FAN_OUT_SLICE: usize = 1_024;
 /// Connections for which a worker reserves its tables at start. The memory is touched as they come;

@@ -13,7 +13,7 @@ use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crossbeam_channel::{Sender as StoreSender, TrySendError};
+use crossbeam_channel::TrySendError;
 use log::debug;
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
@@ -41,6 +41,7 @@ use crate::net::listener;
 use crate::net::mailbox::{Receiver, Sender};
 use crate::net::socket::{Arrival, Input};
 use crate::net::socket_table::SocketTable;
+use crate::store::intake::Submitter;
 use crate::store::keeper::Submission;
 
 /// The bell's token, and the door's. Connection ids have 52 bits, so these name no connection.
@@ -68,7 +69,7 @@ pub struct Seat {
     /// Ways to hand connections over.
     pub steering: Steering,
     /// Where records are handed to the store; none where all is in memory.
-    pub store: Option<StoreSender<Submission>>,
+    pub store: Option<Submitter<Submission>>,
     /// Addresses whose connections are not counted.
     pub exempt: Vec<AddressBlock>,
 }

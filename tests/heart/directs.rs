@@ -420,6 +420,27 @@ fn a_refused_acknowledgement_does_not_exist_even_where_mail_is_late() {
 }
 
 #[test]
+fn what_one_session_missed_and_another_had_not_acknowledged_is_queued_when_that_one_breaks() {
+    for (from, to) in everywhere() {
+        let mut world = World::new();
+        let ann = world.native(from, "ann");
+        let home = world.home_of("bob").index();
+        let (desk, _) = comes_back(&mut world, to, "bob");
+        let phone_at = (0..SHARDS).find(|shard| *shard != home).expect("there are several");
+        let (phone, _) = comes_back(&mut world, phone_at, "bob");
+        // The phone's goodbye waits in its home's mailbox behind the message.
+        world.stall(home);
+        world.say(ann, direct(0, "bob", "one"));
+        world.say(phone, Request::Bye { code: 0, reason: "" });
+        world.go_on();
+        assert_eq!(world.heard(desk), ["[ann -> you] one"]);
+        world.vanishes(desk);
+        let (_, heard) = comes_back(&mut world, to, "bob");
+        assert_eq!(heard, ["again [ann -> you] one"]);
+    }
+}
+
+#[test]
 fn another_session_of_the_user_gets_what_one_that_broke_had_not_taken() {
     for (from, to) in everywhere() {
         let mut world = World::new();

@@ -231,9 +231,9 @@ fn the_list_of_frames_is_bounded_by_the_connections() {
         seed: 1,
         secret: [1, 2],
         publish_everyone: true,
+        overflow: Default::default(),
         durability: None,
         web: WebConfig::default(),
-        overflow: Default::default(),
     };
     let mut shard = Shard::new(config, now);
     let [slow, busy] = [ConnId::new(0, 1), ConnId::new(1, 1)];

@@ -7,7 +7,8 @@ use corebeat::wire::message::{Event, Hello, Request};
 
 use super::ear::{BIN, JSON, closing};
 use super::speech::{
-    frames, hello, history, join, join_notify, join_since, leave, publish, publish_echo, who,
+    ack, direct, frames, hello, history, join, join_notify, join_since, leave, publish,
+    publish_echo, who,
 };
 use super::world::{Client, Fate, ROOMS, SHARDS, World};
 
@@ -272,6 +273,42 @@ fn a_session_is_kept_for_the_window_and_not_longer() {
         world.half_closes(late);
         is_all_given_back(&mut world);
         assert_eq!(world.counters().sessions_expired, shard as u64 + 1);
+    }
+}
+
+#[test]
+fn a_session_whose_time_is_over_leaves_its_rooms_and_what_it_did_not_acknowledge() {
+    for (shard, room) in (0..SHARDS).zip(ROOMS) {
+        let (mut world, watcher) = watched(room);
+        let ann = world.native(shard, "ann");
+        world.say(ann, join(0, room));
+        for body in ["one", "two", "three"] {
+            world.say(watcher, direct(0, "ann", body));
+        }
+        world.say(ann, ack(1));
+        world.hush();
+        world.vanishes(ann);
+        world.say(watcher, direct(0, "ann", "four"));
+        world.pass_ms(119_999);
+        let mut told = world.heard(watcher);
+        told.retain(|words| words != "ping");
+        assert_eq!(told, [format!("ann left {room}, now 1"), "ann Offline".to_owned()]);
+        assert_eq!(world.holdings()[shard].kept_sessions, 1);
+        world.pass_ms(1);
+        assert!(world.heard(watcher).is_empty(), "it is told once");
+        world.say(watcher, who(1, room));
+        assert_eq!(world.heard(watcher), ["roster 1 of 1: watcher"]);
+        let late = world.comes_back((shard + 1) % SHARDS, ann);
+        let heard = world.heard(late);
+        assert!(heard.len() == 1 && heard[0].starts_with("welcome guest"), "{heard:?}");
+        let queued: usize = world.holdings().iter().map(|held| held.queued_directs).sum();
+        assert_eq!(queued, 3);
+        let again = world.greet((shard + 1) % SHARDS, hello("ann"));
+        let expected =
+            ["two", "three", "four"].map(|body| format!("again [watcher -> you] {body}"));
+        assert_eq!(world.heard(again)[1..], expected);
+        world.say(again, ack(4));
+        assert!(world.holdings().iter().all(|held| (held.inboxes, held.kept_sessions) == (0, 0)));
     }
 }
 

@@ -52,6 +52,8 @@ pub(crate) struct Letters {
     live: BTreeSet<Place>,
     /// What receivers were told to be missing.
     gaps: Vec<(VisitId, Place, u64)>,
+    /// Somebody came for those who never come.
+    pub(crate) is_collected: bool,
     /// What sessions, by their first visits, acknowledged.
     acks: Vec<(VisitId, Place)>,
 }
@@ -94,7 +96,7 @@ impl Letters {
         let OkFlags { queued, duplicate, .. } = flags;
         let first = &self.all[numbers[0]];
         let place = (first.user.clone(), id);
-        let absent = ABSENT.contains(&&*place.0);
+        let absent = ABSENT.contains(&&*place.0) && !self.is_collected;
         if queued {
             assert!(!self.live.contains(&place), "{place:?} came live and was queued");
             self.queued.insert(place.clone());
@@ -399,7 +401,8 @@ fn judge_absent(world: &World, asked: &Visit) {
     let Plan { limits, .. } = &world.plan;
     let user = asked.user.as_str();
     let seen = letters.seen.range((user.to_owned(), 0)..=(user.to_owned(), u64::MAX));
-    let came: Vec<u64> = seen.map(|((_, id), _)| *id).collect();
+    let kept = seen.filter(|(place, _)| !letters.live.contains(*place));
+    let came: Vec<u64> = kept.map(|((_, id), _)| *id).collect();
     let gaps: Vec<_> = letters.gaps.iter().filter(|(visit, ..)| *visit == asked.id).collect();
     assert!(gaps.len() <= 1, "{user} was told of {gaps:?}");
     let first = came.first().copied().unwrap_or(u64::MAX);
@@ -411,7 +414,9 @@ fn judge_absent(world: &World, asked: &Visit) {
         assert!(count == limits.offline_count || !is_short, "{user} was told {count} and a gap");
     }
     assert!(came.len() <= limits.offline_count, "more than is kept: {came:?}");
-    let known: Vec<u64> = letters.places(user).map(|(id, _)| id).collect();
+    let is_live = |id: &u64| letters.live.contains(&(user.to_owned(), *id));
+    let known = letters.places(user).map(|(id, _)| id).filter(|id| !is_live(id));
+    let known: Vec<u64> = known.collect();
     for id in &known {
         let is_gone = gone.is_some_and(|(from, to)| (from..=to).contains(id));
         assert!(came.contains(id) != is_gone, "{user}'s {id}: {came:?} came, {gone:?} is gone");
