@@ -5,71 +5,101 @@
 #     scripts/planted-faults.sh [seeds] [fault...]
 #
 # A fault whose patch begins with `Found by: FILE FILTER` is left to the tests of that file whose
-# names contain the filter. All others are left to the simulation, which tries so many seeds for
-# each: 300 unless told otherwise, as `cargo test` runs them. Faults are named without `.patch`.
+# names contain the filter; without a filter, to all of that file. All others are left to the
+# simulation, which tries so many seeds for each: 300 unless told otherwise, as `cargo test` runs
+# them. Faults are named without `.patch`.
+#
+# The faults are dealt out to as many lanes as there are cores, four at most. Each lane has a copy of
+# the tree and a target directory of its own, both below $CARGO_TARGET_DIR or `target`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 seeds=${1:-300}
 shift || true
 tree=$PWD
-copy=$(mktemp -d)
-trap 'rm -rf "$copy"' EXIT
-export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$tree/target}/faults"
+lanes=$(nproc)
+((lanes <= 4)) || lanes=4
+base="${CARGO_TARGET_DIR:-$tree/target}/faults"
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
 
-mkdir "$copy/tree"
-tar -C "$tree" --exclude=./target --exclude=./.git -cf - . | tar -C "$copy/tree" -xf -
-cd "$copy/tree"
+if (($# == 0)); then
+    set -- "$tree"/tests/faults/*.patch
+fi
 
-# Prints which test of FILE finds the fault. False if none does.
+# tests_find NAME FILE FILTER: prints which test of FILE finds the fault. False if none does.
 tests_find() {
-    cargo test --quiet --test "$1" --no-run
-    if RUST_BACKTRACE=0 timeout 900 cargo test --test "$1" "$2" >"$copy/output" 2>&1; then
+    local name=$1 file=$2 filter=$3 test
+    cargo test --quiet --test "$file" --no-run
+    # shellcheck disable=SC2086 # No filter is no argument.
+    if RUST_BACKTRACE=0 timeout 900 cargo test --test "$file" $filter >"$output" 2>&1; then
         return 1
     fi
-    local test
-    test=$(sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$copy/output" | head -n 1)
+    test=$(sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$output" | head -n 1)
     if [ -z "$test" ]; then
-        cat "$copy/output" >&2
+        cat "$output" >&2
         echo "$name: the run ended without naming a test" >&2
         exit 1
     fi
     echo "$name: found by $test"
 }
 
-if (($# == 0)); then
-    set -- "$tree"/tests/faults/*.patch
-fi
-missed=0
-for fault; do
-    name=$(basename "$fault" .patch)
-    fault="$tree/tests/faults/$name.patch"
-    patch --quiet --strip=1 <"$fault"
-    read -r file filter < <(sed -n '1s/^Found by: //p' "$fault") || true
-    if [ -n "$file" ]; then
-        if ! tests_find "$file" "$filter"; then
-            echo "$name: NOT FOUND by the tests $filter of $file"
-            missed=1
-        fi
-        patch --quiet --strip=1 --reverse <"$fault"
-        continue
-    fi
+# simulation_finds NAME: prints at which seed the simulation finds the fault. False if it does not.
+simulation_finds() {
+    local name=$1 where how
     cargo test --quiet --test sim --no-run
     if CB_START=0 CB_COUNT=$seeds CB_FAILURES=1 RUST_BACKTRACE=0 timeout 900 \
         cargo test --quiet --test sim sweep -- --ignored --exact --nocapture \
-        >"$copy/output" 2>&1; then
-        echo "$name: NOT FOUND in $seeds seeds"
-        missed=1
-    else
-        where=$(sed -n 's/^the simulation failed at //p' "$copy/output" | head -n 1)
-        how=$(grep -A 1 -m 1 '^thread .* panicked at ' "$copy/output" | tail -n 1 | cut -c 1-120)
-        if [ -z "$where" ]; then
-            cat "$copy/output" >&2
-            echo "$name: the run ended without naming a seed" >&2
-            exit 1
-        fi
-        echo "$name: found at $where: $how"
+        >"$output" 2>&1; then
+        return 1
     fi
-    patch --quiet --strip=1 --reverse <"$fault"
+    where=$(sed -n 's/^the simulation failed at //p' "$output" | head -n 1)
+    how=$(grep -A 1 -m 1 '^thread .* panicked at ' "$output" | tail -n 1 | cut -c 1-120)
+    if [ -z "$where" ]; then
+        cat "$output" >&2
+        echo "$name: the run ended without naming a seed" >&2
+        exit 1
+    fi
+    echo "$name: found at $where: $how"
+}
+
+# run_lane NUMBER FAULT...: every `lanes`-th fault, from NUMBER on.
+run_lane() {
+    local lane=$1 missed=0 number=0 name patch file filter
+    shift
+    output="$scratch/$lane.output"
+    export CARGO_TARGET_DIR="$base/$lane"
+    mkdir -p "$scratch/$lane"
+    tar -C "$tree" --exclude=./target --exclude=./.git --exclude=node_modules -cf - . |
+        tar -C "$scratch/$lane" -xf -
+    cd "$scratch/$lane"
+    for name; do
+        ((number++ % lanes == lane)) || continue
+        name=$(basename "$name" .patch)
+        patch="$tree/tests/faults/$name.patch"
+        patch --quiet --strip=1 <"$patch"
+        file='' filter=''
+        read -r file filter < <(sed -n '1s/^Found by: //p' "$patch") || true
+        if [ -n "$file" ]; then
+            if ! tests_find "$name" "$file" "$filter"; then
+                echo "$name: NOT FOUND by the tests $filter of $file"
+                missed=1
+            fi
+        elif ! simulation_finds "$name"; then
+            echo "$name: NOT FOUND in $seeds seeds"
+            missed=1
+        fi
+        patch --quiet --strip=1 --reverse <"$patch"
+    done
+    return "$missed"
+}
+
+failed=0
+for ((lane = 1; lane < lanes; lane++)); do
+    (run_lane "$lane" "$@") &
 done
-exit "$missed"
+(run_lane 0 "$@") || failed=1
+for job in $(jobs -p); do
+    wait "$job" || failed=1
+done
+exit "$failed"

@@ -178,19 +178,17 @@ fn a_script_says_what_comes_in_and_hears_what_is_said() {
     assert_eq!(wait_for(&mut ann, message).body, b"hi");
     assert_eq!(wait_for(&mut ann, message).body, b"/not a command");
     ann.publish("den", b"one\ntwo\x1b[2J").unwrap();
-    input.write_all(b"/who\n/dance\n").unwrap();
+    input.write_all(b"/who\n/history 2\n").unwrap();
     drop(input);
     let output = script.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let heard = String::from_utf8(output.stdout).unwrap();
-    for line in [
-        "[den] ann: one",
-        "[den] ann: two [2J",
-        "* den (2): ann, bot",
-        "! /dance is no command; /help lists them",
-    ] {
+    for line in
+        ["[den] ann: one", "[den] ann: two [2J", "* den (2): ann, bot", "[den] bot: /not a command"]
+    {
         assert!(heard.lines().any(|heard| heard == line), "{line} is not in {heard}");
     }
+    assert!(!heard.contains("[den] bot: hi"), "that is not among the last two: {heard}");
     assert!(output.stderr.is_empty(), "{:?}", String::from_utf8(output.stderr));
 }
 
@@ -213,6 +211,9 @@ fn a_script_that_could_not_say_it_ends_with_a_code_and_a_line() {
     let (code, told) = run(&["--room", "*", &address], "all of you\n");
     assert_eq!(code, Some(1));
     assert!(told.contains("joining *: 403") && told.contains("message: 403"), "{told}");
+    let (code, told) = run(&[&address], "/dance\n");
+    assert_eq!(code, Some(1));
+    assert!(told.contains("/dance is no command; /help lists them"), "{told}");
     let (code, told) = run(&["--patience", "200ms", "127.0.0.1:1"], "x\n");
     assert_eq!((code, told.lines().count()), (Some(1), 1), "{told}");
     assert!(told.starts_with("corebeat: the server is not there: nobody listens there"), "{told}");

@@ -130,6 +130,8 @@ macro_rules! counters {
 counters! {
     /// Connections opened.
     opened,
+    /// Connections accepted, and handed to a worker that had far fewer.
+    handed_over,
     /// Connections over a limit that were closed at once, because so many others were being told.
     turned_away,
     /// Connections refused because there were as many as `--max-connections` allows.

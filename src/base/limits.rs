@@ -64,6 +64,12 @@ pub const CONNECTIONS_RESERVED: usize = 1 << 20;
 /// Connections accepted in one turn. Few: whoever is connected waits for the end of the turn, and a
 /// new connection's first bytes are read before its state has left the cache.
 pub const ACCEPT_BUDGET: usize = 32;
+/// Connections taken in one turn from workers that had too many.
+pub const HATCH_BUDGET: usize = 32;
+/// A worker that has so many per cent of the connections of the emptiest one hands it new ones.
+pub const SKEW_MAX_PERCENT: usize = 130;
+/// So few connections more than the emptiest worker has are no skew.
+pub const SKEW_IGNORED: usize = 64;
 /// Kernel events taken in one turn.
 pub const EVENTS_PER_TURN: usize = 1_024;
 

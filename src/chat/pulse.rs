@@ -13,6 +13,7 @@
 //! promised (TEMPO) asks by its own. The averaging of round trips is that of Jacobson's "Congestion
 //! Avoidance and Control" (1988), with the weight 0.8 for what was known.
 
+use core::net::IpAddr;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::base::limits::NETWORKS_KEPT;
@@ -35,6 +36,17 @@ const JITTER_MS: u64 = 200;
 /// Where connections come from that share a way: an address prefix. 0 where it is not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Network(pub u64);
+
+impl Network {
+    /// The network that a peer comes from: the 24 bits of an IPv4 address, or the 48 of an IPv6
+    /// one, that are usually one site's or one carrier's way out.
+    pub fn of(peer: IpAddr) -> Network {
+        match peer.to_canonical() {
+            IpAddr::V4(address) => Network(u64::from(address.to_bits() >> 8) | 1 << 63),
+            IpAddr::V6(address) => Network((address.to_bits() >> 80) as u64),
+        }
+    }
+}
 
 /// What was seen of silences on a link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

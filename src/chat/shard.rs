@@ -49,7 +49,7 @@ use super::relief::Relief;
 use super::resume::Keeping;
 use super::room::{Audience, RoomTable};
 use super::session::{Marks, RoomKey, SessionTable, State, Stay};
-use super::stats::{Gathering, RoundTrips, Speakers};
+use super::stats::{Gathering, Longest, RoundTrips, Speakers};
 use super::web::WebDesk;
 use super::whereabouts::Telling;
 
@@ -164,8 +164,8 @@ pub struct Shard {
     /// Live sessions, by what they speak.
     pub(super) speakers: Speakers,
     pub(super) round_trips: RoundTrips,
-    /// The longest turn since the last look at the numbers.
-    pub(super) longest_turn_us: u64,
+    /// Since the last look at the numbers.
+    pub(super) longest: Longest,
     pub(super) gathering: Gathering,
     pub(super) web_desk: WebDesk,
 }
@@ -224,7 +224,7 @@ impl Shard {
             counters: Counters::default(),
             speakers: Speakers::default(),
             round_trips: RoundTrips::default(),
-            longest_turn_us: 0,
+            longest: Longest::default(),
             gathering: Gathering::default(),
             web_desk: WebDesk::default(),
         };
@@ -267,11 +267,21 @@ impl Shard {
         self.pulses.is_some()
     }
 
+    /// A connection was accepted, and handed to another worker.
+    pub fn note_handed_over(&mut self) {
+        self.counters.handed_over += 1;
+    }
+
+    /// Who waited to be accepted waited for so long at most.
+    pub fn note_accept_stall(&mut self, stall_us: u64) {
+        self.longest.accept_stall_us = self.longest.accept_stall_us.max(stall_us);
+    }
+
     /// The worker's loop turned once, and was awake for so long.
     pub fn note_turn(&mut self, busy_us: u64) {
         self.counters.turns += 1;
         self.counters.busy_us += busy_us;
-        self.longest_turn_us = self.longest_turn_us.max(busy_us);
+        self.longest.turn_us = self.longest.turn_us.max(busy_us);
     }
 
     /// The peer will send no more: read returned 0.

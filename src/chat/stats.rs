@@ -68,6 +68,14 @@ impl Speakers {
     }
 }
 
+/// The longest times of one worker since they were last asked for, in microseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Longest {
+    pub(super) turn_us: u64,
+    /// What somebody may have waited for the worker to accept.
+    pub(super) accept_stall_us: u64,
+}
+
 /// One shard's numbers. Totals count since the start of the process.
 #[derive(Debug, Serialize)]
 pub struct ShardStats {
@@ -115,6 +123,9 @@ pub struct ShardStats {
     turns: u64,
     /// The longest turn since the last look: what arrived at its beginning waited so long.
     lag_us_max: u64,
+    /// The longest that somebody may have waited for the worker to accept, since the last look.
+    accept_stall_us_max: u64,
+    handed_over: u64,
     wheel: WheelStats,
     /// What the store told this shard last; none where all is in memory.
     #[serde(skip)]
@@ -140,6 +151,8 @@ struct Stats<'a> {
     /// The latest numbers of the store that a worker has heard; none where all is in memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     store: Option<StoreNumbers>,
+    /// Connections of the fullest worker over those of the emptiest.
+    skew: f64,
     workers: &'a [ShardStats],
     round_trip_bounds_ms: [u64; ROUND_TRIP_BOUNDS_MS.len()],
 }
@@ -204,6 +217,7 @@ impl Shard {
             .map(|reason| (reason.name(), counters.closed_for(reason)))
             .filter(|(_, count)| *count > 0)
             .collect();
+        let longest = std::mem::take(&mut self.longest);
         ShardStats {
             id: self.id.0,
             connections: self.sessions.len(),
@@ -240,7 +254,9 @@ impl Shard {
             overflow_latest_only: counters.overflow_latest_only,
             busy_us: counters.busy_us,
             turns: counters.turns,
-            lag_us_max: std::mem::take(&mut self.longest_turn_us),
+            lag_us_max: longest.turn_us,
+            accept_stall_us_max: longest.accept_stall_us,
+            handed_over: counters.handed_over,
             wheel: self.wheel_stats(),
             store: self.journal.as_ref().map(|journal| journal.numbers()),
             round_trip_ms: self.round_trips.0,
@@ -260,12 +276,20 @@ impl Shard {
     }
 }
 
+/// Connections of the fullest worker over those of the emptiest, to two decimals.
+fn skew(workers: &[ShardStats]) -> f64 {
+    let connections = || workers.iter().map(|worker| worker.connections.max(1));
+    let (fullest, emptiest) = (connections().max().unwrap_or(1), connections().min().unwrap_or(1));
+    (fullest as f64 * 100.0 / emptiest as f64).round() / 100.0
+}
+
 fn encode(workers: &[ShardStats], now: Now) -> Vec<u8> {
     let stats = Stats {
         version: env!("CARGO_PKG_VERSION"),
         uptime_s: now.mono.0 as f64 / 1_000.0,
         time_ms: now.wall_ms,
         store: workers.iter().filter_map(|worker| worker.store).max_by_key(|n| n.commits),
+        skew: skew(workers),
         workers,
         round_trip_bounds_ms: ROUND_TRIP_BOUNDS_MS,
     };

@@ -8,19 +8,22 @@ use std::time::Duration;
 const TIMES: [(&str, u64); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// Units of size, the largest first of those that print exactly, in bytes.
+/// Units of size in bytes, those that are written first.
 const SIZES: [(&str, u64); 10] = [
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
     ("KiB", 1 << 10),
-    ("B", 1),
     ("GB", 1_000_000_000),
     ("MB", 1_000_000),
     ("kB", 1_000),
+    ("B", 1),
     ("G", 1 << 30),
     ("M", 1 << 20),
     ("K", 1 << 10),
 ];
+
+/// So many of them are written where they are exact; the last of them is.
+const SIZES_SHOWN: usize = 7;
 
 /// Reads `30s`, `1m30s`, `500ms` or a plain number of seconds.
 ///
@@ -86,11 +89,10 @@ pub fn size(text: &str) -> Result<usize, String> {
 /// Writes a size so that [`size`] reads it back.
 pub fn show_size(bytes: usize) -> String {
     let bytes = bytes as u64;
-    let exact =
-        SIZES.iter().take(4).find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
-    match exact {
+    let is_exact = |(_, unit): &&(&str, u64)| bytes >= *unit && bytes.is_multiple_of(*unit);
+    match SIZES.iter().take(SIZES_SHOWN).find(is_exact) {
         Some((name, unit)) => format!("{}{name}", bytes / unit),
-        None => "0B".into(),
+        None => format!("{bytes}B"),
     }
 }
 

@@ -257,7 +257,8 @@ pub enum Event {
     },
     /// Messages of a room that did not come.
     Gap(Gap),
-    /// Direct messages of these ids were dropped from the user's full queue.
+    /// Direct messages of these ids were dropped, being too many or too old. How many they were
+    /// nobody can tell: ids have holes.
     DirectsDropped {
         /// The first id.
         from: u64,

@@ -160,8 +160,9 @@ impl Default for ServerConfig {
 /// Descriptors of one table that are not connections: standard streams, polls, wakers, listeners,
 /// the signals' pipe, and some to spare for what libraries open for a moment.
 const DESCRIPTOR_RESERVE: u64 = 64;
-/// As above, for each worker: its poll, its waker, its listener and the main thread's of it.
-const DESCRIPTORS_PER_WORKER: u64 = 4;
+/// As above, for each worker: its poll, its waker, its listener, the main thread's of it, and both
+/// ends of its hatch.
+const DESCRIPTORS_PER_WORKER: u64 = 6;
 /// Connections beyond a limit, which a worker holds until they are told so.
 const HELD_PER_WORKER: u64 = REFUSALS_HELD_MAX as u64;
 
@@ -343,8 +344,9 @@ mod tests {
     fn private_tables_give_each_worker_the_whole_limit() {
         let private = connections_per_worker(20_000, FileTables::Private, 4, None).unwrap();
         let shared = connections_per_worker(20_000, FileTables::Shared, 4, None).unwrap();
-        assert_eq!(private, 20_000 - 64 - 16 - 16);
-        assert_eq!(shared, (20_000 - 64 - 16 - 4 * 16) / 4);
+        let other = (DESCRIPTOR_RESERVE + 4 * DESCRIPTORS_PER_WORKER) as usize;
+        assert_eq!(private, 20_000 - other - REFUSALS_HELD_MAX);
+        assert_eq!(shared, (20_000 - other - 4 * REFUSALS_HELD_MAX) / 4);
     }
 
     #[test]
@@ -355,21 +357,26 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_divided_and_must_be_allowed() {
-        let ask = |wanted| connections_per_worker(1_096, FileTables::Private, 4, Some(wanted));
+        let other = DESCRIPTOR_RESERVE + 4 * DESCRIPTORS_PER_WORKER + HELD_PER_WORKER;
+        let limit = 1_000 + other;
+        let ask = |wanted| connections_per_worker(limit, FileTables::Private, 4, Some(wanted));
         assert_eq!(ask(1_001).unwrap(), 251);
         assert_eq!(ask(4_000).unwrap(), 1_000);
         let refusal = ask(4_001).unwrap_err().to_string();
         assert_eq!(
             refusal,
-            "--max-connections 4001: the limit on open files (1096) allows 4000; raise it \
-             (ulimit -n) or ask for fewer"
+            format!(
+                "--max-connections 4001: the limit on open files ({limit}) allows 4000; raise it \
+                 (ulimit -n) or ask for fewer"
+            )
         );
     }
 
     #[test]
     fn too_low_a_limit_names_the_lowest_that_would_do() {
         let refusal = connections_per_worker(40, FileTables::Shared, 2, None).unwrap_err();
-        assert!(refusal.to_string().contains("(ulimit -n 106)"), "{refusal}");
-        assert_eq!(connections_per_worker(106, FileTables::Shared, 2, None).unwrap(), 1);
+        let least = DESCRIPTOR_RESERVE + 2 * (DESCRIPTORS_PER_WORKER + HELD_PER_WORKER + 1);
+        assert!(refusal.to_string().contains(&format!("(ulimit -n {least})")), "{refusal}");
+        assert_eq!(connections_per_worker(least, FileTables::Shared, 2, None).unwrap(), 1);
     }
 }

@@ -5,6 +5,7 @@
 //! line and the tests call [`Server`](server::Server).
 
 pub mod acceptor;
+pub mod balance;
 pub mod config;
 pub mod desk;
 pub mod hand_over;
@@ -12,6 +13,7 @@ pub mod inquiries;
 pub mod parcel;
 pub mod predecessor;
 pub mod server;
+pub mod steering;
 pub mod steward;
 pub mod store_thread;
 pub mod succession;

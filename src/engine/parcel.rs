@@ -1,7 +1,7 @@
 //! What threads of the engine tell each other.
 //!
 //! Owns the words between the workers, and between them and the steward. Never carries a
-//! descriptor: file tables are private.
+//! descriptor: file tables are private, and only a [hatch](crate::net::hatch) leads between them.
 
 use std::sync::Arc;
 

@@ -19,13 +19,15 @@ use mio::Poll;
 use rustix::rand::{GetRandomFlags, getrandom};
 use signal_hook_mio::v1_0::Signals;
 
+use super::balance::Balance;
 use super::config::{FileTables, ServerConfig, StartError, connections_per_worker};
 use super::parcel::{Parcel, REPORTS_PER_WORKER};
 use super::predecessor::{Predecessor, canonical};
+use super::steering::Steering;
 use super::steward::{self, Steward, Stopped, WorkerLost};
 use super::store_thread::{RunningStore, StoreThread};
 use super::succession::Identity;
-use super::worker::{BELL, Seat};
+use super::worker::{BELL, HATCH, Seat};
 use super::worker_thread::WorkerThread;
 use crate::base::clock::Clock;
 use crate::base::ids::{SHARDS_MAX, ShardId};
@@ -35,6 +37,7 @@ use crate::chat::hash::{self, NameHasher};
 use crate::chat::record::Recovered;
 use crate::net::admin_socket::{AdminSocket, Place};
 use crate::net::file_table;
+use crate::net::hatch::{Slot, hatch};
 use crate::net::listener::{self, Listeners, Reservation};
 use crate::net::mailbox::{Receiver, Sender, mailbox};
 use crate::store::OpenError;
@@ -378,18 +381,27 @@ impl Start {
         let (to_steward, reports) = mailbox(workers * REPORTS_PER_WORKER, &poll, BELL)?;
         let mut desks: Vec<(Poll, Receiver<Parcel>)> = Vec::with_capacity(workers);
         let mut peers: Vec<Sender<Parcel>> = Vec::with_capacity(workers);
+        let (mut slots, mut hatches) = (Vec::new(), Vec::new());
         for _ in 0..workers {
             let poll = Poll::new()?;
             let (sender, receiver) = mailbox(MAILBOX_CAPACITY, &poll, BELL)?;
+            let (slot, hatch) = hatch(&poll, HATCH)?;
             desks.push((poll, receiver));
             peers.push(sender);
+            slots.push(slot);
+            hatches.push(hatch);
         }
+        let slots: Arc<[Slot]> = slots.into();
+        let balance = Arc::new(Balance::new(self.config.workers));
         let seats = desks
             .into_iter()
-            .map(|(poll, mailbox)| {
+            .zip(hatches)
+            .map(|((poll, mailbox), hatch)| {
+                let (slots, balance) = (Arc::clone(&slots), Arc::clone(&balance));
+                let steering = Steering { hatch, slots, balance };
                 let (peers, steward) = (peers.clone(), to_steward.clone());
                 let exempt = self.config.exempt.clone();
-                Seat { poll, mailbox, peers, steward, store: None, exempt }
+                Seat { poll, mailbox, peers, steward, steering, store: None, exempt }
             })
             .collect();
         let signals = self.signals.take();

@@ -489,12 +489,16 @@ impl Drop for Steward {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::thread;
 
+    use super::super::balance::Balance;
     use super::super::parcel::REPORTS_PER_WORKER;
-    use super::super::worker::{BELL, Seat};
+    use super::super::steering::Steering;
+    use super::super::worker::{BELL, HATCH, Seat};
     use super::super::worker_thread::Farewell;
     use super::*;
+    use crate::net::hatch::hatch;
     use crate::net::mailbox::mailbox;
 
     /// A steward and the seats of its workers, whose mailboxes hold one letter.
@@ -507,11 +511,15 @@ mod tests {
             let poll = Poll::new().unwrap();
             let (sender, mailbox) = mailbox(1, &poll, BELL).unwrap();
             mailboxes.push(sender);
+            let (slot, hatch) = hatch(&poll, HATCH).unwrap();
+            let balance = Arc::new(Balance::new(workers));
+            let steering = Steering { hatch, slots: Arc::new([slot]), balance };
             Seat {
                 poll,
                 mailbox,
                 peers: Vec::new(),
                 steward: steward.clone(),
+                steering,
                 store: None,
                 exempt: Vec::new(),
             }

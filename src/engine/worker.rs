@@ -10,7 +10,7 @@
 //! not sleep; so no crowd and no loud client delays anybody by more than one turn.
 
 use std::io::{self, IoSlice};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crossbeam_channel::TrySendError;
@@ -21,13 +21,14 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::acceptor::Acceptor;
 use super::parcel::{Command, News, Parcel, Report, Waiting};
+use super::steering::Steering;
 use crate::base::clock::Clock;
 use crate::base::counters::{CloseReason, Counters};
 use crate::base::gcra::Rate;
 use crate::base::ids::{ConnId, SHARDS_MAX, ShardId};
 use crate::base::limits::{
-    ACCEPT_BUDGET, CONNECTIONS_RESERVED, EVENTS_PER_TURN, MAIL_BUDGET, READ_CHUNK,
-    REFUSALS_HELD_MAX, WRITE_SLICES, WRITE_SLICES_USUAL,
+    CONNECTIONS_RESERVED, EVENTS_PER_TURN, MAIL_BUDGET, READ_CHUNK, REFUSALS_HELD_MAX,
+    WRITE_SLICES, WRITE_SLICES_USUAL,
 };
 use crate::base::time::{Mono, Now};
 use crate::chat::config::ShardConfig;
@@ -47,7 +48,9 @@ use crate::store::keeper::Submission;
 pub const BELL: Token = Token(usize::MAX);
 const FIRST_DOOR: usize = usize::MAX - 1;
 const LAST_DOOR: usize = FIRST_DOOR - SHARDS_MAX;
-const _: () = assert!(LAST_DOOR as u64 > ConnId::BITS_MAX, "a door names no connection");
+/// The token of what other workers hand over.
+pub const HATCH: Token = Token(LAST_DOOR - 1);
+const _: () = assert!(LAST_DOOR as u64 - 1 > ConnId::BITS_MAX, "neither names a connection");
 const _: () = assert!(usize::BITS == 64, "a mio token holds a connection id");
 
 /// While letters wait for a full mailbox, a worker sleeps no longer than this.
@@ -63,6 +66,8 @@ pub struct Seat {
     pub peers: Vec<Sender<Parcel>>,
     /// The steward's mailbox.
     pub steward: Sender<Report>,
+    /// Ways to hand connections over.
+    pub steering: Steering,
     /// Where records are handed to the store; none where all is in memory.
     pub store: Option<Submitter<Submission>>,
     /// Addresses whose connections are not counted.
@@ -71,7 +76,7 @@ pub struct Seat {
 
 /// Whether the worker goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
+pub(super) enum Life {
     Serving,
     Draining,
     /// Draining, and the steward knows that no connection is left.
@@ -83,18 +88,24 @@ enum Life {
 pub struct Worker {
     pub(super) shard: Shard,
     pub(super) id: ShardId,
-    clock: Clock,
+    pub(super) clock: Clock,
     pub(super) now: Now,
-    life: Life,
+    pub(super) life: Life,
     pub(super) seat: Seat,
     sockets: SocketTable,
-    acceptor: Acceptor,
+    pub(super) acceptor: Acceptor,
     addresses: Addresses,
     /// Where reads go before the shard sees them.
     scratch: Box<[u8]>,
     /// Sockets that failed in this turn, to be dropped in its close phase.
     failed: Vec<ConnId>,
-    max_connections: usize,
+    pub(super) max_connections: usize,
+    /// Others may have handed connections over.
+    pub(super) hatch_waits: bool,
+    /// How long the turn before this one took, in microseconds.
+    pub(super) last_turn_us: u64,
+    /// When this turn began, as the clock counts microseconds.
+    pub(super) woke_us: u64,
     read_budget: usize,
     write_budget: usize,
     /// Some phase has work left: the next turn does not sleep.
@@ -125,6 +136,9 @@ impl Worker {
             scratch: vec![0; READ_CHUNK].into_boxed_slice(),
             failed: Vec::new(),
             max_connections: limits.max_connections,
+            hatch_waits: false,
+            last_turn_us: 0,
+            woke_us: 0,
             read_budget: limits.read_budget,
             write_budget: limits.write_budget,
             busy: false,
@@ -157,8 +171,10 @@ impl Worker {
             let (now, woke_us) = self.clock.now_and_us();
             self.now = now;
             self.take_events(&events);
+            self.woke_us = woke_us;
             self.turn();
-            self.shard.note_turn(self.clock.us().saturating_sub(woke_us));
+            self.last_turn_us = self.clock.us().saturating_sub(woke_us);
+            self.shard.note_turn(self.last_turn_us);
         }
         self.hand_over_the_rest();
         Ok(*self.shard.counters())
@@ -179,6 +195,7 @@ impl Worker {
         let phases = [
             self.read_sockets(),
             self.accept_connections(),
+            self.take_handed(),
             self.take_mail(),
             self.shard.expire(self.now),
             self.shard.fan_out(self.now),
@@ -228,6 +245,7 @@ impl Worker {
         for event in events {
             match event.token() {
                 BELL => {}
+                HATCH => self.hatch_waits = true,
                 Token(bits @ LAST_DOOR..=FIRST_DOOR) => {
                     self.acceptor.note_waiting(FIRST_DOOR - bits);
                 }
@@ -277,28 +295,30 @@ impl Worker {
         self.sockets.requeue(conn);
     }
 
-    /// Phase: takes in who waits before the door.
-    fn accept_connections(&mut self) -> Progress {
-        self.accept_at_most(ACCEPT_BUDGET)
-    }
-
-    fn accept_at_most(&mut self, budget: usize) -> Progress {
+    pub(super) fn accept_at_most(&mut self, budget: usize) -> Progress {
         for _ in 0..budget {
             let Some((stream, peer)) = self.acceptor.accept(self.now.mono) else {
                 self.shard.note_accept_pauses(self.acceptor.take_pauses());
                 return Progress::Done;
             };
-            let source = self.addresses.source(peer.ip());
-            match self.excess(source) {
-                None => {
-                    if let Some(conn) = self.open(stream, peer.ip()) {
-                        self.addresses.enter(conn.slot(), source);
-                    }
-                }
-                Some(excess) => self.refuse(stream, peer.ip(), excess),
+            if let Some(stream) = self.steer(stream) {
+                self.admit(stream, peer);
             }
         }
         Progress::More
+    }
+
+    /// Takes a connection in, or refuses it.
+    pub(super) fn admit(&mut self, stream: TcpStream, peer: SocketAddr) {
+        let source = self.addresses.source(peer.ip());
+        match self.excess(source) {
+            None => {
+                if let Some(conn) = self.open(stream, peer.ip()) {
+                    self.addresses.enter(conn.slot(), source);
+                }
+            }
+            Some(excess) => self.refuse(stream, peer.ip(), excess),
+        }
     }
 
     /// Which limit a connection from `source` would be beyond.
@@ -339,7 +359,7 @@ impl Worker {
             debug!("worker {}: a new socket could not be registered: {error}", self.id);
             return None;
         }
-        let network = self.shard.heartbeats_adapt().then(|| network_of(peer));
+        let network = self.shard.heartbeats_adapt().then(|| Network::of(peer));
         let conn = self.sockets.insert(stream);
         self.shard.open(conn, self.now);
         if let Some(network) = network {
@@ -370,6 +390,7 @@ impl Worker {
             Command::BeUnready => self.shard.note_readiness(Readiness::Draining),
             Command::ShutDoor(waiting) => self.shut_door(waiting),
             Command::Drain(plan) => {
+                self.empty_hatch();
                 self.life = Life::Draining;
                 self.shard.drain(plan, self.now);
             }
@@ -521,14 +542,5 @@ impl Worker {
     /// gone, nobody wants to know.
     fn report(&self, news: News) {
         let _ = self.seat.steward.try_send(Report { worker: self.id, news });
-    }
-}
-
-/// The network that a peer comes from: the 24 bits of an IPv4 address, or the 48 of an IPv6 one,
-/// that are usually one site's or one carrier's way out.
-fn network_of(peer: IpAddr) -> Network {
-    match peer.to_canonical() {
-        IpAddr::V4(address) => Network(u64::from(address.to_bits() >> 8) | 1 << 63),
-        IpAddr::V6(address) => Network((address.to_bits() >> 80) as u64),
     }
 }

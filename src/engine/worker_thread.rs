@@ -106,7 +106,9 @@ impl WorkerThread {
             // All else is meant to be here, the signals' pipe above all.
             self.elsewhere.iter().for_each(|&number| table.close_copy(number));
         } else {
-            table.close_strangers(&originals);
+            let hatches = self.seat.steering.descriptors();
+            table
+                .close_strangers(&originals.iter().copied().chain(hatches).collect::<Vec<RawFd>>());
         }
         let doors = self.listeners.share_of(number, workers)?;
         originals.into_iter().for_each(|number| table.close_copy(number));

@@ -64,7 +64,11 @@ pub enum Trouble {
 /// See [`Trouble`].
 pub fn conduct(order: &Order) -> Result<Run, Trouble> {
     let plan = Plan::new(order.config.clone());
-    let crew = Crew::of(order, &plan).map_err(Trouble::Refused)?;
+    let connections = figures::thousands(u64::from(plan.len()));
+    show_line(&format!("preparing for {connections} connections"));
+    let crew = Crew::of(order, &plan);
+    show_line("");
+    let crew = crew.map_err(Trouble::Refused)?;
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         // Without a handler the signal ends the generator at once, which is as good.
@@ -75,6 +79,14 @@ pub fn conduct(order: &Order) -> Result<Run, Trouble> {
     let mut conductor = Conductor::begin(order, plan, crew, server, interrupted)?;
     let staged = conductor.stage();
     conductor.finish(staged)
+}
+
+/// Shows what goes on, in place of what was shown before, where a person looks on.
+fn show_line(words: &str) {
+    let mut stderr = std::io::stderr();
+    if stderr.is_terminal() {
+        let _ = write!(stderr, "\r\x1b[K{words}");
+    }
 }
 
 /// What is known when the measured time is over.
@@ -96,7 +108,6 @@ struct Conductor {
     perf_control: PerfControl,
     course: Vec<Point>,
     sampled_ns: u64,
-    on_terminal: bool,
 }
 
 impl Conductor {
@@ -146,7 +157,6 @@ impl Conductor {
             perf_control: order.perf_control.clone(),
             course: Vec::new(),
             sampled_ns: 0,
-            on_terminal: std::io::stderr().is_terminal(),
         })
     }
 
@@ -292,7 +302,7 @@ impl Conductor {
 
     /// Ends the threads and gathers what they measured.
     fn finish(mut self, staged: Result<Staged, Trouble>) -> Result<Run, Trouble> {
-        self.clear_line();
+        show_line("");
         self.shared.tell(Note::Stop);
         let mut measures = Measures::default();
         let mut broken = None;
@@ -397,17 +407,13 @@ impl Conductor {
     }
 
     fn draw_line(&self, last: Option<Point>, point: Point) {
-        if !self.on_terminal {
-            return;
-        }
         let rate = last.map_or(0.0, |last| {
             let seconds = (point.at_ns - last.at_ns) as f64 / SECOND_NS as f64;
             (point.delivered - last.delivered) as f64 / seconds.max(1e-9)
         });
         let config = self.shared.plan.config();
-        let _ = write!(
-            std::io::stderr(),
-            "\r\x1b[K{:>5.1}s  {} {:<8}  {}/{} connected  {}/s delivered  p99 {}  {} errors",
+        show_line(&format!(
+            "{:>5.1}s  {} {:<8}  {}/{} connected  {}/s delivered  p99 {}  {} errors",
             point.at_ns as f64 / SECOND_NS as f64,
             config.scenario,
             point.phase.name(),
@@ -416,13 +422,7 @@ impl Conductor {
             figures::thousands(rate as u64),
             figures::time(point.p99_ns as f64),
             point.violations,
-        );
-    }
-
-    fn clear_line(&self) {
-        if self.on_terminal {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
+        ));
     }
 
     fn mark(&self) -> Mark {

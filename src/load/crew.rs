@@ -106,7 +106,11 @@ fn enough_threads(usual: u32, plan: &Plan, limit: u64) -> u32 {
     let fits = |threads: &u32| {
         u64::from(most_places(plan, *threads)) <= connections_per_table(limit, *threads)
     };
-    (usual..=plan.len().max(usual)).find(fits).unwrap_or(usual)
+    // So many it takes if they are dealt out evenly, and hardly ever many more. To ask for fewer
+    // first would take minutes where there are millions.
+    let room = connections_per_table(limit, usual).max(1);
+    let least = u64::from(plan.len()).div_ceil(room) as u32;
+    (usual.max(least)..=plan.len().max(usual)).find(fits).unwrap_or(usual)
 }
 
 /// Workers of a server of our own: half of the cores, or as many as the limit on open files needs.

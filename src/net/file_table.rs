@@ -88,8 +88,10 @@ pub(crate) fn make_private() -> io::Result<PrivateTable> {
     // SAFETY: the danger of the call is that a number opened in one table is used in another,
     // where it names nothing or a stranger. Both that call this keep to the rule above (the trial's
     // thread ends at once). A worker owns its listener and sockets from their opening to their
-    // closing, mail between workers carries no descriptor, and its poll and all wakers were opened
-    // before, hence are the same files under the same numbers in every table. A thread of the load
+    // closing, mail between workers carries no descriptor (a connection that is handed over is
+    // closed in one table and opened in the other by the kernel), and its poll, all wakers and all
+    // hatches were opened before, hence are the same files under the same numbers in every table,
+    // and are owned by who opened them: the worker gives them back. A thread of the load
     // generator owns its sockets likewise; its poll and its bell were opened before, and what it
     // tells others carries no descriptor.
     unsafe { unshare_unsafe(UnshareFlags::FILES) }?;

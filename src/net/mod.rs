@@ -8,6 +8,7 @@ pub mod addresses;
 pub mod admin_socket;
 pub mod descriptors;
 pub mod file_table;
+pub mod hatch;
 pub mod listener;
 pub mod mailbox;
 pub mod socket;

@@ -39,7 +39,7 @@ const KEYS: &[(&str, &str)] = &[
     ("Ctrl-A E W U K", "edit as in a shell"),
     ("Ctrl-R Ctrl-L", "connect now; draw the screen anew"),
     ("F1", "this help"),
-    ("Ctrl-C", "leave"),
+    ("Ctrl-Z Ctrl-C", "to the shell, `fg` comes back; leave"),
 ];
 
 /// What the drawing has to know besides the talk.

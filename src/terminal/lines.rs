@@ -15,10 +15,11 @@ use signal_hook_mio::v1_0::Signals;
 
 use super::command::{COMMANDS, Line, understand};
 use super::paint::harmless;
+use super::past::{NOWHERE, last};
 use super::screen::end_of;
 use super::tty::read_ready;
 use crate::client::evented::Client;
-use crate::client::{Answer, Event, JoinOptions, PresenceKind, RequestError, Seq, State, Ticket};
+use crate::client::{Answer, Event, JoinOptions, PresenceKind, RequestError, State, Ticket};
 
 const CLIENT: Token = Token(0);
 const INPUT: Token = Token(1);
@@ -39,6 +40,16 @@ pub struct Manner {
     pub patience: Duration,
 }
 
+/// What was asked for.
+enum Asked {
+    /// To do what these words say.
+    Deed(String),
+    /// Where a room's last message is, of which so many are wanted.
+    Head(String, u16),
+    /// The last so many messages of a room.
+    Past(String, u16),
+}
+
 /// One talk.
 struct Talk {
     client: Client,
@@ -48,9 +59,11 @@ struct Talk {
     input: Vec<u8>,
     ended: bool,
     lines: VecDeque<String>,
-    asked: HashMap<Ticket, String>,
-    heads: HashMap<String, Seq>,
+    asked: HashMap<Ticket, Asked>,
+    /// What was not done.
     failed: Option<String>,
+    /// Why there is no welcome yet.
+    unreached: Option<String>,
     welcomed: bool,
     over: bool,
 }
@@ -91,7 +104,7 @@ pub fn talk(client: Client, manner: Manner) -> io::Result<Option<String>> {
             break;
         }
         if !talk.welcomed && Instant::now() >= give_up {
-            let why = talk.failed.take().unwrap_or_else(|| "no answer".into());
+            let why = talk.unreached.take().unwrap_or_else(|| "no answer".into());
             talk.failed = Some(format!("the server is not there: {why}"));
             break;
         }
@@ -112,8 +125,8 @@ impl Talk {
             ended: false,
             lines: VecDeque::new(),
             asked: HashMap::new(),
-            heads: HashMap::new(),
             failed: None,
+            unreached: None,
             welcomed: false,
             over: false,
         }
@@ -183,7 +196,10 @@ impl Talk {
                     self.over = true;
                     Ok(None)
                 }
-                _ => Ok(Some("! join a room first: /join lobby".into())),
+                _ => {
+                    self.fail("join a room first: /join lobby");
+                    Ok(None)
+                }
             };
         };
         let (ticket, what) = match understand(line) {
@@ -194,9 +210,9 @@ impl Talk {
             }
             Line::Who => (self.client.who(&room)?, format!("who is in {room}")),
             Line::History(count) => {
-                let head = self.heads.get(&room).map_or(0, |seq| seq.0);
-                let since = Seq(head.saturating_sub(u64::from(count)));
-                (self.client.history(&room, since, count)?, format!("history of {room}"))
+                let ticket = self.client.history(&room, NOWHERE, 1)?;
+                self.asked.insert(ticket, Asked::Head(room, count));
+                return Ok(None);
             }
             Line::Join(room) => {
                 self.join(&room);
@@ -216,10 +232,16 @@ impl Talk {
                 let lines = COMMANDS.iter().map(|(usage, what)| format!("* {usage:18} {what}"));
                 return Ok(Some(lines.collect::<Vec<String>>().join("\n")));
             }
-            Line::Query(_) | Line::Clear => return Ok(Some("! that needs a screen".into())),
-            Line::Wrong(why) => return Ok(Some(format!("! {why}"))),
+            Line::Query(_) | Line::Clear => {
+                self.fail(&format!("{line} needs a screen"));
+                return Ok(None);
+            }
+            Line::Wrong(why) => {
+                self.fail(&why);
+                return Ok(None);
+            }
         };
-        self.asked.insert(ticket, what);
+        self.asked.insert(ticket, Asked::Deed(what));
         Ok(None)
     }
 
@@ -228,7 +250,7 @@ impl Talk {
         match self.client.join(room, options) {
             Ok(ticket) => {
                 self.room = Some(room.to_owned());
-                self.asked.insert(ticket, format!("joining {room}"));
+                self.asked.insert(ticket, Asked::Deed(format!("joining {room}")));
             }
             Err(error) => self.fail(&format!("{room}: {error}")),
         }
@@ -256,7 +278,6 @@ impl Talk {
         match event {
             Event::State(state) => self.hear_state(&state),
             Event::Message(message) => {
-                self.heads.insert(message.room.to_string(), message.place.seq);
                 Some(said(&format!("[{}] {}:", message.room, message.from), &message.body))
             }
             Event::Direct(direct) => Some(said(&format!("[{} -> you]", direct.from), &direct.body)),
@@ -271,9 +292,7 @@ impl Talk {
                 let (from, to) = (gap.from.0, gap.to.0);
                 Some(format!("! messages {from} to {to} of {} did not come", gap.room))
             }
-            Event::DirectsDropped { from, to } => {
-                Some(format!("! {} direct messages were dropped", to - from + 1))
-            }
+            Event::DirectsDropped { .. } => Some("! direct messages were dropped".into()),
             Event::Dropped { room, refusal } => Some(format!("! {room}: {refusal}")),
             Event::Answered(ticket, answer) => self.hear_answer(ticket, answer),
             _ => None,
@@ -282,12 +301,10 @@ impl Talk {
 
     fn hear_state(&mut self, state: &State) -> Option<String> {
         match state {
-            State::Online { .. } => {
-                (self.welcomed, self.failed) = (true, self.failed.take_if(|_| self.welcomed));
-            }
+            State::Online { .. } => self.welcomed = true,
             State::Waiting { reason, quiet, .. } => {
                 if !self.welcomed {
-                    self.failed = Some(reason.clone());
+                    self.unreached = Some(reason.clone());
                 } else {
                     let _ = writeln!(io::stderr(), "corebeat: {reason}; trying again");
                     if *quiet && !self.manner.follow {
@@ -306,21 +323,34 @@ impl Talk {
         ticket: Ticket,
         answer: Result<Answer, RequestError>,
     ) -> Option<String> {
-        let what = self.asked.remove(&ticket)?;
-        match answer {
-            Ok(Answer::Joined(_)) | Ok(Answer::Left | Answer::Sent(_)) => None,
-            Ok(Answer::Roster(roster)) => {
+        let asked = self.asked.remove(&ticket)?;
+        match (answer, asked) {
+            (Ok(Answer::Roster(roster)), _) => {
                 let users = roster.users.join(", ");
                 Some(format!("* {} ({}): {users}", roster.room, roster.total))
             }
-            Ok(Answer::History(history)) => {
-                let lines = history.messages.iter().map(|message| {
+            (Ok(Answer::History(history)), Asked::Head(room, count)) => {
+                let (since, limit) = last(history.head.seq, count);
+                match self.client.history(&room, since, limit) {
+                    Ok(ticket) => drop(self.asked.insert(ticket, Asked::Past(room, count))),
+                    Err(error) => self.fail(&format!("history of {room}: {error}")),
+                }
+                None
+            }
+            (Ok(Answer::History(history)), Asked::Past(_, count)) => {
+                let more = history.messages.len().saturating_sub(usize::from(count));
+                let lines = history.messages.iter().skip(more).map(|message| {
                     said(&format!("[{}] {}:", message.room, message.from), &message.body)
                 });
                 Some(lines.collect::<Vec<String>>().join("\n")).filter(|lines| !lines.is_empty())
             }
-            Err(error) => {
+            (Ok(_), _) => None,
+            (Err(error), Asked::Deed(what)) => {
                 self.fail(&format!("{what}: {error}"));
+                None
+            }
+            (Err(error), Asked::Head(room, _) | Asked::Past(room, _)) => {
+                self.fail(&format!("history of {room}: {error}"));
                 None
             }
         }

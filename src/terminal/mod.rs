@@ -2,7 +2,7 @@
 //!
 //! Owns what a person sees and types, on a whole screen or line by line. Never speaks to a server:
 //! the [`client`](crate::client) does. `command`, `completion`, `conversation`, `drawing`,
-//! `editor`, `keys`, `paint` and `talk` are pure: they know no terminal, clock or socket.
+//! `editor`, `keys`, `paint`, `past` and `talk` are pure: they know no terminal, clock or socket.
 
 pub mod command;
 pub mod completion;
@@ -13,6 +13,7 @@ pub mod face;
 pub mod keys;
 pub mod lines;
 pub mod paint;
+pub mod past;
 pub mod screen;
 pub mod talk;
 pub mod tty;

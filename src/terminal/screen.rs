@@ -4,13 +4,14 @@
 //! event means: the [`Talk`] does. `corebeat chat` runs it.
 
 use std::io;
+use std::mem;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use rustix::termios::isatty;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGWINCH};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGWINCH};
 use signal_hook_mio::v1_0::Signals;
 
 use super::drawing::{Stage, draw};
@@ -39,7 +40,7 @@ pub fn is_possible() -> bool {
 /// Those of the terminal and of the poll.
 pub fn talk(mut client: Client, rooms: &[String]) -> io::Result<Option<Refusal>> {
     let mut poll = Poll::new()?;
-    let mut signals = Signals::new([SIGWINCH, SIGTERM, SIGINT, SIGHUP])?;
+    let mut signals = Signals::new([SIGWINCH, SIGTSTP, SIGCONT, SIGTERM, SIGINT, SIGHUP])?;
     poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
     let keyboard = io::stdin().as_raw_fd();
     poll.registry().register(&mut SourceFd(&keyboard), KEYBOARD, Interest::READABLE)?;
@@ -64,12 +65,7 @@ pub fn talk(mut client: Client, rooms: &[String]) -> io::Result<Option<Refusal>>
             _ => {}
         }
         talk.tell_time(face.now_ms());
-        for signal in signals.pending() {
-            match signal {
-                SIGWINCH => painter.forget(),
-                _ => talk.quits = true,
-            }
-        }
+        heed(&mut signals, &mut talk, &terminal, &mut painter)?;
         let mut buffer = [0; 4_096];
         while let Some(bytes) = read_ready(&mut buffer)? {
             if bytes.is_empty() {
@@ -83,6 +79,10 @@ pub fn talk(mut client: Client, rooms: &[String]) -> io::Result<Option<Refusal>>
                 talk.press(&key);
             }
         }
+        if mem::take(&mut talk.suspends) {
+            terminal.suspend()?;
+            heed(&mut signals, &mut talk, &terminal, &mut painter)?;
+        }
         client.turn();
     }
     client.close();
@@ -91,6 +91,28 @@ pub fn talk(mut client: Client, rooms: &[String]) -> io::Result<Option<Refusal>>
         State::Closed { refusal } => Ok(refusal),
         _ => Ok(None),
     }
+}
+
+/// Does what signals ask for.
+fn heed(
+    signals: &mut Signals,
+    talk: &mut Talk,
+    terminal: &Terminal,
+    painter: &mut Painter,
+) -> io::Result<()> {
+    for signal in signals.pending() {
+        match signal {
+            SIGWINCH => painter.forget(),
+            SIGTSTP => talk.suspends = true,
+            SIGCONT => {
+                // Also where it was stopped without a chance to give the terminal back.
+                terminal.take_again()?;
+                painter.forget();
+            }
+            _ => talk.quits = true,
+        }
+    }
+    Ok(())
 }
 
 /// Carries events to the talk and its wishes to the client, until neither has any.

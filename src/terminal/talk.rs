@@ -12,7 +12,7 @@ use super::conversation::{Conversation, Fate, Kind, Line, With};
 use super::editor::Editor;
 use super::keys::Key;
 use super::paint::harmless;
-use crate::base::name::EVERYONE;
+use super::past::{NOWHERE, last};
 use crate::client::{
     Answer, Direct, Event, Gap, GapReason, Message, PresenceKind, RequestError, Seq, State, Ticket,
 };
@@ -47,9 +47,11 @@ enum Purpose {
     Say(With, u64),
     /// Aloud, or only to know.
     Who(Arc<str>, bool),
-    /// The conversation's past; aloud where a person asked for it.
-    Past(Arc<str>, bool),
-    /// To find the head of a room, of which so many messages are wanted.
+    /// The last so many messages of a room; aloud where a person asked for them.
+    Past(Arc<str>, u16, bool),
+    /// To find the head of a room, of which so many messages are wanted aloud.
+    Head(Arc<str>, u16),
+    /// Nothing that anybody waits for.
     Quiet,
 }
 
@@ -74,9 +76,10 @@ pub struct Talk {
     pub helping: bool,
     /// The person wants to go.
     pub quits: bool,
+    /// The person wants the shell for a while.
+    pub suspends: bool,
     wishes: VecDeque<(Wish, Purpose)>,
     purposes: HashMap<Ticket, Purpose>,
-    heads: HashMap<Arc<str>, Seq>,
     next_number: u64,
     now_ms: u64,
     was_online: bool,
@@ -95,9 +98,9 @@ impl Talk {
             scrolled: 0,
             helping: false,
             quits: false,
+            suspends: false,
             wishes: VecDeque::new(),
             purposes: HashMap::new(),
-            heads: HashMap::new(),
             next_number: 1,
             now_ms,
             was_online: false,
@@ -146,6 +149,7 @@ impl Talk {
         match key {
             Key::Control('c') => self.quits = true,
             Key::Control('d') if self.editor.text().is_empty() => self.quits = true,
+            Key::Control('z') => self.suspends = true,
             Key::Enter => self.submit(),
             Key::Help => self.helping = true,
             Key::Control('n') | Key::Next => self.step(1),
@@ -216,7 +220,10 @@ impl Talk {
                 None => self.alarm("this is no room"),
             },
             command::Line::History(count) => match room {
-                Some(room) => self.ask_past(&room, count, true),
+                Some(room) => {
+                    let wish = Wish::History(Arc::clone(&room), NOWHERE, 1);
+                    self.wishes.push_back((wish, Purpose::Head(room, count)));
+                }
                 None => self.alarm("this is no room"),
             },
             command::Line::Clear => {
@@ -277,7 +284,6 @@ impl Talk {
         }
         let left = self.conversations.remove(self.current);
         if let With::Room(room) = left.with {
-            self.heads.remove(&room);
             self.wishes.push_back((Wish::Leave(room), Purpose::Quiet));
         }
         self.show(self.current.min(self.conversations.len().saturating_sub(1)));
@@ -288,11 +294,10 @@ impl Talk {
         self.wishes.push_back((Wish::Who(Arc::clone(room)), purpose));
     }
 
-    fn ask_past(&mut self, room: &Arc<str>, count: u16, aloud: bool) {
-        let head = self.heads.get(room).copied().unwrap_or_default();
-        let since = Seq(head.0.saturating_sub(u64::from(count)));
-        let purpose = Purpose::Past(Arc::clone(room), aloud);
-        self.wishes.push_back((Wish::History(Arc::clone(room), since, count), purpose));
+    fn ask_past(&mut self, room: &Arc<str>, head: Seq, count: u16, aloud: bool) {
+        let (since, limit) = last(head, count);
+        let purpose = Purpose::Past(Arc::clone(room), count, aloud);
+        self.wishes.push_back((Wish::History(Arc::clone(room), since, limit), purpose));
     }
 
     fn find(&self, with: &With) -> Option<usize> {
@@ -324,11 +329,8 @@ impl Talk {
                 self.hear_presence(kind, total, &room, &user);
             }
             Event::Gap(gap) => self.hear_gap(&gap),
-            Event::DirectsDropped { from, to } => {
-                let count = to - from + 1;
-                self.alarm(&format!(
-                    "{count} direct messages to you were dropped: too many waited"
-                ));
+            Event::DirectsDropped { .. } => {
+                self.alarm("direct messages to you were dropped: too many waited, or too long");
             }
             Event::Dropped { room, refusal } => {
                 self.put(&With::Room(room), Kind::Alarm, &format!("no longer here: {refusal}"));
@@ -375,10 +377,9 @@ impl Talk {
     fn answer(&mut self, purpose: Purpose, answer: Result<Answer, RequestError>) {
         match (purpose, answer) {
             (Purpose::Join(room), Ok(Answer::Joined(head))) => {
-                self.heads.insert(Arc::clone(&room), head.seq);
                 self.ask_who(&room, false);
                 if head.seq > Seq(0) {
-                    self.ask_past(&room, PAST_SHOWN, false);
+                    self.ask_past(&room, head.seq, PAST_SHOWN, false);
                 }
             }
             (Purpose::Join(room), Err(error)) => {
@@ -405,12 +406,16 @@ impl Talk {
                     self.conversations[index].members = roster.users.into_iter().collect();
                 }
             }
-            (Purpose::Past(room, aloud), Ok(Answer::History(history))) => {
-                self.heads.insert(Arc::clone(&room), history.head.seq);
+            (Purpose::Head(room, count), Ok(Answer::History(history))) => {
+                self.ask_past(&room, history.head.seq, count, true);
+            }
+            (Purpose::Past(room, count, aloud), Ok(Answer::History(history))) => {
                 let Some(index) = self.find(&With::Room(Arc::clone(&room))) else {
                     return;
                 };
-                let past = history.messages.into_iter().map(said).collect::<Vec<Line>>();
+                let more = history.messages.len().saturating_sub(usize::from(count));
+                let past = history.messages.into_iter().skip(more);
+                let past = past.map(said).collect::<Vec<Line>>();
                 if aloud {
                     let count = past.len();
                     self.put(&With::Room(room), Kind::Note, &format!("the last {count} messages:"));
@@ -419,7 +424,10 @@ impl Talk {
                     self.conversations[index].insert_past(past);
                 }
             }
-            (Purpose::Who(room, true) | Purpose::Past(room, true), Err(error)) => {
+            (
+                Purpose::Who(room, true) | Purpose::Past(room, _, true) | Purpose::Head(room, _),
+                Err(error),
+            ) => {
                 self.put(&With::Room(room), Kind::Alarm, &error.to_string());
             }
             // What nobody asked for aloud, nobody misses.
@@ -429,9 +437,6 @@ impl Talk {
 
     fn hear_message(&mut self, message: Message) {
         let room = Arc::clone(&message.room);
-        if &*room != EVERYONE {
-            self.heads.insert(Arc::clone(&room), message.place.seq);
-        }
         let called = mentions(&message.body, &self.user);
         let index = self.open(With::Room(room));
         self.conversations[index].push(said(message));

@@ -1,12 +1,15 @@
 //! The terminal itself.
 //!
 //! Owns its mode: raw, on the alternate screen, with pastes marked; and that it is left as it was
-//! found, whatever ends the program's use of it. Never draws.
+//! found, whatever ends or suspends the program's use of it. Never draws.
 
 use std::io::{self, Write};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{getpgid, getpgrp, getppid, getsid};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use signal_hook::consts::SIGTSTP;
+use signal_hook::low_level::emulate_default_handler;
 
 /// Alternate screen, marked pastes.
 const ENTER: &[u8] = b"\x1b[?1049h\x1b[?2004h\x1b[2J";
@@ -25,13 +28,40 @@ impl Terminal {
     /// # Errors
     /// Where they are none.
     pub fn take() -> io::Result<Terminal> {
-        let before = tcgetattr(io::stdin())?;
-        let mut raw = before.clone();
+        let terminal = Terminal { before: tcgetattr(io::stdin())? };
+        terminal.take_again()?;
+        Ok(terminal)
+    }
+
+    /// Takes it once more, from a shell that has used it meanwhile, as SIGCONT asks for. Nothing is
+    /// on the screen then.
+    ///
+    /// # Errors
+    /// Those of the terminal.
+    pub fn take_again(&self) -> io::Result<()> {
+        let mut raw = self.before.clone();
         raw.make_raw();
         tcsetattr(io::stdin(), OptionalActions::Flush, &raw)?;
-        let terminal = Terminal { before };
-        terminal.write(ENTER)?;
-        Ok(terminal)
+        self.write(ENTER)
+    }
+
+    fn give_back(&self) -> io::Result<()> {
+        self.write(LEAVE)?;
+        Ok(tcsetattr(io::stdin(), OptionalActions::Now, &self.before)?)
+    }
+
+    /// Leaves the terminal to the shell, and comes back when the process is continued. SIGCONT is
+    /// pending then.
+    ///
+    /// # Errors
+    /// Those of the terminal.
+    pub fn suspend(&self) -> io::Result<()> {
+        // Where no shell is there to continue it, the process would be stopped for good.
+        if is_job() {
+            self.give_back()?;
+            emulate_default_handler(SIGTSTP)?;
+        }
+        Ok(())
     }
 
     /// Columns and rows; of a terminal that does not say, 80 and 24.
@@ -58,9 +88,16 @@ impl Terminal {
 impl Drop for Terminal {
     fn drop(&mut self) {
         // A terminal that is gone needs nothing back.
-        let _ = self.write(LEAVE);
-        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+        let _ = self.give_back();
     }
+}
+
+/// Whether the parent is a shell that started this process as a job: of the same session, and in
+/// another process group.
+fn is_job() -> bool {
+    let parent = getppid();
+    let session = getsid(None).ok();
+    session.is_some() && getsid(parent).ok() == session && getpgid(parent).ok() != Some(getpgrp())
 }
 
 /// Reads what is there on standard input, without waiting: none where nothing is, and an empty

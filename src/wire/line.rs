@@ -84,8 +84,8 @@ pub fn command(line: &str) -> Command<'_> {
         "/who" => takes_none(arguments, "/who", Command::Who),
         "/history" if arguments.is_empty() => Command::History(None),
         "/history" => match arguments.parse() {
-            Ok(limit) => Command::History(Some(limit)),
-            Err(_) => Command::Usage("/history [N]"),
+            Ok(limit @ 1..) => Command::History(Some(limit)),
+            _ => Command::Usage("/history [N]"),
         },
         "/ping" => takes_none(arguments, "/ping", Command::Ping),
         "/help" => takes_none(arguments, "/help", Command::Help),
@@ -367,6 +367,7 @@ mod tests {
         assert_eq!(command("/who"), Command::Who);
         assert_eq!(command("/history"), Command::History(None));
         assert_eq!(command("/history 20"), Command::History(Some(20)));
+        assert_eq!(command("/history 0"), Command::Usage("/history [N]"));
         assert_eq!(command("/ping"), Command::Ping);
         assert_eq!(command("/help"), Command::Help);
         assert_eq!(command("/quit"), Command::Quit);

@@ -211,12 +211,86 @@ def directs(server):
         lines = [typist.next()]
         while not lines[-1].startswith("* you are in lobby"):
             lines.append(typist.next())
-        typist.type("/ping")
-        while lines[-1] != "pong":
+        # What one says to oneself comes behind all that has waited.
+        typist.type("/msg typist nothing more")
+        while lines[-1] != "[typist -> you] nothing more":
             lines.append(typist.next())
         check(("[ann2 -> you] hör zu" in lines) == expected, lines)
         typist.type("/quit")
         typist.expect("* bye")
+
+
+def told_of(client, user, count):
+    """What the next so many events tell about a user's presence."""
+    told = [client.expect("presence", user=user) for _ in range(count)]
+    return {(each["kind"], each["total"], each["room"]) for each in told}
+
+
+def sessions(server):
+    """A session outlives its connection for whoever has its key, and its user's absence is told."""
+    ann = Native(*server, "ann3", heartbeat_s=60)
+    ann.join(1, "salon", notify=True)
+    epoch = ann.expect("ok", ref=1)["epoch"]
+    bob = Native(*server, "bob3", heartbeat_s=60)
+    key = (bob.welcome["session"], bob.welcome["resume_key"])
+    bob.join(1, "salon", notify=True)
+    bob.expect("ok", ref=1, epoch=epoch, seq=0)
+    ann.expect("presence", kind="joined", total=2, user="bob3")
+    bob.publish(2, "salon", b"mine")
+    bob.expect("ok", ref=2, epoch=epoch, seq=1)
+    ann.expect("message", seq=1)
+    bob.cut()
+    ann.publish(2, "salon", b"missed")
+    ann.expect("ok", ref=2, epoch=epoch, seq=2)
+    ann.direct(3, "bob3", b"to you")
+    # While the grace lasts nobody is told; then everybody is, once.
+    ann.expect("ok", ref=3, epoch=0)
+    absent = {("left", 1, "salon"), ("offline", 0, "")}
+    check(told_of(ann, "bob3", 2) == absent, "it left, and is offline")
+    # A wrong key, and a wrong name, are answered as a session that nobody knows.
+    for user, session, resume_key in (
+            ("eve3", key[0], key[1] ^ 1), ("eve3", *key), ("eve3", key[0] ^ 1 << 40, key[1])):
+        eve = Native(*server, user, session=session, resume_key=resume_key)
+        check(eve.welcome["flags"] == 0 and eve.welcome["user"] == user, eve.welcome)
+        check(eve.welcome["session"] != key[0], eve.welcome)
+        eve.ping(seq=1, time_ms=1)
+        eve.expect("pong", seq=1)
+        eve.bye()
+        eve.expect_end()
+    for crc in (False, True):
+        old, bob = bob, Native(*server, "", crc, session=key[0], resume_key=key[1], heartbeat_s=60)
+        check(bob.welcome["flags"] == 1 and bob.welcome["user"] == "bob3", bob.welcome)
+        check((bob.welcome["session"], bob.welcome["resume_key"]) == key, bob.welcome)
+        if crc:
+            # The connection that still lived is closed without a word.
+            old.expect_end()
+        # What was missed and what was said to the user alone come in an order of their own each.
+        told = [bob.next() for _ in range(2 if crc else 4)]
+        missed = [each["seq"] for each in told if each["op"] == "message"]
+        check(missed == ([] if crc else [1, 2]), f"all since it was last told anything: {told}")
+        check({each["op"] for each in told} >= {"direct", "presence"}, told)
+        check(all(each.get("replay", True) for each in told), told)
+        check(all(each.get("kind", "many") == "many" for each in told), told)
+        direct = next(each for each in told if each["op"] == "direct")
+    present = {("joined", 2, "salon"), ("online", 0, "")}
+    check(told_of(ann, "bob3", 2) == present, "it is back")
+    bob.publish(2, "salon", b"mine")
+    bob.expect("ok", ref=2, flags=DUPLICATE, epoch=epoch, seq=1)
+    bob.ack(direct["id"])
+    bob.join(4, "salon", epoch=epoch, since=1)
+    bob.expect("ok", ref=4, flags=0, epoch=epoch, seq=2)
+    bob.expect("message", epoch=epoch, seq=2, replay=True, body=b"missed")
+    bob.bye()
+    bob.expect_end()
+    ann.expect("presence", kind="left", total=1, room="salon", user="bob3")
+    # A goodbye ends the session: it is kept for nobody.
+    bob = Native(*server, "bob3", session=key[0], resume_key=key[1], heartbeat_s=60)
+    check(bob.welcome["flags"] == 0, bob.welcome)
+    bob.direct(1, "bob3", b"here")
+    bob.expect("direct", body=b"here", replay=False)
+    bob.expect("ok", ref=1)
+    bob.bye()
+    bob.expect_end()
 
 
 def heartbeats(server):
@@ -259,6 +333,7 @@ def main(host, port):
     past(server, ann)
     lobby(server, ann, bob)
     directs(server)
+    sessions(server)
     mistakes(server)
     heartbeats(server)
     print("the server kept the contract")

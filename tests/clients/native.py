@@ -120,13 +120,14 @@ def event(kind, flags, payload):
 class Native:
     """One connection. It answers pings while it waits, unless told not to."""
 
-    def __init__(self, host, port, user="", crc=False, heartbeat_s=0, answers=True, patience_s=20):
+    def __init__(self, host, port, user="", crc=False, heartbeat_s=0, answers=True, patience_s=20,
+                 session=0, resume_key=0):
         self.socket = socket.create_connection((host, port), timeout=patience_s)
         self.stream = self.socket.makefile("rb")
         self.crc = crc
         self.answers = answers
         self.pings = []
-        head = struct.pack(">BHQQ", 1, heartbeat_s, 0, 0)
+        head = struct.pack(">BHQQ", 1, heartbeat_s, session, resume_key)
         self.send(HELLO, head + str8(user) + str16(""))
         self.welcome = self.expect("welcome")
 
@@ -161,6 +162,12 @@ class Native:
 
     def bye(self):
         self.send(BYE, struct.pack(">H", 0) + str16("done"))
+
+    def cut(self):
+        """Resets the connection, as a network does that has lost it."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.stream.close()
+        self.socket.close()
 
     def next_frame(self):
         """Type, flags and payload of the next frame; `None` at the end of the stream."""

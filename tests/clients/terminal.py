@@ -3,7 +3,7 @@
 Owns a terminal just good enough for what the chat writes. Called with the server's host and port
 and the program under test; ends with 0 if all was as it should be.
 """
-import fcntl, os, pty, re, select, struct, subprocess, sys, termios, time, unicodedata
+import fcntl, os, pty, re, select, signal, struct, subprocess, sys, termios, time, unicodedata
 
 HOST, PORT, PROGRAM = sys.argv[1:4]
 GUARD_S = 20
@@ -17,9 +17,9 @@ class Terminal:
         self.before = termios.tcgetattr(self.slave)
         self.pending, self.modes = b"", set()
         self.resize(columns, rows)
-        environment = dict(os.environ, TERM="xterm", TZ="UTC")
+        environment = dict(os.environ, TERM="xterm", TZ="UTC", PS1="shell$ ")
         self.process = subprocess.Popen(
-            [PROGRAM, "chat", *arguments, f"{HOST}:{PORT}"], env=environment, stdin=self.slave,
+            arguments, env=environment, stdin=self.slave,
             stdout=self.slave, stderr=self.slave, start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
 
@@ -27,6 +27,9 @@ class Terminal:
         self.columns, self.rows = columns, rows
         self.cells = [[" "] * columns for _ in range(rows)]
         self.at = [0, 0]
+        self.aside = None
+        # What was drawn for the size before may still be on its way.
+        self.settling = True
         size = struct.pack("HHHH", rows, columns, 0, 0)
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, size)
 
@@ -51,25 +54,39 @@ class Terminal:
     def control(self, parameters, letter):
         if letter == "H":
             row, column = (int(n) for n in parameters.split(";"))
-            self.at = [row - 1, column - 1]
+            self.at = [min(row, self.rows) - 1, column - 1]
         elif letter == "K":
             row, column = self.at
             self.cells[row][column:] = [" "] * (self.columns - column)
         elif letter == "J":
+            self.settling = False
             self.cells = [[" "] * self.columns for _ in range(self.rows)]
         elif letter in "hl":
+            if (parameters, letter) == ("?1049", "h") and "?1049" not in self.modes:
+                self.aside = ([row[:] for row in self.cells], self.at[:])
+            elif (parameters, letter) == ("?1049", "l") and self.aside:
+                self.cells, self.at = self.aside
             (self.modes.add if letter == "h" else self.modes.discard)(parameters)
         else:
             assert letter == "m", f"unknown sequence {letter}"
 
     def write(self, text):
         for character in text:
+            if character == "\n":
+                self.at[0] += 1
+                if self.at[0] == self.rows:
+                    self.at[0] -= 1
+                    self.cells = [*self.cells[1:], [" "] * self.columns]
+            if character == "\r":
+                self.at[1] = 0
             if character in "\r\n":
                 continue
-            row, column = self.at
+            row, column = min(self.at[0], self.rows - 1), self.at[1]
             wide = unicodedata.east_asian_width(character) in "WF"
             if unicodedata.combining(character):
                 self.cells[row][column - 1] += character
+                continue
+            if column + wide >= self.columns and self.settling:
                 continue
             assert column + wide < self.columns, f"row {row} is too long at {character!r}"
             assert ord(character) >= 32, f"a control character was drawn: {character!r}"
@@ -110,12 +127,16 @@ class Terminal:
         assert termios.tcgetattr(self.slave) == self.before, "the terminal is as it was"
 
 
+def chat(*arguments):
+    return [PROGRAM, "chat", *arguments, f"{HOST}:{PORT}"]
+
+
 def say(user, room, text):
-    subprocess.run([PROGRAM, "chat", "--user", user, "--room", room, f"{HOST}:{PORT}"],
-                   input=text.encode(), check=True, timeout=GUARD_S)
+    subprocess.run(chat("--user", user, "--room", room), input=text.encode(), check=True,
+                   timeout=GUARD_S)
 
 
-ann = Terminal("--user", "ann", "--room", "lobby,den")
+ann = Terminal(*chat("--user", "ann", "--room", "lobby,den"))
 ann.expect("online")
 ann.expect("ann›")
 say("bob", "lobby", "good evening\n")
@@ -151,6 +172,43 @@ ann.resize(120, 30)
 ann.expect("#lobby")
 ann.leave("\x03")
 
-bob = Terminal("--user", "bob")
+# No shell started it as a job, so that nobody would continue it: it stays.
+bob = Terminal(*chat("--user", "bob"))
 bob.expect("online")
+bob.type("\x1astill here\r")
+bob.expect("bob │ still here")
 bob.leave("\x04")
+
+# A shell gets its terminal back while the chat is suspended, whoever suspends it, and the chat
+# draws everything anew when it goes on.
+dan = Terminal("sh", "-i", columns=300)
+dan.expect("shell$")
+dan.type("exec 2>&1; " + " ".join(chat("--user", "dan")) + "\r")
+dan.expect("dan›")
+dan.expect("online")
+with open(f"/proc/{dan.process.pid}/task/{dan.process.pid}/children") as children:
+    talking = int(children.read().split()[0])
+for suspend in (lambda: dan.type("\x1a"), lambda: os.kill(talking, signal.SIGTSTP)):
+    suspend()
+    dan.expect("Stopped")
+    assert "?1049" not in dan.modes and "?25" in dan.modes, dan.modes
+    say("carol", "lobby", "while you were away\n")
+    dan.type("echo un; echo $((6 * 7))\r")
+    dan.expect("\n42")
+    assert termios.tcgetattr(dan.slave) == dan.before, "the shell has its settings"
+    dan.type("fg\r")
+    dan.expect("dan›")
+    dan.expect("carol │ while you were away")
+    dan.expect("Stopped", absent=True)
+    dan.type("/clear\r")
+    dan.expect("while you were away", absent=True)
+# Stopped without a word, it cannot give the terminal back, but takes it again.
+os.kill(talking, signal.SIGSTOP)
+dan.expect("Stopped")
+dan.type("fg\n")
+dan.expect("Stopped", absent=True)
+dan.expect("dan›")
+dan.type("\x03")
+dan.expect("shell$")
+dan.expect("dan›", absent=True)
+dan.leave("exit\r")

@@ -289,7 +289,8 @@ fn after_the_server_slept_those_who_type_or_greet_have_a_fresh_chance_too() {
     assert_eq!(world.fate(ann), Fate::HalfClosed);
 }
 
-/// 10,000 hellos in one instant, as after a restart of the server or of a switch in front of it.
+/// 10,000 hellos in one instant, as after a restart of the server or of a switch in front of it. In
+/// each interval, the pings of the fullest tick over the mean.
 fn most_pings_to_mean(heartbeat: HeartbeatPolicy) -> Vec<f64> {
     let mut world = World::with(|config| {
         config.heartbeat = heartbeat;
@@ -310,7 +311,8 @@ fn most_pings_to_mean(heartbeat: HeartbeatPolicy) -> Vec<f64> {
     assert_eq!(world.counters().probes, 0);
     let ratio = |interval: &[u64]| {
         let (most, sum) = (interval.iter().max().unwrap(), interval.iter().sum::<u64>());
-        assert!(sum >= 9_900, "only {sum} pings in an interval");
+        // Nobody is pinged later than an interval after the last time, and few much sooner.
+        assert!(sum >= 9_800, "only {sum} pings in an interval");
         *most as f64 * ticks as f64 / sum as f64
     };
     per_tick.chunks(ticks).map(ratio).collect()
@@ -322,6 +324,6 @@ fn a_herd_of_hellos_never_pings_as_a_herd() {
         let policy = HeartbeatPolicy { interval_s, timeout_s, ..HeartbeatPolicy::default() };
         let ratios = most_pings_to_mean(policy);
         assert_eq!(ratios.len(), 4);
-        assert!(ratios.iter().all(|ratio| *ratio <= 1.5), "{interval_s} s: {ratios:?}");
+        assert!(ratios.iter().all(|ratio| *ratio <= 1.2), "{interval_s} s: {ratios:?}");
     }
 }

@@ -396,7 +396,7 @@ fn a_person_reads_the_last_messages_and_goes_on_live() {
         assert_eq!(world.heard(ann), expected, "{line}");
     }
     world.types(ann, "/history 0");
-    assert_eq!(world.heard(ann), ["* nothing is kept of what was said in lobby"]);
+    assert_eq!(world.heard(ann), ["! 400 usage: /history [N]"]);
     count(&mut world, speaker, "lobby", 31..=31);
     assert_eq!(world.heard(ann), ["[lobby] speaker: 31"]);
 }

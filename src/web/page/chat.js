@@ -202,10 +202,11 @@ export class Chat {
   }
 
   #onGap({ room, from, to, epoch, reason }) {
-    const missing = plural(to - from + 1, 'message', 'messages');
     if (reason === 'directs') {
-      this.#hooks.announce(`${missing} to you alone were dropped: too many waited.`);
+      // How many nobody can tell: their ids have holes.
+      this.#hooks.announce('Messages to you alone were dropped: too many waited, or too long.');
     }
+    const missing = plural(to - from + 1, 'message', 'messages');
     const conversation = this.conversations.get('room', room);
     if (conversation === undefined) return;
     conversation.epoch = epoch;
