@@ -54,7 +54,7 @@ impl Shard {
         if request.path != HEALTH_PATH && self.refuses_request(conn, &request, endpoint, now) {
             return Step::Over;
         }
-        let too_fast = self.meters.take_message(conn.slot(), now.mono).err();
+        let too_fast = self.pay_message(conn, now).err();
         match (endpoint, too_fast) {
             (Some(endpoint), _) => self.open_websocket(conn, &request, endpoint, now),
             (None, Some(too_fast)) => self.answer_later(conn, &request, too_fast, now),

@@ -37,7 +37,7 @@ impl Shard {
         if matches!(session.state, State::Closing(_)) {
             return;
         }
-        let metered = self.meters.charge_bytes(conn.slot(), bytes.len(), now.mono);
+        let is_paid_for = self.meters.spend_bytes(conn.slot(), bytes.len());
         match session.input.as_mut() {
             Some(input) if !input.held.is_empty() => {
                 input.held.extend_from_slice(bytes);
@@ -53,8 +53,8 @@ impl Shard {
                 self.hold(conn, &bytes[used..], now);
             }
         }
-        if let Err(too_fast) = metered {
-            self.slow_down(conn, too_fast.wait_ms, now);
+        if !is_paid_for {
+            self.pay_bytes(conn, bytes.len(), now);
         }
     }
 
@@ -202,7 +202,8 @@ impl Shard {
         let greeted = !matches!(session.state, State::AwaitingHello(_));
         if greeted {
             session.heard(now.mono);
-            if let Err(too_fast) = self.meters.take_message(conn.slot(), now.mono)
+            if !session.spend_credit()
+                && let Err(too_fast) = self.renew_credit(conn, now)
                 && self.refuses_hasty(conn, request, too_fast, now)
             {
                 return;
@@ -233,11 +234,16 @@ impl Shard {
             return Step::Over;
         };
         let first = session.state == State::AwaitingLine;
-        if !first && let Err(too_fast) = self.meters.take_message(conn.slot(), now.mono) {
-            session.heard(now.mono);
+        if !first
+            && !session.spend_credit()
+            && let Err(too_fast) = self.renew_credit(conn, now)
+        {
             self.refuse_hasty(conn, Ref::NONE, too_fast, now);
             return Step::Used(used);
         }
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return Step::Over;
+        };
         match simdutf8::basic::from_utf8(line) {
             Ok(line) => {
                 session.heard(now.mono);

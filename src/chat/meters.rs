@@ -19,25 +19,26 @@ use crate::base::limits::{Limits, REFUSED_PAUSE_MS, SLOWED_MS};
 use crate::base::time::{Mono, Now};
 use crate::wire::message::{Code, Request};
 
-use super::session::{Marks, State};
+use super::session::{CREDIT_MAX, Marks, State};
 use super::shard::Shard;
 
-/// What one connection may still send.
-#[derive(Clone, Copy, Debug, Default)]
-struct Meter {
-    messages: Bucket,
-    bytes: Bucket,
-}
-
-const _: () = assert!(size_of::<Meter>() == 16, "what rates cost each connection");
+/// Bytes that a connection pays for ahead at most.
+const BYTES_AHEAD_MAX: usize = 64 << 10;
+/// The part of a burst that is paid for ahead at most.
+const AHEAD_SHARE: usize = 32;
 
 /// The meters of one shard's connections, by slot, and those that are left unread.
 #[derive(Debug)]
 pub struct Meters {
     message_rate: Rate,
     byte_rate: Rate,
-    /// Empty where there is no rate.
-    table: Vec<Meter>,
+    /// Messages and bytes that are paid for ahead.
+    ahead: (u8, u32),
+    /// Empty where there is no rate, as the next two.
+    messages: Vec<Bucket>,
+    bytes: Vec<Bucket>,
+    /// Bytes that were paid for ahead.
+    byte_credits: Vec<u32>,
     /// Connections that are left unread, each once, and when they are looked at again.
     slowed: BinaryHeap<Reverse<(Mono, ConnId)>>,
 }
@@ -45,60 +46,85 @@ pub struct Meters {
 impl Meters {
     /// No connections yet, under these limits.
     pub fn new(limits: &Limits) -> Meters {
+        let message_share = limits.message_burst / AHEAD_SHARE as u64;
+        let bytes_ahead = (limits.byte_burst / AHEAD_SHARE).min(BYTES_AHEAD_MAX);
         Meters {
             message_rate: Rate::new(limits.message_rate, limits.message_burst),
             byte_rate: Rate::new(limits.byte_rate as u64, limits.byte_burst as u64),
-            table: Vec::new(),
+            ahead: (message_share.min(u64::from(CREDIT_MAX)) as u8, bytes_ahead as u32),
+            messages: Vec::new(),
+            bytes: Vec::new(),
+            byte_credits: Vec::new(),
             slowed: BinaryHeap::new(),
         }
     }
 
     /// A connection began in `slot`.
     pub fn open(&mut self, slot: usize) {
-        if self.message_rate.is_unlimited() && self.byte_rate.is_unlimited() {
-            return;
+        if !self.message_rate.is_unlimited() {
+            fill(&mut self.messages, slot);
         }
-        if slot >= self.table.len() {
-            self.table.resize(slot + 1, Meter::default());
-        }
-        self.table[slot] = Meter::default();
-    }
-
-    /// A message has come.
-    #[inline(always)]
-    pub fn take_message(&mut self, slot: usize, now: Mono) -> Result<(), TooFast> {
-        match self.table.get_mut(slot) {
-            Some(meter) => self.message_rate.take(&mut meter.messages, 1, now),
-            None => Ok(()),
+        if !self.byte_rate.is_unlimited() {
+            fill(&mut self.bytes, slot);
+            fill(&mut self.byte_credits, slot);
         }
     }
 
-    /// The same, where it cannot be refused.
+    /// A message has come that was not paid for. Returns how many further ones are paid for with
+    /// it.
+    #[cold]
+    fn take_message(&mut self, slot: usize, now: Mono) -> Result<u8, TooFast> {
+        let ahead = self.ahead.0;
+        let Some(bucket) = self.messages.get_mut(slot) else {
+            return Ok(CREDIT_MAX);
+        };
+        if self.message_rate.take(bucket, 1 + u64::from(ahead), now).is_ok() {
+            return Ok(ahead);
+        }
+        self.message_rate.take(bucket, 1, now).map(|()| 0)
+    }
+
+    /// A message has come and is taken although it came too early.
     fn charge_message(&mut self, slot: usize, now: Mono) {
-        if let Some(meter) = self.table.get_mut(slot) {
-            let _ = self.message_rate.charge(&mut meter.messages, 1, now);
+        if let Some(bucket) = self.messages.get_mut(slot) {
+            let _ = self.message_rate.charge(bucket, 1, now);
         }
     }
 
-    /// Bytes have come, and are taken whether or not they came too early.
+    /// Bytes have come, and are taken. Returns whether they were paid for ahead.
     #[inline(always)]
-    pub fn charge_bytes(&mut self, slot: usize, bytes: usize, now: Mono) -> Result<(), TooFast> {
-        match self.table.get_mut(slot) {
-            Some(meter) => self.byte_rate.charge(&mut meter.bytes, bytes as u64, now),
-            None => Ok(()),
+    pub fn spend_bytes(&mut self, slot: usize, bytes: usize) -> bool {
+        let Some(credit) = self.byte_credits.get_mut(slot) else {
+            return true;
+        };
+        let left = (*credit as usize).checked_sub(bytes);
+        if let Some(left) = left {
+            *credit = left as u32;
         }
+        left.is_some()
+    }
+
+    /// The same bytes are paid for, and some more.
+    #[cold]
+    fn pay_bytes(&mut self, slot: usize, bytes: usize, now: Mono) -> Result<(), TooFast> {
+        let (bucket, credit) = (&mut self.bytes[slot], &mut self.byte_credits[slot]);
+        let owed = bytes as u64 - u64::from(*credit);
+        *credit = 0;
+        let ahead = self.ahead.1;
+        if self.byte_rate.take(bucket, owed + u64::from(ahead), now).is_ok() {
+            *credit = ahead;
+            return Ok(());
+        }
+        self.byte_rate.charge(bucket, owed, now)
     }
 
     /// How long a connection has to be left unread.
     fn owed_ms(&self, slot: usize, now: Mono) -> u64 {
-        let Some(meter) = self.table.get(slot) else {
-            return 0;
+        let owed = |rate: Rate, buckets: &[Bucket]| {
+            let bucket = buckets.get(slot).copied().unwrap_or_default();
+            rate.look(bucket, 0, now).err().map_or(0, |too_fast| too_fast.wait_ms)
         };
-        let owed = [
-            self.message_rate.look(meter.messages, 0, now),
-            self.byte_rate.look(meter.bytes, 0, now),
-        ];
-        owed.into_iter().filter_map(Result::err).map(|it| it.wait_ms).max().unwrap_or(0)
+        owed(self.message_rate, &self.messages).max(owed(self.byte_rate, &self.bytes))
     }
 
     /// When the next connection is to be looked at again.
@@ -120,7 +146,46 @@ impl Meters {
     }
 }
 
+/// Makes what is at `slot` new, and room for it if there is none.
+fn fill<T: Clone + Default>(table: &mut Vec<T>, slot: usize) {
+    if slot >= table.len() {
+        table.resize(slot + 1, T::default());
+    }
+    table[slot] = T::default();
+}
+
 impl Shard {
+    /// Has a connection pay for bytes that have come.
+    #[cold]
+    pub(super) fn pay_bytes(&mut self, conn: ConnId, bytes: usize, now: Now) {
+        if let Err(too_fast) = self.meters.pay_bytes(conn.slot(), bytes, now.mono) {
+            self.slow_down(conn, too_fast.wait_ms, now);
+        }
+    }
+
+    /// Has a connection pay for a message that has come, unless it did so ahead.
+    ///
+    /// # Errors
+    /// How long to wait, where it came too early.
+    #[inline(always)]
+    pub(super) fn pay_message(&mut self, conn: ConnId, now: Now) -> Result<(), TooFast> {
+        let session = self.sessions.get_mut(conn);
+        if session.is_some_and(|session| session.spend_credit()) {
+            return Ok(());
+        }
+        self.renew_credit(conn, now)
+    }
+
+    /// The same, of one that did not pay ahead.
+    #[cold]
+    pub(super) fn renew_credit(&mut self, conn: ConnId, now: Now) -> Result<(), TooFast> {
+        let credit = self.meters.take_message(conn.slot(), now.mono)?;
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.give_credit(credit);
+        }
+        Ok(())
+    }
+
     /// A message came too early. Returns whether it was refused, and is not to be done.
     #[cold]
     pub(super) fn refuses_hasty(
@@ -228,8 +293,8 @@ mod tests {
         let mut meters = Meters::new(&limits);
         for _ in 0..2 {
             meters.open(3);
-            assert!(meters.take_message(3, Mono(5)).is_ok());
-            assert!(meters.take_message(3, Mono(5)).is_ok());
+            assert_eq!(meters.take_message(3, Mono(5)), Ok(0));
+            assert_eq!(meters.take_message(3, Mono(5)), Ok(0));
             assert_eq!(meters.take_message(3, Mono(5)), Err(TooFast { wait_ms: 1_000 }));
         }
     }
@@ -239,10 +304,36 @@ mod tests {
         let limits = Limits { message_rate: 0, byte_rate: 0, ..Limits::default() };
         let mut meters = Meters::new(&limits);
         meters.open(1_000);
-        assert_eq!(meters.table.capacity(), 0);
+        assert_eq!((meters.messages.capacity(), meters.byte_credits.capacity()), (0, 0));
         for _ in 0..1_000 {
-            assert!(meters.take_message(1_000, Mono(5)).is_ok());
-            assert!(meters.charge_bytes(1_000, 1 << 20, Mono(5)).is_ok());
+            assert_eq!(meters.take_message(1_000, Mono(5)), Ok(CREDIT_MAX));
+            assert!(meters.spend_bytes(1_000, 1 << 20));
         }
+    }
+
+    #[test]
+    fn what_is_paid_for_ahead_is_a_small_part_of_the_burst() {
+        let limits = Limits {
+            message_rate: 1,
+            message_burst: 320,
+            byte_rate: 1,
+            byte_burst: 3_200,
+            ..Limits::default()
+        };
+        let mut meters = Meters::new(&limits);
+        meters.open(0);
+        let (mut messages, now) = (0, Mono(5));
+        while let Ok(credit) = meters.take_message(0, now) {
+            assert!(credit <= 10);
+            messages += 1 + u64::from(credit);
+        }
+        assert_eq!(messages, 320);
+        let mut bytes = 0;
+        while meters.spend_bytes(0, 7) || meters.pay_bytes(0, 7, now).is_ok() {
+            bytes += 7;
+        }
+        assert!((3_190..=3_200).contains(&bytes), "{bytes}");
+        assert!(meters.pay_bytes(0, 70, now).is_err(), "and what came is charged");
+        assert!(meters.owed_ms(0, now) >= 69_000);
     }
 }

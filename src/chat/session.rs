@@ -14,7 +14,7 @@ use crate::base::time::{Mono, Tick};
 
 use super::batch::Dialect;
 use super::excess::Held;
-use super::heartbeat::Tempo;
+use super::heartbeat::{PROBES, Tempo};
 use super::input::{HalfMessage, Input};
 use super::outbox::{Outbox, OutboxPool};
 use super::refs::RefWindow;
@@ -260,6 +260,13 @@ pub struct Missed {
     pub last: Seq,
 }
 
+/// Pings sent, in the byte that has the credit too.
+const PROBES_MASK: u8 = 3;
+const CREDIT_UNIT: u8 = PROBES_MASK + 1;
+/// Messages that a session can have paid for ahead.
+pub const CREDIT_MAX: u8 = u8::MAX / CREDIT_UNIT;
+const _: () = assert!(PROBES <= PROBES_MASK);
+
 /// One connection, from its accept to its close.
 #[derive(Debug)]
 #[repr(align(64))]
@@ -276,8 +283,9 @@ pub struct Session {
     pub state: State,
     /// One-bit facts.
     pub marks: Marks,
-    /// Pings sent since it was last heard.
-    pub probes: u8,
+    /// In the two lowest bits, pings sent since it was last heard; above them, messages that it may
+    /// send before its rate is looked at again.
+    probes_and_credit: u8,
     first_membership: Option<Membership>,
     /// Its user, once it is live.
     pub user: Option<Name>,
@@ -300,7 +308,7 @@ impl Session {
             tempo: Tempo::default(),
             state: State::Sniffing,
             marks: Marks::default(),
-            probes: 0,
+            probes_and_credit: 0,
             first_membership: None,
             user: None,
             input: None,
@@ -313,7 +321,34 @@ impl Session {
     /// being worked on anyway.
     pub fn heard(&mut self, now: Mono) {
         self.last_heard = now.low();
-        self.probes = 0;
+        self.probes_and_credit &= !PROBES_MASK;
+    }
+
+    /// Pings sent since it was last heard.
+    pub fn probes(&self) -> u8 {
+        self.probes_and_credit & PROBES_MASK
+    }
+
+    /// Notes that a ping is sent to it.
+    pub fn note_probe(&mut self) {
+        debug_assert!(self.probes() < PROBES_MASK);
+        self.probes_and_credit += 1;
+    }
+
+    /// A message came. Returns whether it was paid for ahead.
+    #[inline(always)]
+    pub fn spend_credit(&mut self) -> bool {
+        let has_credit = self.probes_and_credit >= CREDIT_UNIT;
+        if has_credit {
+            self.probes_and_credit -= CREDIT_UNIT;
+        }
+        has_credit
+    }
+
+    /// It paid for so many messages ahead, at most [`CREDIT_MAX`], and has no other credit.
+    pub fn give_credit(&mut self, messages: u8) {
+        debug_assert!(messages <= CREDIT_MAX && self.probes_and_credit < CREDIT_UNIT);
+        self.probes_and_credit += messages * CREDIT_UNIT;
     }
 
     /// What is allocated when it is first needed.

@@ -219,7 +219,7 @@ impl Shard {
         let tempo = session.tempo;
         let levelling = session.marks.has(Marks::LEVELLING);
         session.marks.clear(Marks::LEVELLING);
-        let probes = session.probes;
+        let probes = session.probes();
         match beat(tempo, silent_ms, probes) {
             // Whoever is forgiven was due together with many others: spread them anew.
             Beat::Wait { .. } if forgiven => self.level_first_ping(conn, now),
@@ -234,7 +234,7 @@ impl Shard {
                 self.look_again(conn, silent_ms, tempo, now);
             }
             Beat::Ping { again_in_ms } => {
-                session.probes += 1;
+                session.note_probe();
                 self.counters.probes += u64::from(probes > 0);
                 self.ping(conn, silent_ms, now);
                 self.arm_at(conn, now, now.mono + again_in_ms);

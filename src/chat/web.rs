@@ -293,7 +293,7 @@ impl Shard {
         if last {
             self.counters.messages_in += 1;
             self.counters.echoes += 1;
-            if let Err(too_fast) = self.meters.take_message(conn.slot(), now.mono) {
+            if let Err(too_fast) = self.pay_message(conn, now) {
                 self.bear_hasty(conn, too_fast, now);
             }
         }
