@@ -103,22 +103,13 @@ macro_rules! counters {
             }
         }
 
-        impl fmt::Display for Counters {
-            /// Every number that is not zero, as `name=value`, in the order of declaration.
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let mut space = "";
-                $(if self.$name != 0 {
-                    write!(f, "{space}{}={}", stringify!($name), self.$name)?;
-                    space = " ";
-                })*
+        impl Counters {
+            /// Tells every number with its name, in the order of declaration.
+            pub fn each(&self, mut tell: impl FnMut(&str, u64)) {
+                $(tell(stringify!($name), self.$name);)*
                 for reason in CloseReason::ALL {
-                    let count = self.closed[reason as usize];
-                    if count != 0 {
-                        write!(f, "{space}closed_{}={count}", reason.name())?;
-                        space = " ";
-                    }
+                    tell(&format!("closed_{}", reason.name()), self.closed[reason as usize]);
                 }
-                if space.is_empty() { f.write_str("nothing counted") } else { Ok(()) }
             }
         }
     };
@@ -225,6 +216,21 @@ counters! {
     turns,
     /// Time that the loop was not asleep, in microseconds.
     busy_us,
+}
+
+impl fmt::Display for Counters {
+    /// Every number that is not zero, as `name=value`, in the order of declaration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mut space, mut outcome) = ("", Ok(()));
+        self.each(|name, number| {
+            if number != 0 && outcome.is_ok() {
+                outcome = write!(f, "{space}{name}={number}");
+                space = " ";
+            }
+        });
+        outcome?;
+        if space.is_empty() { f.write_str("nothing counted") } else { Ok(()) }
+    }
 }
 
 impl Counters {

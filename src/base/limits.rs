@@ -146,6 +146,15 @@ pub const DRAIN_SETTLE_MS: u64 = 300;
 /// Earliest and latest time that GOAWAY asks clients to wait before they come back.
 pub const RECONNECT_AFTER_MS: (u32, u32) = (500, 5_000);
 
+/// Commands that the admin socket serves at a time; more are told to try again.
+pub const ADMIN_CLIENTS_MAX: usize = 16;
+/// Longest request of such a command.
+pub const ADMIN_REQUEST_BYTES: usize = 1 << 10;
+/// Bytes of an answer above which the rest of it is left out.
+pub const ADMIN_ANSWER_BYTES: usize = 64 << 20;
+/// A command that neither asks nor reads its answer is dropped after this long.
+pub const ADMIN_PATIENCE_MS: u64 = 10_000;
+
 /// Requests of one client of [`client`](crate::client) that may wait for an answer. Fewer than the
 /// server remembers, so that all of them can be repeated.
 pub const CLIENT_QUEUE_LIMIT_MAX: usize = 1_000;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 
+use super::admin::AdminOption;
 use super::history::HistoryOptions;
 use super::offline::OfflineOptions;
 use super::sessions::SessionOptions;
@@ -248,6 +249,10 @@ pub struct ServeOptions {
     #[command(flatten)]
     pub storage: StorageOptions,
 
+    /// Where commands are taken.
+    #[command(flatten)]
+    pub admin: AdminOption,
+
     /// How long a stop may take before connections are cut
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "10s")]
     #[arg(env = "COREBEAT_DRAIN", hide_env = true, help_heading = STOPPING)]
@@ -276,6 +281,7 @@ impl ServeOptions {
             data: self.storage.data,
             durability: self.storage.durability.into(),
             web,
+            admin: self.admin.place(),
         })
     }
 

@@ -14,6 +14,7 @@ use crate::base::limits::Limits;
 use crate::chat::config::WebConfig;
 use crate::chat::heartbeat::HeartbeatPolicy;
 use crate::chat::record::Durability;
+use crate::net::admin_socket::{self, Place};
 use crate::store::OpenError;
 use crate::web::ASSETS;
 use crate::wire::http::Origins;
@@ -45,6 +46,8 @@ pub struct ServerConfig {
     pub durability: Durability,
     /// What HTTP clients and WebSockets get.
     pub web: WebConfig,
+    /// Where the commands of operators are taken.
+    pub admin: Place,
 }
 
 impl Default for ServerConfig {
@@ -68,6 +71,7 @@ impl Default for ServerConfig {
                 origins: Origins::same(),
                 deflate: false,
             },
+            admin: Place::Off,
         }
     }
 }
@@ -153,6 +157,8 @@ pub enum StartError {
         /// The limit of one table.
         open_files: u64,
     },
+    /// Commands cannot be taken where they are to be.
+    Admin(admin_socket::OpenError),
     /// The store cannot be used.
     Store(OpenError),
     /// The store's thread ended in a panic while it read.
@@ -197,6 +203,7 @@ impl fmt::Display for StartError {
                 "--max-connections {wanted}: the limit on open files ({open_files}) allows \
                  {allowed}; raise it (ulimit -n) or ask for fewer"
             ),
+            StartError::Admin(error) => write!(f, "{error}"),
             StartError::Store(error) => write!(f, "{error}"),
             StartError::StorePanicked => f.write_str(
                 "--data: the store cannot be read; restore a backup, or move the directory away \
@@ -211,6 +218,7 @@ impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             StartError::Listen { cause, .. } | StartError::Machine { cause, .. } => Some(cause),
+            StartError::Admin(error) => Some(error),
             StartError::Store(error) => Some(error),
             StartError::TooFewFiles { .. }
             | StartError::TooManyConnections { .. }

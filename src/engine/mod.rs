@@ -6,7 +6,9 @@
 
 pub mod acceptor;
 pub mod config;
+pub mod desk;
 pub mod hand_over;
+pub mod inquiries;
 pub mod parcel;
 pub mod server;
 pub mod steward;

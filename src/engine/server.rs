@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
-use log::warn;
+use log::{debug, warn};
 use mio::Poll;
 use rustix::rand::{GetRandomFlags, getrandom};
 use signal_hook_mio::v1_0::Signals;
@@ -28,6 +28,7 @@ use crate::base::limits::MAILBOX_CAPACITY;
 use crate::chat::config::ShardConfig;
 use crate::chat::hash::{self, NameHasher};
 use crate::chat::record::Recovered;
+use crate::net::admin_socket::{AdminSocket, Place};
 use crate::net::file_table;
 use crate::net::listener::{self, Reservation};
 use crate::net::mailbox::{Receiver, Sender, mailbox};
@@ -187,6 +188,7 @@ impl Start {
     fn run(mut self) -> Result<Server, StartError> {
         let address = self.reservation.address();
         let (mut seats, mut steward) = self.furnish().map_err(machine("set up the workers"))?;
+        self.open_desk(&mut steward)?;
         let Opened { store, parts, stored } = self.open_store(&mut seats)?;
         let mut parts = parts.into_iter();
         for (seat, number) in seats.into_iter().zip(0..) {
@@ -214,6 +216,24 @@ impl Start {
             stored,
         };
         Ok(Server { steward, _store: store, facts })
+    }
+
+    /// Lets the steward take commands. Where only the usual place was asked for, and cannot be had,
+    /// the server does without.
+    fn open_desk(&self, steward: &mut Steward) -> Result<(), StartError> {
+        let opened = match &self.config.admin {
+            Place::Off => return Ok(()),
+            Place::At(path) => AdminSocket::open(path).map_err(StartError::Admin)?,
+            Place::Usual => match AdminSocket::open_usual(self.reservation.address().port()) {
+                Ok(opened) => opened,
+                Err(error) => {
+                    warn!("no commands are taken: {error}");
+                    return Ok(());
+                }
+            },
+        };
+        debug!("commands are taken at {}", opened.path().display());
+        steward.open_desk(opened).map_err(machine("take commands"))
     }
 
     /// Starts the store, where there is to be one, and gives every seat its end of the channel.
@@ -265,7 +285,8 @@ impl Start {
             })
             .collect();
         let signals = self.signals.take();
-        let steward = Steward::new(poll, reports, peers, signals, self.config.drain, self.clock)?;
+        let (address, drain) = (self.reservation.address(), self.config.drain);
+        let steward = Steward::new(poll, reports, peers, signals, address, drain, self.clock)?;
         Ok((seats, steward))
     }
 

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,12 +17,15 @@ use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook_mio::v1_0::Signals;
 
+use super::desk::Desk;
+use super::inquiries::Curious;
 use super::parcel::{Command, News, Parcel, Report};
 use super::worker_thread::{Departure, Tally};
 use crate::base::clock::Clock;
 use crate::base::counters::Counters;
 use crate::base::ids::ShardId;
 use crate::base::time::Mono;
+use crate::net::admin_socket::AdminSocket;
 use crate::net::mailbox::{Receiver, Sender};
 
 const SIGNALS: Token = Token(0);
@@ -68,14 +72,14 @@ impl std::error::Error for WorkerLost {}
 
 /// How far the stop has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     Serving,
     Draining { deadline: Mono },
     Stopping,
 }
 
 /// What the steward knows of one worker.
-struct Employee {
+pub(super) struct Employee {
     mailbox: Sender<Parcel>,
     /// Commands that did not fit into its mailbox yet.
     commands: VecDeque<Command>,
@@ -91,14 +95,19 @@ struct Employee {
 
 /// Waits for workers, signals and deadlines.
 pub(super) struct Steward {
-    poll: Poll,
+    pub(super) poll: Poll,
     reports: Receiver<Report>,
     signals: Option<Signals>,
-    clock: Clock,
+    /// Where commands are taken; none before the workers have started, and where none are.
+    pub(super) desk: Option<Desk>,
+    /// Where the server listens.
+    pub(super) address: SocketAddr,
+    pub(super) clock: Clock,
     drain: Duration,
-    stage: Stage,
-    counting: bool,
-    employees: Vec<Employee>,
+    pub(super) stage: Stage,
+    /// Who waits for the numbers that the workers were asked for.
+    curious: Vec<Curious>,
+    pub(super) employees: Vec<Employee>,
     tally: Tally,
     lost: Option<WorkerLost>,
 }
@@ -113,6 +122,7 @@ impl Steward {
         reports: Receiver<Report>,
         mailboxes: Vec<Sender<Parcel>>,
         mut signals: Option<Signals>,
+        address: SocketAddr,
         drain: Duration,
         clock: Clock,
     ) -> io::Result<Steward> {
@@ -124,14 +134,25 @@ impl Steward {
             poll,
             reports,
             signals,
+            desk: None,
+            address,
             clock,
             drain,
             stage: Stage::Serving,
-            counting: false,
+            curious: Vec::new(),
             employees,
             tally: Tally::default(),
             lost: None,
         })
+    }
+
+    /// Takes commands at `socket` from now on.
+    ///
+    /// # Errors
+    /// What the kernel says to the registration.
+    pub(super) fn open_desk(&mut self, socket: AdminSocket) -> io::Result<()> {
+        self.desk = Some(Desk::new(socket, self.poll.registry())?);
+        Ok(())
     }
 
     /// Takes charge of the next worker's thread, in the order of their shards.
@@ -207,6 +228,7 @@ impl Steward {
         }
         self.reports.woke();
         self.heed_signals();
+        self.serve_desk();
         while let Some(report) = self.reports.try_receive() {
             self.hear(report);
         }
@@ -222,7 +244,9 @@ impl Steward {
             }
             Stage::Serving | Stage::Stopping => None,
         };
-        deadline.into_iter().chain(retry.then_some(RETRY)).min()
+        let desk = self.desk.as_ref().and_then(Desk::deadline);
+        let desk = desk.map(|at| Duration::from_millis(at.since_ms(self.clock.now().mono)));
+        [deadline, desk, retry.then_some(RETRY)].into_iter().flatten().min()
     }
 
     fn heed_signals(&mut self) {
@@ -230,7 +254,7 @@ impl Steward {
         let pending: Vec<i32> = signals.pending().collect();
         for signal in pending {
             match (signal, self.stage) {
-                (SIGUSR1, _) => self.count(),
+                (SIGUSR1, _) => self.count(Curious::Log),
                 // A file of the store may grow no more. The write fails, which is dealt with there.
                 (SIGXFSZ, _) => {}
                 (_, Stage::Serving) => self.drain(),
@@ -243,10 +267,17 @@ impl Steward {
         }
     }
 
-    /// Asks all workers for their numbers, unless an earlier question is still open.
-    fn count(&mut self) {
-        if !self.counting && self.stage != Stage::Stopping {
-            self.counting = true;
+    /// Asks all workers for their numbers, unless an earlier question is still open: its answer
+    /// serves both.
+    pub(super) fn count(&mut self, curious: Curious) {
+        if self.stage == Stage::Stopping {
+            return;
+        }
+        let asked = !self.curious.is_empty();
+        if !self.curious.contains(&curious) {
+            self.curious.push(curious);
+        }
+        if !asked {
             self.employees.iter_mut().for_each(|employee| employee.counted = None);
             self.command(Command::Count);
         }
@@ -289,13 +320,19 @@ impl Steward {
         else {
             return;
         };
-        self.counting = false;
         let mut total = Counters::default();
-        for (worker, counters) in counted.iter().enumerate() {
-            info!("worker {worker}: {counters}");
-            total.add(counters);
+        counted.iter().for_each(|counters| total.add(counters));
+        for curious in std::mem::take(&mut self.curious) {
+            match curious {
+                Curious::Command(asker) => self.answer_count(asker, &counted, &total),
+                Curious::Log => {
+                    for (worker, counters) in counted.iter().enumerate() {
+                        info!("worker {worker}: {counters}");
+                    }
+                    info!("all workers: {total}");
+                }
+            }
         }
-        info!("all workers: {total}");
     }
 
     /// A worker's thread ends: takes what it leaves behind.
@@ -392,8 +429,9 @@ mod tests {
             Seat { poll, mailbox, peers: Vec::new(), steward: steward.clone(), store: None }
         };
         let seats = (0..workers).map(seat).collect();
-        let drain = Duration::from_secs(60);
-        let steward = Steward::new(poll, reports, mailboxes, None, drain, Clock::start()).unwrap();
+        let (drain, nowhere) = (Duration::from_secs(60), SocketAddr::from(([127, 0, 0, 1], 0)));
+        let steward =
+            Steward::new(poll, reports, mailboxes, None, nowhere, drain, Clock::start()).unwrap();
         (steward, seats)
     }
 

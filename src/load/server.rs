@@ -79,7 +79,7 @@ impl ServerProcess {
                     .map_err(|error| format!("cannot find this executable: {error}"))?;
                 let mut command = Command::new(program);
                 command.args(["serve", "--listen", "127.0.0.1:0", "--workers"]);
-                command.arg(workers.to_string()).args(options);
+                command.arg(workers.to_string()).args(["--admin", "off"]).args(options);
                 let name = match options.as_slice() {
                     [] => format!("corebeat serve --workers {workers}"),
                     more => format!("corebeat serve --workers {workers} {}", more.join(" ")),
