@@ -13,8 +13,12 @@ pub enum CloseReason {
     Bye,
     /// The peer closed its side.
     PeerClosed,
-    /// The kernel reported an error on the socket.
+    /// The kernel reported an error on the socket that is neither of the next two.
     SocketError,
+    /// The peer's kernel reset the connection: its program crashed, or closed it without reading.
+    Reset,
+    /// The kernel gave it up: what was sent was not taken within the heartbeat's timeout.
+    Unacknowledged,
     /// The bytes were not what the dialect allows.
     Malformed,
     /// A frame or line was longer than the limit.
@@ -43,10 +47,12 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of their counters.
-    pub const ALL: [CloseReason; 15] = [
+    pub const ALL: [CloseReason; 17] = [
         CloseReason::Bye,
         CloseReason::PeerClosed,
         CloseReason::SocketError,
+        CloseReason::Reset,
+        CloseReason::Unacknowledged,
         CloseReason::Malformed,
         CloseReason::TooLarge,
         CloseReason::HeartbeatTimeout,
@@ -67,6 +73,8 @@ impl CloseReason {
             CloseReason::Bye => "bye",
             CloseReason::PeerClosed => "peer_closed",
             CloseReason::SocketError => "socket_error",
+            CloseReason::Reset => "reset",
+            CloseReason::Unacknowledged => "unacknowledged",
             CloseReason::Malformed => "malformed",
             CloseReason::TooLarge => "too_large",
             CloseReason::HeartbeatTimeout => "heartbeat_timeout",
@@ -80,6 +88,11 @@ impl CloseReason {
             CloseReason::Served => "served",
             CloseReason::HttpIdle => "http_idle",
         }
+    }
+
+    /// The reason of this [`CloseReason::name`].
+    pub fn from_name(name: &str) -> Option<CloseReason> {
+        CloseReason::ALL.into_iter().find(|reason| reason.name() == name)
     }
 }
 

@@ -441,6 +441,8 @@ impl Ending {
         match reason {
             CloseReason::PeerClosed
             | CloseReason::SocketError
+            | CloseReason::Reset
+            | CloseReason::Unacknowledged
             | CloseReason::HeartbeatTimeout
             | CloseReason::SlowReader
             | CloseReason::Superseded

@@ -4,6 +4,7 @@
 //! counts what it accepts: the worker does. The worker calls it once a turn.
 
 use std::io;
+use std::net::SocketAddr;
 
 use log::warn;
 use mio::net::{TcpListener, TcpStream};
@@ -77,8 +78,8 @@ impl Acceptor {
         }
     }
 
-    /// The next connection, or `None` when there is none to be had now.
-    pub fn accept(&mut self, now: Mono) -> Option<TcpStream> {
+    /// The next connection and where it comes from, or `None` when there is none to be had now.
+    pub fn accept(&mut self, now: Mono) -> Option<(TcpStream, SocketAddr)> {
         let listener = self.listener.as_ref()?;
         match self.queue {
             Queue::Empty => return None,
@@ -91,9 +92,9 @@ impl Acceptor {
         }
         loop {
             let error = match listener.accept() {
-                Ok((stream, _)) => {
+                Ok(accepted) => {
                     self.queue = Queue::Taken;
-                    return Some(stream);
+                    return Some(accepted);
                 }
                 Err(error) => error,
             };
@@ -139,8 +140,6 @@ impl Acceptor {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use super::*;
 
     fn door() -> (Acceptor, SocketAddr) {

@@ -42,7 +42,8 @@ impl Steward {
             }
             ["counters"] if self.stage == Stage::Stopping => self.refuse(asker, "it is stopping"),
             ["counters"] => self.count(Curious::Command(asker)),
-            _ => self.refuse(asker, "no such request; there are ping and counters"),
+            ["closes", ref chosen @ ..] => self.take_close_request(asker, chosen),
+            _ => self.refuse(asker, "no such request; there are ping, counters and closes"),
         }
     }
 

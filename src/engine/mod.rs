@@ -5,6 +5,11 @@
 //! line and the tests call [`Server`](server::Server).
 
 pub mod acceptor;
+pub mod close_journal;
+pub mod close_log;
+pub mod close_record;
+mod close_watch;
+mod closings;
 pub mod config;
 pub mod desk;
 pub mod hand_over;

@@ -3,6 +3,11 @@
 //! Owns the words between the workers, and between them and the steward. Never carries a
 //! descriptor: file tables are private.
 
+use std::sync::Arc;
+
+use super::close_journal::CloseQuery;
+use super::close_log::CloseTally;
+use super::close_watch::CloseAnswer;
 use crate::base::counters::Counters;
 use crate::base::ids::ShardId;
 use crate::chat::mail::Mail;
@@ -31,11 +36,16 @@ pub enum Parcel {
 }
 
 /// What the steward wants of a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Accept no more, say goodbye to every connection, and tell when none is left. Answered by
     /// [`News::Draining`] and later [`News::Emptied`].
     Drain,
+    /// Tell by [`News::Closed`] whose connections end from here on, and have ended since you last
+    /// told.
+    TellOfCloses,
+    /// Tell of these connections that ended. Answered by [`News::FoundCloses`].
+    FindCloses(Arc<CloseQuery>),
     /// Tell your numbers. Answered by [`News::Counted`].
     Count,
     /// Leave the loop, whatever is left.
@@ -69,6 +79,11 @@ pub enum News {
     Emptied,
     /// Its numbers up to now.
     Counted(Box<Counters>),
+    /// Connections that ended. Told unasked once, and then once for each
+    /// [`Command::TellOfCloses`].
+    Closed(CloseTally),
+    /// What it knows of connections that ended.
+    FoundCloses(CloseAnswer),
     /// Its thread is about to end: joining it does not take long.
     Gone,
 }
@@ -76,4 +91,4 @@ pub enum News {
 /// The most reports of one worker that can wait for the steward: each kind once.
 ///
 /// Two of a kind never wait: the steward asks again only after an answer.
-pub const REPORTS_PER_WORKER: usize = 5;
+pub const REPORTS_PER_WORKER: usize = 7;

@@ -17,6 +17,7 @@ use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook_mio::v1_0::Signals;
 
+use super::close_watch::CloseWatch;
 use super::desk::Desk;
 use super::inquiries::Curious;
 use super::parcel::{Command, News, Parcel, Report};
@@ -108,6 +109,8 @@ pub(super) struct Steward {
     /// Who waits for the numbers that the workers were asked for.
     curious: Vec<Curious>,
     pub(super) employees: Vec<Employee>,
+    /// What is to be told of connections that ended.
+    pub(super) watch: CloseWatch,
     tally: Tally,
     lost: Option<WorkerLost>,
 }
@@ -141,6 +144,7 @@ impl Steward {
             stage: Stage::Serving,
             curious: Vec::new(),
             employees,
+            watch: CloseWatch::default(),
             tally: Tally::default(),
             lost: None,
         })
@@ -183,6 +187,7 @@ impl Steward {
         while self.employees.iter().any(|employee| employee.thread.is_some()) {
             self.turn();
         }
+        self.watch.log_the_rest();
         match self.lost.take() {
             Some(lost) => Err(lost),
             None => Ok(Stopped {
@@ -198,7 +203,7 @@ impl Steward {
         if self.stage == Stage::Serving {
             let deadline = self.clock.now().mono + self.drain.as_millis() as u64;
             self.stage = Stage::Draining { deadline };
-            self.command(Command::Drain);
+            self.command(&Command::Drain);
         }
     }
 
@@ -206,13 +211,13 @@ impl Steward {
     fn stop(&mut self) {
         if self.stage != Stage::Stopping {
             self.stage = Stage::Stopping;
-            self.command(Command::Stop);
+            self.command(&Command::Stop);
         }
     }
 
-    fn command(&mut self, command: Command) {
+    pub(super) fn command(&mut self, command: &Command) {
         for employee in &mut self.employees {
-            employee.commands.push_back(command);
+            employee.order(command.clone());
         }
         self.deliver();
     }
@@ -232,6 +237,7 @@ impl Steward {
         while let Some(report) = self.reports.try_receive() {
             self.hear(report);
         }
+        self.watch_closes();
         self.proceed();
         self.deliver();
     }
@@ -245,8 +251,9 @@ impl Steward {
             Stage::Serving | Stage::Stopping => None,
         };
         let desk = self.desk.as_ref().and_then(Desk::deadline);
-        let desk = desk.map(|at| Duration::from_millis(at.since_ms(self.clock.now().mono)));
-        [deadline, desk, retry.then_some(RETRY)].into_iter().flatten().min()
+        let until = |at: Mono| Duration::from_millis(at.since_ms(self.clock.now().mono));
+        let (desk, closes) = (desk.map(until), self.watch.deadline().map(until));
+        [deadline, desk, closes, retry.then_some(RETRY)].into_iter().flatten().min()
     }
 
     fn heed_signals(&mut self) {
@@ -279,7 +286,7 @@ impl Steward {
         }
         if !asked {
             self.employees.iter_mut().for_each(|employee| employee.counted = None);
-            self.command(Command::Count);
+            self.command(&Command::Count);
         }
     }
 
@@ -296,6 +303,8 @@ impl Steward {
                 employee.counted = Some(*counters);
                 self.announce_count();
             }
+            News::Closed(tally) => self.hear_closed(report.worker, tally),
+            News::FoundCloses(answer) => self.hear_closes(report.worker, answer),
             News::Gone => self.see_off(report.worker),
         }
     }
@@ -345,6 +354,7 @@ impl Steward {
                 drop(seat);
                 self.tally.counters.add(&tally.counters);
                 self.tally.cut += tally.cut;
+                self.watch.inherit(tally.closes);
                 debug_assert!(told, "a worker leaves its loop when it is told to");
                 return;
             }
@@ -371,8 +381,8 @@ impl Steward {
     /// Posts commands that wait, as far as mailboxes have room.
     fn deliver(&mut self) {
         for employee in &mut self.employees {
-            while let Some(&command) = employee.commands.front() {
-                match employee.mailbox.try_send(Parcel::Command(command)) {
+            while let Some(command) = employee.commands.front() {
+                match employee.mailbox.try_send(Parcel::Command(command.clone())) {
                     Err(TrySendError::Full(_)) => break,
                     // Whoever is gone needs no command.
                     Ok(()) | Err(TrySendError::Disconnected(_)) => {
@@ -385,6 +395,11 @@ impl Steward {
 }
 
 impl Employee {
+    /// Has it told when its mailbox has room.
+    pub(super) fn order(&mut self, command: Command) {
+        self.commands.push_back(command);
+    }
+
     fn new(mailbox: Sender<Parcel>) -> Employee {
         Employee {
             mailbox,

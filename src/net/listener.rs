@@ -6,10 +6,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
 
 use mio::net::TcpListener;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 /// The backlog asked for where the system's limit cannot be read.
 const BACKLOG_FALLBACK: i32 = 4_096;
@@ -60,6 +61,15 @@ pub fn open(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_tcp_nodelay(true)?;
     socket.listen(backlog())?;
     Ok(TcpListener::from_std(socket.into()))
+}
+
+/// Has the kernel give up connections of this listener when what was sent is not taken for so long
+/// (`TCP_USER_TIMEOUT`, tcp(7)). Accepted sockets inherit it, so it costs no call for each.
+///
+/// # Errors
+/// What the kernel says to `setsockopt`.
+pub fn give_up_after(listener: &TcpListener, timeout: Duration) -> io::Result<()> {
+    SockRef::from(listener).set_tcp_user_timeout(Some(timeout))
 }
 
 /// Whether a connection waits to be accepted.

@@ -8,5 +8,7 @@ pub mod admin_socket;
 pub mod file_table;
 pub mod listener;
 pub mod mailbox;
+mod peer_table;
 pub mod socket;
 pub mod socket_table;
+pub mod tcp_info;
