@@ -110,7 +110,7 @@ step "tools" install_tools
 step "format" cargo fmt --check
 step "clippy" cargo clippy --locked --all-targets -- -D warnings
 step "check without default features" \
-    cargo check --locked --no-default-features --all-targets
+    cargo clippy --locked --no-default-features --all-targets -- -D warnings
 step "no async runtime" no_tokio
 step "tests" cargo test --locked --no-fail-fast
 step "client script and page" scripts/browser.sh

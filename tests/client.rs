@@ -351,8 +351,10 @@ fn a_line_that_is_cut_anywhere_loses_nothing_and_doubles_nothing() {
 }
 
 /// A folder for one test's data, gone when it ends.
+#[cfg(feature = "store")]
 struct Folder(std::path::PathBuf);
 
+#[cfg(feature = "store")]
 impl Folder {
     fn new(name: &str) -> Folder {
         let folder = format!("corebeat-{name}-{}", std::process::id());
@@ -360,6 +362,7 @@ impl Folder {
     }
 }
 
+#[cfg(feature = "store")]
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);

@@ -199,8 +199,13 @@ fn judge_lines(world: &World, visit: &Visit, room: usize, stay: &Stay, present: 
                         }
                         assert!(seq > last_seq, "message {id} came after {last_seq}");
                         explain(epoch, last_seq, seq, between);
+                        between = 0;
+                    } else if !visit.has_recalled {
+                        // Only where nothing was shown again is the first one that is known not
+                        // older than those before it.
+                        between = 0;
                     }
-                    (last, between) = (Some((epoch, seq)), 0);
+                    last = Some((epoch, seq));
                 }
             },
             Item::Message(_) | Item::Gap(..) => unreachable!("text clients are told no seqs"),
