@@ -24,9 +24,8 @@ use crate::base::time::Tick;
 /// A text client has no PONG to send, so the kernel finds out whether its host is still there.
 /// Nobody else needs it: heartbeats do the same and more, and a million connections would be probed
 /// by the kernel in herds.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(60))
-    .with_interval(Duration::from_secs(15));
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
 
 /// How far a socket's input has been read.
 ///
