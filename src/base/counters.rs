@@ -168,6 +168,8 @@ counters! {
     directs_expired,
     /// Requests refused with an ERROR that left the connection alive.
     refused,
+    /// GOAWAYs sent: clients told to leave and when to come back.
+    goaways,
     /// PINGs sent, the further ones included.
     pings,
     /// Further PINGs, sent because the first was not answered.

@@ -146,7 +146,10 @@ pub const OUTBOXES_KEPT: usize = 2_048;
 pub const BATCHES_KEPT: usize = 64;
 /// How long a draining server goes on delivering what it had accepted before it hangs up.
 pub const DRAIN_SETTLE_MS: u64 = 300;
-/// Earliest and latest time that GOAWAY asks clients to wait before they come back.
+/// How long it waits for hellos that are on their way when everybody else was told.
+pub const DRAIN_HELLO_MS: u64 = 2_000;
+/// Earliest and latest time that GOAWAY asks clients to wait before they come back, where all are told
+/// at once; a drain that takes longer has them come back over as much time as it takes.
 pub const RECONNECT_AFTER_MS: (u32, u32) = (500, 5_000);
 
 /// Commands that the admin socket serves at a time; more are told to try again.
@@ -157,6 +160,11 @@ pub const ADMIN_REQUEST_BYTES: usize = 1 << 10;
 pub const ADMIN_ANSWER_BYTES: usize = 64 << 20;
 /// A command that neither asks nor reads its answer is dropped after this long.
 pub const ADMIN_PATIENCE_MS: u64 = 10_000;
+
+/// A process that takes over and is not ready after this long has lost its chance.
+pub const TAKE_OVER_PATIENCE_MS: u64 = 30_000;
+/// Descriptors that travel together from one process to another; the kernel allows 253.
+pub const DESCRIPTORS_AT_ONCE: usize = 64;
 
 /// Requests of one client of [`client`](crate::client) that may wait for an answer. Fewer than the
 /// server remembers, so that all of them can be repeated.
@@ -184,6 +192,7 @@ const _: () = assert!(READ_CHUNK >= FRAME_HEADER + FRAME_CRC);
 const _: () = assert!(MAIL_BUDGET >= MAILBOX_CAPACITY, "a turn empties a mailbox");
 const _: () = assert!(MAX_FRAME_RANGE.0 > 2 * (NAME_MAX + 1) + 64, "every fixed frame fits");
 const _: () = assert!(OWN_PIECE_BYTES <= BUFFER_KEPT_BYTES, "pieces of small frames are reused");
+const _: () = assert!(RECONNECT_AFTER_MS.0 as u64 > DRAIN_SETTLE_MS, "closed before they go");
 const _: () = assert!(LINGER_MS >= 10 * super::time::TICK_MS);
 
 /// Bounds that an operator sets. Every field is an option of `corebeat serve`.

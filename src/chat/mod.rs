@@ -25,7 +25,8 @@
 //! | [`detach`] | sessions that lose their connections |
 //! | [`resume`] | and are claimed by others, or given up |
 //! | [`whereabouts`] | who is there at all: online and offline |
-//! | [`timers`] | heartbeats, time-outs, the drain |
+//! | [`timers`] | heartbeats, time-outs |
+//! | [`drain`] | how connections are sent on when the server ends |
 //!
 //! and the nouns they work on: [`session`], [`room`], [`home`], [`history`], [`roster`],
 //! [`directory`], [`inboxes`], [`inbox`], [`reader`], [`direct`], [`changes`], [`batch`],
@@ -44,6 +45,7 @@ pub mod direct;
 pub mod direct_feed;
 pub mod directory;
 pub mod directs;
+pub mod drain;
 pub mod egress;
 pub mod fan_out;
 pub mod hash;

@@ -32,6 +32,7 @@ use super::closing::Closing;
 use super::config::{ShardConfig, WebConfig};
 use super::detach::Loss;
 use super::directory::Directory;
+use super::drain::{Drain, Readiness};
 use super::hash::{self, NameHasher};
 use super::heartbeat::HeartbeatPolicy;
 pub use super::holdings::Holdings;
@@ -47,7 +48,6 @@ use super::resume::Keeping;
 use super::room::{Audience, RoomTable};
 use super::session::{Marks, RoomKey, SessionTable, State, Stay};
 use super::stats::{Gathering, RoundTrips, Speakers};
-use super::timers::Drain;
 use super::web::WebDesk;
 use super::whereabouts::Telling;
 
@@ -143,7 +143,8 @@ pub struct Shard {
     /// Homes with shards that lost messages and were not told yet.
     pub(super) lossy_homes: Vec<HomeKey>,
     pub(super) agenda: Agenda,
-    pub(super) drain: Option<Drain>,
+    pub(super) drain: Option<Box<Drain>>,
+    pub(super) readiness: Readiness,
     /// Sessions without connections.
     pub(super) keeping: Keeping,
     /// Users whose coming and going is being told.
@@ -210,6 +211,7 @@ impl Shard {
             lossy_homes: Vec::new(),
             agenda: Agenda::default(),
             drain: None,
+            readiness: Readiness::Starting,
             keeping: Keeping::default(),
             tellings: VecDeque::new(),
             trimmed_at: now.mono,
@@ -427,7 +429,7 @@ impl Shard {
             return Some(Mono(0));
         }
         let timers = self.wheel.next_due().map(Tick::starts_at);
-        let drain = self.drain.as_ref().and_then(Drain::next_step);
+        let drain = self.drain.as_ref().and_then(|drain| drain.next_step());
         let (directs, kept) = (self.inboxes.next_due(), self.next_kept_due());
         [timers, self.agenda.next(), drain, directs, kept].into_iter().flatten().min()
     }

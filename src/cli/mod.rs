@@ -16,6 +16,7 @@ pub mod offline;
 pub mod options;
 pub mod serve;
 pub mod sessions;
+pub mod stopping;
 pub mod storage;
 pub mod units;
 

@@ -13,6 +13,7 @@ use super::admin::AdminOption;
 use super::history::HistoryOptions;
 use super::offline::OfflineOptions;
 use super::sessions::SessionOptions;
+use super::stopping::StoppingOptions;
 use super::storage::StorageOptions;
 use super::units;
 use crate::base::ids::{NodeId, SHARDS_MAX};
@@ -29,7 +30,6 @@ const WEB: &str = "Browsers";
 const HEARTBEAT: &str = "Heartbeat";
 const LIMITS: &str = "Limits";
 const BUDGETS: &str = "Budgets of one turn of a worker";
-const STOPPING: &str = "Stopping";
 
 /// Heartbeats for the kinds of network that clients sit on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -253,10 +253,9 @@ pub struct ServeOptions {
     #[command(flatten)]
     pub admin: AdminOption,
 
-    /// How long a stop may take before connections are cut
-    #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "10s")]
-    #[arg(env = "COREBEAT_DRAIN", hide_env = true, help_heading = STOPPING)]
-    pub drain: Duration,
+    /// How it ends.
+    #[command(flatten)]
+    pub stopping: StoppingOptions,
 }
 
 impl ServeOptions {
@@ -275,7 +274,8 @@ impl ServeOptions {
             limits,
             max_connections: self.max_connections,
             heartbeat,
-            drain: self.drain,
+            drain: self.stopping.drain()?,
+            take_over: self.stopping.take_over(),
             node: NodeId(self.node),
             publish_everyone: self.publish_everyone == Switch::On,
             data: self.storage.data,

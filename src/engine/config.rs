@@ -10,8 +10,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::base::ids::{NodeId, SLOTS_PER_SHARD};
-use crate::base::limits::Limits;
+use crate::base::limits::{DRAIN_SETTLE_MS, LINGER_MS, Limits};
 use crate::chat::config::WebConfig;
+use crate::chat::drain::DrainPlan;
 use crate::chat::heartbeat::HeartbeatPolicy;
 use crate::chat::record::Durability;
 use crate::net::admin_socket::{self, Place};
@@ -34,8 +35,8 @@ pub struct ServerConfig {
     pub max_connections: Option<usize>,
     /// When connections are pinged and given up.
     pub heartbeat: HeartbeatPolicy,
-    /// How long a stop may take before sockets are cut.
-    pub drain: Duration,
+    /// How it ends.
+    pub drain: DrainConfig,
     /// This process in the eyes of clients.
     pub node: NodeId,
     /// Whether clients may publish to `*`.
@@ -48,6 +49,76 @@ pub struct ServerConfig {
     pub web: WebConfig,
     /// Where the commands of operators are taken.
     pub admin: Place,
+    /// Whether it takes over from a server that runs.
+    pub take_over: TakeOver,
+}
+
+/// How a server ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrainConfig {
+    /// How long it may take before connections are cut, from the time at which no more are taken
+    /// in.
+    pub within: Duration,
+    /// Connections that are sent on in a second, in all; 0: all at once. It gives way where they
+    /// would not be done in time.
+    pub rate_per_s: u32,
+    /// How long it goes on as ever after `/readyz` has begun to send clients elsewhere.
+    pub delay: Duration,
+    /// Where clients are told to go; empty: back to the same address.
+    pub address: String,
+}
+
+impl Default for DrainConfig {
+    /// The defaults of the options.
+    fn default() -> DrainConfig {
+        DrainConfig {
+            within: Duration::from_secs(10),
+            rate_per_s: 2_000,
+            delay: Duration::ZERO,
+            address: String::new(),
+        }
+    }
+}
+
+impl DrainConfig {
+    /// How `connections` are sent on. Where the server's successor waits for the `store`, nobody is
+    /// kept waiting longer than need be: all are told at once, and come back at the rate.
+    pub fn plan(&self, reason: &str, connections: usize, store: bool) -> DrainPlan {
+        let over_ms = self.paced_ms(connections).min(self.telling_ms());
+        let mut plan = DrainPlan::over(over_ms, reason, &self.address);
+        if store {
+            plan.over_ms = 0;
+        }
+        plan
+    }
+
+    /// How long it takes to tell so many at the rate.
+    pub fn paced_ms(&self, connections: usize) -> u64 {
+        match u64::from(self.rate_per_s) {
+            0 => 0,
+            rate => connections as u64 * 1_000 / rate,
+        }
+    }
+
+    /// How long the telling may take, so that whoever is told last has a moment to settle and to
+    /// hang up.
+    pub fn telling_ms(&self) -> u64 {
+        (self.within.as_millis() as u64).saturating_sub(DRAIN_SETTLE_MS + LINGER_MS)
+    }
+}
+
+/// Whether a server takes the place of one that runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TakeOver {
+    /// It does not: a busy port is an error.
+    #[default]
+    Never,
+    /// It does where there is one.
+    IfAny,
+    /// It does, of the one that takes commands where this one would.
+    Usual,
+    /// It does, of the one that takes commands at this path.
+    From(PathBuf),
 }
 
 impl Default for ServerConfig {
@@ -60,7 +131,7 @@ impl Default for ServerConfig {
             limits: Limits::default(),
             max_connections: None,
             heartbeat: HeartbeatPolicy::default(),
-            drain: Duration::from_secs(10),
+            drain: DrainConfig::default(),
             node: NodeId(1),
             publish_everyone: true,
             data: None,
@@ -72,6 +143,7 @@ impl Default for ServerConfig {
                 deflate: false,
             },
             admin: Place::Off,
+            take_over: TakeOver::Never,
         }
     }
 }
@@ -79,8 +151,8 @@ impl Default for ServerConfig {
 /// Descriptors of one table that are not connections: standard streams, polls, wakers, listeners,
 /// the signals' pipe, and some to spare for what libraries open for a moment.
 const DESCRIPTOR_RESERVE: u64 = 64;
-/// As above, for each worker: its poll, its waker and its listener.
-const DESCRIPTORS_PER_WORKER: u64 = 3;
+/// As above, for each worker: its poll, its waker, its listener and the main thread's of it.
+const DESCRIPTORS_PER_WORKER: u64 = 4;
 
 /// Who counts against the limit on open files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +229,8 @@ pub enum StartError {
         /// The limit of one table.
         open_files: u64,
     },
+    /// The server that runs cannot be taken over from. The line says how to go on.
+    TakeOver(String),
     /// Commands cannot be taken where they are to be.
     Admin(admin_socket::OpenError),
     /// The store cannot be used.
@@ -179,8 +253,8 @@ impl fmt::Display for StartError {
                 write!(f, "--listen {address}: ")?;
                 match cause.kind() {
                     io::ErrorKind::AddrInUse => f.write_str(
-                        "the port is in use; choose another with --listen HOST:PORT or stop what \
-                         holds it",
+                        "the port is in use; choose another with --listen HOST:PORT, stop what \
+                         holds it, or take its place with --take-over if it is a corebeat",
                     ),
                     io::ErrorKind::AddrNotAvailable => f.write_str(
                         "this machine has no such address; use one of its own, 127.0.0.1 for \
@@ -203,6 +277,7 @@ impl fmt::Display for StartError {
                 "--max-connections {wanted}: the limit on open files ({open_files}) allows \
                  {allowed}; raise it (ulimit -n) or ask for fewer"
             ),
+            StartError::TakeOver(why) => f.write_str(why),
             StartError::Admin(error) => write!(f, "{error}"),
             StartError::Store(error) => write!(f, "{error}"),
             StartError::StorePanicked => f.write_str(
@@ -222,6 +297,7 @@ impl std::error::Error for StartError {
             StartError::Store(error) => Some(error),
             StartError::TooFewFiles { .. }
             | StartError::TooManyConnections { .. }
+            | StartError::TakeOver(_)
             | StartError::StorePanicked => None,
         }
     }
@@ -235,7 +311,7 @@ mod tests {
     fn private_tables_give_each_worker_the_whole_limit() {
         let private = connections_per_worker(20_000, FileTables::Private, 4, None).unwrap();
         let shared = connections_per_worker(20_000, FileTables::Shared, 4, None).unwrap();
-        assert_eq!(private, 20_000 - 64 - 12);
+        assert_eq!(private, 20_000 - 64 - 16);
         assert_eq!(shared, private / 4);
     }
 
@@ -247,13 +323,13 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_divided_and_must_be_allowed() {
-        let ask = |wanted| connections_per_worker(1_076, FileTables::Private, 4, Some(wanted));
+        let ask = |wanted| connections_per_worker(1_080, FileTables::Private, 4, Some(wanted));
         assert_eq!(ask(1_001).unwrap(), 251);
         assert_eq!(ask(4_000).unwrap(), 1_000);
         let refusal = ask(4_001).unwrap_err().to_string();
         assert_eq!(
             refusal,
-            "--max-connections 4001: the limit on open files (1076) allows 4000; raise it \
+            "--max-connections 4001: the limit on open files (1080) allows 4000; raise it \
              (ulimit -n) or ask for fewer"
         );
     }
@@ -261,7 +337,7 @@ mod tests {
     #[test]
     fn too_low_a_limit_names_the_lowest_that_would_do() {
         let refusal = connections_per_worker(40, FileTables::Shared, 2, None).unwrap_err();
-        assert!(refusal.to_string().contains("(ulimit -n 72)"), "{refusal}");
-        assert_eq!(connections_per_worker(72, FileTables::Shared, 2, None).unwrap(), 1);
+        assert!(refusal.to_string().contains("(ulimit -n 74)"), "{refusal}");
+        assert_eq!(connections_per_worker(74, FileTables::Shared, 2, None).unwrap(), 1);
     }
 }

@@ -8,6 +8,7 @@
 //! waits for its answer is not.
 
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 
 use mio::event::Source;
 use mio::net::UnixStream;
@@ -15,9 +16,11 @@ use mio::{Interest, Registry, Token};
 
 use crate::base::limits::{
     ADMIN_ANSWER_BYTES, ADMIN_CLIENTS_MAX, ADMIN_PATIENCE_MS, ADMIN_REQUEST_BYTES,
+    DESCRIPTORS_AT_ONCE,
 };
 use crate::base::time::Mono;
 use crate::net::admin_socket::AdminSocket;
+use crate::net::descriptors;
 
 /// The socket's token; those of conversations follow it.
 const DOOR: usize = 1;
@@ -46,6 +49,8 @@ struct Conversation {
     hung_up: bool,
     /// What is to be said.
     words: Vec<u8>,
+    /// What goes with the first words.
+    descriptors: Vec<OwnedFd>,
     turn: Turn,
     /// It is ended at this time, unless it moves on.
     deadline: Mono,
@@ -77,7 +82,7 @@ impl Desk {
             conversation.read(now);
             conversation.write(now);
         }
-        self.conversations.retain(|conversation| !conversation.is_over(now));
+        self.conversations.retain_mut(|conversation| !conversation.is_over(now));
     }
 
     /// Begins a conversation. One too many is over at once, as the command will see.
@@ -97,6 +102,7 @@ impl Desk {
             heard: Vec::new(),
             hung_up: false,
             words: Vec::new(),
+            descriptors: Vec::new(),
             turn: Turn::Asking,
             deadline: now + ADMIN_PATIENCE_MS,
         });
@@ -128,6 +134,25 @@ impl Desk {
             Turn::Asking
         };
         conversation.write(now);
+    }
+
+    /// Sends descriptors along with what is said next.
+    pub(super) fn send_along(&mut self, asker: Asker, descriptors: Vec<OwnedFd>) {
+        if let Some(conversation) = self.of(asker) {
+            conversation.descriptors = descriptors;
+        }
+    }
+
+    /// Gives an asker until then to ask again.
+    pub(super) fn wait_until(&mut self, asker: Asker, deadline: Mono) {
+        if let Some(conversation) = self.of(asker) {
+            conversation.deadline = deadline;
+        }
+    }
+
+    /// Whether an asker is still there.
+    pub(super) fn has(&self, asker: Asker) -> bool {
+        self.conversations.iter().any(|conversation| conversation.asker == asker)
     }
 
     /// Says why there is no answer.
@@ -191,7 +216,7 @@ impl Conversation {
     /// Writes what there is to say, as far as the kernel takes it.
     fn write(&mut self, now: Mono) {
         while !self.words.is_empty() {
-            match self.stream.write(&self.words) {
+            match self.write_some() {
                 Ok(count) => {
                     self.words.drain(..count);
                     self.deadline = now + ADMIN_PATIENCE_MS;
@@ -207,8 +232,27 @@ impl Conversation {
         }
     }
 
-    fn is_over(&self, now: Mono) -> bool {
-        let done = self.turn == Turn::Over && self.words.is_empty();
-        done || (self.turn != Turn::Answering && now >= self.deadline)
+    /// Writes once; descriptors go with a byte of their own each time, until all are sent.
+    fn write_some(&mut self) -> io::Result<usize> {
+        if self.descriptors.is_empty() {
+            return self.stream.write(&self.words);
+        }
+        let count = self.descriptors.len().min(DESCRIPTORS_AT_ONCE);
+        let some: Vec<_> = self.descriptors[..count].iter().map(AsFd::as_fd).collect();
+        let sent = descriptors::send(&self.stream, &self.words[..1], &some)?;
+        self.descriptors.drain(..count);
+        Ok(sent)
+    }
+
+    /// Whether it has come to its end. One that took too long is told so.
+    fn is_over(&mut self, now: Mono) -> bool {
+        if self.turn == Turn::Over && self.words.is_empty() {
+            return true;
+        }
+        let is_late = self.turn != Turn::Answering && now >= self.deadline;
+        if is_late && self.words.is_empty() {
+            let _ = self.stream.write(b"{\"error\":\"that took too long\"}\n\n");
+        }
+        is_late
     }
 }

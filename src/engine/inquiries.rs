@@ -31,6 +31,9 @@ impl Steward {
         if let Some(desk) = &mut self.desk {
             desk.turn(self.poll.registry(), now);
         }
+        // Behind both looks at the conversations: of one that hung up before the second no further
+        // event tells.
+        self.miss_successor();
     }
 
     fn take_request(&mut self, asker: Asker, request: &str) {
@@ -43,6 +46,8 @@ impl Steward {
             ["counters"] if self.stage == Stage::Stopping => self.refuse(asker, "it is stopping"),
             ["counters"] => self.count(Curious::Command(asker)),
             ["closes", ref chosen @ ..] => self.take_close_request(asker, chosen),
+            ["take-over", pid] => self.offer(asker, pid),
+            ["ready"] => self.hand_over(asker),
             _ => self.refuse(asker, "no such request; there are ping, counters and closes"),
         }
     }
@@ -68,13 +73,13 @@ impl Steward {
     fn about(&self) -> Value {
         let stage = match self.stage {
             Stage::Serving => "serving",
-            Stage::Draining { .. } => "draining",
+            Stage::Leaving { .. } | Stage::Shutting { .. } | Stage::Draining { .. } => "draining",
             Stage::Stopping => "stopping",
         };
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
-            "address": self.address.to_string(),
+            "address": self.identity.address.to_string(),
             "workers": self.employees.len(),
             "stage": stage,
             "uptime_ms": self.clock.now().mono.0,

@@ -27,8 +27,8 @@ pub(super) struct StoreThread {
     pub(super) tables: FileTables,
     /// Whether the server is all there is in this process.
     pub(super) alone: bool,
-    /// The descriptor that holds the port until the workers listen.
-    pub(super) reserved: RawFd,
+    /// Descriptors of the main thread that the store has no use for.
+    pub(super) elsewhere: Vec<RawFd>,
     /// The mailboxes of all workers, by shard.
     pub(super) workers: Vec<Sender<Parcel>>,
 }
@@ -94,9 +94,9 @@ impl StoreThread {
             && let Ok(table) = file_table::make_private()
         {
             if self.alone {
-                table.close_copy(self.reserved);
+                self.elsewhere.iter().for_each(|&number| table.close_copy(number));
             } else {
-                table.close_strangers();
+                table.close_strangers(&[]);
             }
         }
     }

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
@@ -102,16 +103,16 @@ pub struct AdminSocket {
 }
 
 impl AdminSocket {
-    /// Listens at the first of the usual paths.
+    /// Listens at the first of the usual paths, in the place of another server if it `replaces` it.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub fn open_usual(port: u16) -> Result<AdminSocket, OpenError> {
+    pub fn open_usual(port: u16, replaces: bool) -> Result<AdminSocket, OpenError> {
         let path = usual_paths(port).swap_remove(0);
         if path.parent() == Some(&own_folder()) {
             make_own_folder()?;
         }
-        AdminSocket::open(&path)
+        if replaces { AdminSocket::replace(&path) } else { AdminSocket::open(&path) }
     }
 
     /// Listens at `path`, for this user alone. What a dead process left there is replaced.
@@ -147,6 +148,11 @@ impl AdminSocket {
             refused(cause)
         })?;
         Ok(AdminSocket { listener, path: path.to_owned(), identity: identity(path) })
+    }
+
+    /// The descriptor, for a thread that closes the copy in its own file table.
+    pub fn descriptor(&self) -> RawFd {
+        self.listener.as_raw_fd()
     }
 
     /// Where it lies.
