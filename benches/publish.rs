@@ -21,6 +21,7 @@ use common::figures::Figures;
 use common::process::Thread;
 use core_affinity::CoreId;
 use corebeat::base::ids::Ref;
+use corebeat::base::limits::Limits;
 use corebeat::chat::heartbeat::HeartbeatPolicy;
 use corebeat::engine::config::ServerConfig;
 use corebeat::engine::server::Server;
@@ -75,7 +76,8 @@ fn main() -> ExitCode {
 
 fn config() -> ServerConfig {
     let quiet = HeartbeatPolicy { interval_s: 3_600, timeout_s: 10_800, ..Default::default() };
-    ServerConfig { workers: 1, pin: true, heartbeat: quiet, ..ServerConfig::default() }
+    let limits = Limits::default().without_rates();
+    ServerConfig { workers: 1, pin: true, heartbeat: quiet, limits, ..ServerConfig::default() }
 }
 
 /// What both did in each round.

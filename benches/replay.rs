@@ -98,7 +98,7 @@ fn config() -> ServerConfig {
         offline_bytes: 1 << 30,
         offline_memory: 1 << 30,
         max_outbound: 64 << 20,
-        ..Limits::default()
+        ..Limits::default().without_rates()
     };
     ServerConfig { workers: 1, pin: true, heartbeat: quiet, limits, ..ServerConfig::default() }
 }

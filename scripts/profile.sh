@@ -150,7 +150,9 @@ start_server() {
     read -ra options <<<"$serve"
     # A folder that is used again has the log, and the address, of the server before.
     : >"$data/server.log"
-    RUST_LOG=info "${program[@]}" --listen 127.0.0.1:0 --workers "$workers" "${options[@]}" \
+    # One connection of the generator speaks for many: without rates.
+    COREBEAT_ACCEPT_RATE=0 COREBEAT_MESSAGE_RATE=0 COREBEAT_BYTE_RATE=0 \
+        RUST_LOG=info "${program[@]}" --listen 127.0.0.1:0 --workers "$workers" "${options[@]}" \
         </dev/null >"$data/server.log" 2>&1 &
     server=$!
     started[$server]=1

@@ -15,13 +15,16 @@ mod heart {
     mod heartbeats;
     mod history;
     mod http;
+    mod limits;
     mod malformed;
     mod overload;
+    mod patience;
     mod peer;
     mod presence;
     mod refs;
     mod rooms;
     mod sessions;
+    mod slow;
     mod speech;
     mod stats;
     mod tempo;

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::process::{Corebeat, PROGRAM, command, run};
-use common::{ECHO, GOAWAY, MESSAGE, Native, OK, PING, PONG, Text, WELCOME};
+use common::{ECHO, GAP, GOAWAY, MESSAGE, Native, OK, PING, PONG, Text, WELCOME};
 use common::{eventually, frame, hello, join, publish, resume};
 use rustix::process::Signal;
 
@@ -352,4 +352,40 @@ fn a_client_that_is_cut_off_in_any_way_resumes_and_gets_exactly_what_it_missed()
             is_cut_off_and_resumes(&program, cut, turn);
         }
     }
+}
+
+#[test]
+fn where_an_option_says_so_messages_give_way_and_a_gap_names_them() {
+    let options = ["--overflow-room", "den-*=drop-oldest", "--max-outbound", "128KiB"];
+    let program = Corebeat::start(&options);
+    let mut slow = Native::connect_narrow(program.address);
+    slow.send(&common::hello("slow"));
+    slow.expect(WELCOME);
+    slow.send(&join(1, "den-1"));
+    slow.expect(OK);
+    let mut speaker = Native::greet(program.address, "speaker");
+    // More than a kernel buffers for a connection.
+    let body = [7; 30_000];
+    for _ in 0..400 {
+        speaker.send(&publish(0, "den-1", &body));
+    }
+    speaker.echo(b"all is taken");
+    speaker.send(&publish(0, "den-1", b"the end"));
+    let (mut due, mut missing) = (1, 0);
+    while due <= 401 {
+        let told = slow.next_but_pings().expect("a slow member is not closed");
+        let place = |at: usize| u64::from_be_bytes(told.payload[at..at + 8].try_into().unwrap());
+        let (from, to) = match told.kind {
+            MESSAGE => (place(4), place(4)),
+            GAP => (place(4), place(12)),
+            other => panic!("{other} is neither a message nor a gap"),
+        };
+        assert!(from == due && to >= from, "{from} to {to} where {due} was due");
+        due = to + 1;
+        missing += if told.kind == GAP { to + 1 - from } else { 0 };
+    }
+    assert!(missing > 100, "{missing} were dropped");
+    program.signal(Signal::TERM);
+    let last = program.wait_for_line("stopped after");
+    assert!(last.contains(&format!("overflow_drop_oldest={missing}")), "{last}");
 }

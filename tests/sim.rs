@@ -11,8 +11,10 @@
 mod sim {
     pub(crate) mod client;
     pub(crate) mod dice;
+    pub(crate) mod epilogue;
     pub(crate) mod frames;
     pub(crate) mod ledger;
+    pub(crate) mod letters;
     pub(crate) mod lines;
     pub(crate) mod mailroom;
     pub(crate) mod network;

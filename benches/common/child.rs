@@ -7,6 +7,9 @@ use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+/// They would bite where one connection speaks for many.
+const RATES: [&str; 3] = ["COREBEAT_ACCEPT_RATE", "COREBEAT_MESSAGE_RATE", "COREBEAT_BYTE_RATE"];
+
 /// A running `corebeat serve` on a free port of the loopback address. Dropping it kills it.
 pub(crate) struct ServerProcess {
     child: Child,
@@ -23,6 +26,7 @@ impl ServerProcess {
             .args(["serve", "--listen", "127.0.0.1:0"])
             .args(options)
             .env("RUST_LOG", "info")
+            .envs(RATES.map(|rate| (rate, "0")))
             .stderr(Stdio::piped())
             .spawn()
             .expect("the server was built beside this bench");

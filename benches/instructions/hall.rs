@@ -44,6 +44,7 @@ impl Hall {
             seed: 1,
             secret: [1, 2],
             publish_everyone: true,
+            overflow: Default::default(),
             durability: None,
             web: WebConfig::default(),
         };

@@ -43,11 +43,17 @@ pub enum CloseReason {
     Served,
     /// An HTTP client asked for nothing more for too long.
     HttpIdle,
+    /// There are as many connections, or sessions of its user, as a limit allows.
+    OverLimit,
+    /// A frame began and did not complete in time.
+    FrameTimeout,
+    /// The reader took nothing of what waited for it for too long.
+    StalledReader,
 }
 
 impl CloseReason {
     /// Every reason, in the order of their counters.
-    pub const ALL: [CloseReason; 17] = [
+    pub const ALL: [CloseReason; 20] = [
         CloseReason::Bye,
         CloseReason::PeerClosed,
         CloseReason::SocketError,
@@ -65,6 +71,9 @@ impl CloseReason {
         CloseReason::Refused,
         CloseReason::Served,
         CloseReason::HttpIdle,
+        CloseReason::OverLimit,
+        CloseReason::FrameTimeout,
+        CloseReason::StalledReader,
     ];
 
     /// The reason's name in logs and metrics.
@@ -87,6 +96,9 @@ impl CloseReason {
             CloseReason::Refused => "refused",
             CloseReason::Served => "served",
             CloseReason::HttpIdle => "http_idle",
+            CloseReason::OverLimit => "over_limit",
+            CloseReason::FrameTimeout => "frame_timeout",
+            CloseReason::StalledReader => "stalled_reader",
         }
     }
 
@@ -131,8 +143,26 @@ macro_rules! counters {
 counters! {
     /// Connections opened.
     opened,
-    /// Connections accepted and closed at once, because the worker held all that it may.
+    /// Connections over a limit that were closed at once, because so many others were being told.
     turned_away,
+    /// Connections refused because there were as many as `--max-connections` allows.
+    limited_connections,
+    /// Connections refused because their address had as many as it may.
+    limited_addresses,
+    /// Hellos and new names refused because the user had as many sessions as it may.
+    limited_sessions,
+    /// Times that accepting paused because connections came faster than `--accept-rate`.
+    limited_accepts,
+    /// Requests refused because their connections sent messages too fast.
+    limited_messages,
+    /// Times that a connection was left unread because it sent messages or bytes too fast.
+    limited_reads,
+    /// Joins refused because the session was in as many rooms as it may.
+    limited_rooms,
+    /// Joins refused because the room had as many members as it may.
+    limited_members,
+    /// Joins refused because the worker had as many memberships as it may.
+    limited_subscriptions,
     /// Hellos answered: native WELCOMEs and text greetings.
     welcomed,
     /// Sessions that went on on another connection, a part of the answered hellos.
@@ -205,6 +235,15 @@ counters! {
     rooms_evicted,
     /// Room messages shed because a mailbox or a room's queue was full; their members saw a GAP.
     shed,
+    /// Connections closed because more waited for them than may, and too little of it was to be
+    /// dropped.
+    overflow_disconnect,
+    /// Copies of room messages dropped because their members did not read: the oldest of a room.
+    overflow_drop_oldest,
+    /// The same: the newest of a room.
+    overflow_drop_newest,
+    /// The same: all of a room but the latest.
+    overflow_latest_only,
     /// Single presence events that were folded into totals.
     presence_folded,
     /// Timer entries that had lost their meaning when they fired.

@@ -131,11 +131,27 @@ pub const HANDOVERS_PER_TURN: usize = 256;
 pub const TOLD_MAX: usize = 128;
 /// Bytes of such messages, for each user.
 pub const TOLD_BYTES: usize = 256 << 10;
+/// How much longer than a session can be resumed its user's home remembers how far it had come: its
+/// birth shard, which knows of delays that the home does not, says when it is over.
+pub const SETTLE_MAX_MS: u64 = 600_000;
 /// What a kept direct message is taken to cost besides its frame: its place in the queue, its
 /// counts and what the allocator rounds up.
 pub const DIRECT_OVERHEAD_BYTES: usize = 40;
 /// What a user with kept direct messages is taken to cost besides them.
 pub const INBOX_BYTES: usize = 384;
+
+/// Connections over a limit that one worker holds until their first bytes tell how to refuse them.
+/// Those beyond are closed without a word.
+pub const REFUSALS_HELD_MAX: usize = 16;
+/// Earliest and latest time after which such a connection is asked to come back.
+pub const REFUSED_RECONNECT_AFTER_MS: (u32, u32) = (2_000, 10_000);
+/// A connection that was too fast is left unread for so long at most before it is looked at again.
+pub const SLOWED_MS: u64 = 1_000;
+/// One whose request was refused for that is left unread for so long at most: a client that does
+/// not wait costs as many refusals as fit into one read, in this time.
+pub const REFUSED_PAUSE_MS: u64 = 100;
+/// Looks at a reader that takes nothing, within the time that it may do so.
+pub const STALL_LOOKS: u64 = 2;
 
 /// How often a worker gives back what its pools did not need.
 pub const TRIM_PERIOD_MS: u64 = 1_000;
@@ -182,6 +198,10 @@ pub const CLIENT_EPOCHS_KEPT: usize = 8;
 /// Direct messages that such a client remembers, so that none is told twice.
 pub const CLIENT_DIRECTS_KEPT: usize = 4_096;
 
+/// Bytes that are kept free for what is told in place of messages that were dropped.
+pub const NOTICE_BYTES: usize = 512;
+/// Pieces of an outbox that are looked at for a notice to which further dropped messages are added.
+pub const FOLD_LOOKS: usize = 64;
 /// Largest buffer that is kept for reuse; larger ones are given back to the allocator.
 pub const BUFFER_KEPT_BYTES: usize = 4 << 10;
 /// Bytes said to one connection alone that are kept in one piece. What is urgent overtakes all but
@@ -202,7 +222,7 @@ pub struct Limits {
     pub max_frame: usize,
     /// Bytes that may wait for one connection before it is closed with 431 (`--max-outbound`).
     pub max_outbound: usize,
-    /// Rooms that one connection may be in (`--max-rooms-per-connection`).
+    /// Rooms that one connection may be in; 0: any number (`--max-rooms-per-connection`).
     pub max_rooms_per_connection: usize,
     /// Rooms that one worker keeps the order of (`--max-rooms`).
     pub max_rooms: usize,
@@ -210,6 +230,30 @@ pub struct Limits {
     pub presence_max: usize,
     /// Connections that one worker holds (`--max-connections`, divided by the workers).
     pub max_connections: usize,
+    /// Connections of one address, or of one /64 of IPv6, in all; 0: any number
+    /// (`--max-connections-per-address`).
+    pub max_connections_per_address: usize,
+    /// Live sessions of one user; 0: any number (`--max-sessions-per-user`).
+    pub max_sessions_per_user: usize,
+    /// Connections that one worker accepts in a second; 0: any number (`--accept-rate`).
+    pub accept_rate: u64,
+    /// Messages that one connection may send in a second; 0: any number (`--message-rate`).
+    pub message_rate: u64,
+    /// Messages that it may send at once (`--message-burst`).
+    pub message_burst: u64,
+    /// Bytes that one connection may send in a second; 0: any number (`--byte-rate`).
+    pub byte_rate: usize,
+    /// Bytes that it may send at once (`--byte-burst`).
+    pub byte_burst: usize,
+    /// Sessions that one room may have as members; 0: any number (`--max-members-per-room`).
+    pub max_members_per_room: usize,
+    /// Memberships of one worker's sessions in all; 0: any number (`--max-subscriptions`, divided
+    /// by the workers).
+    pub max_subscriptions: usize,
+    /// Time for a frame, once it has begun, to complete; 0: any (`--frame-timeout`).
+    pub frame_timeout_ms: u64,
+    /// Time for a reader to take the next byte of what waits for it; 0: any (`--write-timeout`).
+    pub write_timeout_ms: u64,
     /// Time to complete the hello (`--handshake-timeout`).
     pub handshake_timeout_ms: u64,
     /// A text client is closed after this long without a line (`--text-idle-timeout`).
@@ -272,6 +316,12 @@ impl Limits {
         self.max_outbound / 4
     }
 
+    /// The same without rates: for measurements in which one connection speaks for many.
+    #[must_use]
+    pub fn without_rates(self) -> Limits {
+        Limits { accept_rate: 0, message_rate: 0, byte_rate: 0, ..self }
+    }
+
     /// How often a room's history is looked at for messages that are too old to be kept. They are
     /// not told anyhow; this is for their memory.
     pub fn history_period_ms(&self) -> u64 {
@@ -294,6 +344,17 @@ impl Default for Limits {
             max_rooms: 1 << 20,
             presence_max: 256,
             max_connections: super::ids::SLOTS_PER_SHARD,
+            max_connections_per_address: 1_000,
+            max_sessions_per_user: 0,
+            accept_rate: 20_000,
+            message_rate: 5_000,
+            message_burst: 50_000,
+            byte_rate: 32 << 20,
+            byte_burst: 128 << 20,
+            max_members_per_room: 0,
+            max_subscriptions: 8 << 20,
+            frame_timeout_ms: 120_000,
+            write_timeout_ms: 120_000,
             handshake_timeout_ms: 10_000,
             text_idle_timeout_ms: 300_000,
             read_budget: 2_048,

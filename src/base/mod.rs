@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod counters;
+pub mod gcra;
 pub mod ids;
 pub mod limits;
 pub mod name;

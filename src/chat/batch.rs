@@ -15,7 +15,9 @@ use crate::wire::{line, native};
 
 pub use super::dialect::Dialect;
 use super::dialect::{PLAIN_DIALECTS, WEB_DIALECTS};
+use super::overflow::Overflow;
 use super::press::Press;
+use super::relief::Gap;
 
 /// Encoded messages, one after the other, and where each ends.
 #[derive(Debug, Default)]
@@ -52,6 +54,29 @@ impl Frames {
         encode(&mut self.bytes);
         let end = u32::try_from(self.bytes.len()).expect("a batch is bounded far below 4 GiB");
         self.ends.push(end);
+    }
+
+    /// The message that begins at `offset`, or their number at the end.
+    pub fn index_at(&self, offset: u32) -> usize {
+        self.ends.partition_point(|end| *end <= offset)
+    }
+
+    /// Where the message ends with which, from `start` on, there are at least `bytes` bytes; the
+    /// end where there are fewer.
+    pub fn end_after(&self, start: u32, bytes: usize) -> u32 {
+        let enough = |end: &u32| *end as usize >= start as usize + bytes;
+        let index = self.ends.partition_point(|end| !enough(end));
+        self.ends.get(index).or(self.ends.last()).copied().unwrap_or_default()
+    }
+
+    /// Where the last message begins from which, up to `end`, there are at least `bytes` bytes; 0
+    /// where there are fewer.
+    pub fn start_before(&self, end: u32, bytes: usize) -> u32 {
+        let Some(latest) = (end as usize).checked_sub(bytes) else {
+            return 0;
+        };
+        let index = self.ends.partition_point(|end| *end as usize <= latest);
+        index.checked_sub(1).map_or(0, |index| self.ends[index])
     }
 
     /// Empties it, keeping what was allocated.
@@ -120,15 +145,54 @@ impl Batch {
     }
 }
 
+/// What a chunk is about, where it may be dropped before a member was sent it.
+#[derive(Clone, Debug)]
+pub struct Label {
+    /// The room.
+    pub room: Name,
+    /// What gives way there.
+    pub overflow: Overflow,
+    /// What is told of it.
+    pub about: About,
+}
+
+/// What is told of a room.
+#[derive(Clone, Copy, Debug)]
+pub enum About {
+    /// Messages, one after the other.
+    Messages {
+        /// The epoch.
+        epoch: Epoch,
+        /// The place of the first one.
+        first: Seq,
+    },
+    /// Messages that are missing.
+    Gap(Gap),
+    /// Somebody came or went.
+    Presence {
+        /// Members of the room since then.
+        total: u32,
+    },
+    /// What was said before, as it was asked for.
+    Page,
+}
+
 /// One dialect's rendering of something that goes to many members of one shard.
 #[derive(Debug, Default)]
 pub struct Chunk {
+    /// What it is about; nothing where it may not be dropped.
+    label: Option<Label>,
     /// Where the dialect is plain native, the batch itself is the rendering.
     batch: Option<Arc<Batch>>,
     frames: Frames,
 }
 
 impl Chunk {
+    /// What it is about, where it is of a room whose messages may be dropped.
+    pub fn label(&self) -> Option<&Label> {
+        self.label.as_ref()
+    }
+
     /// The rendered messages.
     pub fn frames(&self) -> &Frames {
         match &self.batch {
@@ -228,8 +292,13 @@ impl ChunkPool {
     }
 
     /// The rendering of `batch` in `dialect`.
-    pub fn render_batch(&mut self, batch: &Arc<Batch>, dialect: Dialect) -> Rc<Chunk> {
-        self.chunk(|chunk, press| match dialect {
+    pub fn render_batch(
+        &mut self,
+        batch: &Arc<Batch>,
+        dialect: Dialect,
+        label: Option<Label>,
+    ) -> Rc<Chunk> {
+        self.chunk(label, |chunk, press| match dialect {
             Dialect::Native => chunk.batch = Some(Arc::clone(batch)),
             Dialect::NativeCrc => {
                 for index in 0..batch.frames.count() {
@@ -248,13 +317,25 @@ impl ChunkPool {
     }
 
     /// The rendering of a single event in `dialect`.
-    pub fn render_event(&mut self, event: &Event<'_>, dialect: Dialect) -> Rc<Chunk> {
-        self.chunk(|chunk, press| chunk.frames.push(|out| press.render_event(out, event, dialect)))
+    pub fn render_event(
+        &mut self,
+        event: &Event<'_>,
+        dialect: Dialect,
+        label: Option<Label>,
+    ) -> Rc<Chunk> {
+        self.chunk(label, |chunk, press| {
+            chunk.frames.push(|out| press.render_event(out, event, dialect));
+        })
     }
 
-    fn chunk(&mut self, fill: impl FnOnce(&mut Chunk, &mut Press)) -> Rc<Chunk> {
+    fn chunk(
+        &mut self,
+        label: Option<Label>,
+        fill: impl FnOnce(&mut Chunk, &mut Press),
+    ) -> Rc<Chunk> {
         let mut chunk = self.chunks.pop().unwrap_or_default();
         let unshared = Rc::get_mut(&mut chunk).expect("the pool keeps what nobody holds");
+        unshared.label = label;
         fill(unshared, &mut self.press);
         chunk
     }
@@ -265,6 +346,7 @@ impl ChunkPool {
             if let Some(batch) = unshared.batch.take() {
                 self.release_batch(batch);
             }
+            unshared.label = None;
             unshared.frames.clear();
             if self.chunks.len() < self.kept_max && unshared.frames.capacity() <= self.bytes_max {
                 self.chunks.push(chunk);

@@ -21,7 +21,7 @@ use crate::base::time::Now;
 use crate::wire::message::{Event, OkFlags, PresenceKind};
 use crate::wire::{line, native};
 
-use super::batch::{Batch, Chunk, Dialect};
+use super::batch::{About, Batch, Chunk, Dialect, Label};
 use super::history::Missing;
 use super::mail::{Mail, Replay};
 use super::session::{RoomKey, State};
@@ -286,7 +286,8 @@ impl Shard {
         if let Some(missing) = missing {
             self.tell_missing(conn, key, missing, now);
         }
-        let rest = page.and_then(|page| self.open_page(conn, page));
+        let label = self.rooms.get(key).label(About::Page);
+        let rest = page.and_then(|page| self.open_page(conn, page, label));
         let rest = rest.and_then(|page| self.hand_over_page(conn, page, now));
         if self.sessions.get(conn).and_then(|session| session.membership(key)).is_none() {
             self.release_page(rest);
@@ -302,12 +303,17 @@ impl Shard {
     }
 
     /// Renders a page for a connection.
-    pub(super) fn open_page(&mut self, conn: ConnId, page: Arc<Batch>) -> Option<OpenPage> {
+    pub(super) fn open_page(
+        &mut self,
+        conn: ConnId,
+        page: Arc<Batch>,
+        label: Option<Label>,
+    ) -> Option<OpenPage> {
         let State::Live(dialect) = self.sessions.get(conn)?.state else {
             return None;
         };
         let first = native::message_position(page.frames.frame(0));
-        let chunk = self.chunks.render_batch(&page, dialect);
+        let chunk = self.chunks.render_batch(&page, dialect, label);
         self.chunks.release_batch(page);
         Some(OpenPage { chunk, next: 0, first })
     }
@@ -405,7 +411,7 @@ impl Shard {
             return;
         };
         let is_empty = replay.page.is_none();
-        if let Some(page) = replay.page.and_then(|page| self.open_page(conn, page)) {
+        if let Some(page) = replay.page.and_then(|page| self.open_page(conn, page, None)) {
             self.hand_over_whole(conn, page, now);
         }
         if dialect == Dialect::Text && is_empty {

@@ -2,11 +2,14 @@
 //!
 //! Owns the plain data that the shell fills in before it makes a [`Shard`](super::shard::Shard).
 
+use std::sync::Arc;
+
 use crate::base::ids::{NodeId, ShardId};
 use crate::base::limits::Limits;
 use crate::wire::http::{Asset, Origins};
 
 use super::heartbeat::HeartbeatPolicy;
+use super::overflow::OverflowPolicies;
 use super::record::Durability;
 
 /// Everything a shard is told at its birth.
@@ -29,6 +32,8 @@ pub struct ShardConfig {
     pub secret: [u64; 2],
     /// Whether clients may publish to the room `*`.
     pub publish_everyone: bool,
+    /// What gives way in which room when a member does not read.
+    pub overflow: Arc<OverflowPolicies>,
     /// When requests are answered that have to be written; none where all is in memory.
     pub durability: Option<Durability>,
     /// What HTTP clients and WebSockets get.

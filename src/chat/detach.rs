@@ -94,6 +94,8 @@ impl Shard {
                 | CloseReason::Unacknowledged
                 | CloseReason::HeartbeatTimeout
                 | CloseReason::SlowReader
+                | CloseReason::StalledReader
+                | CloseReason::FrameTimeout
                 | CloseReason::Superseded
         );
         let is_live = matches!(session.state, State::Live(dialect) if dialect != Dialect::Text);
@@ -162,6 +164,7 @@ impl Shard {
         while let Some(membership) =
             self.sessions.get_mut(conn).and_then(|session| session.pop_membership())
         {
+            self.rooms.subscriptions -= 1;
             let stay = membership.stay();
             let last = match self.rejoining(conn, stay) {
                 Some(rejoining) => {
@@ -188,14 +191,19 @@ impl Shard {
     }
 
     fn gaps_of(&self, conn: ConnId) -> Vec<(Name, Position, Seq)> {
-        let memberships = self.sessions.get(conn).into_iter().flat_map(Session::memberships);
-        let rooms = memberships.map(|membership| self.rooms.get(membership.room));
-        let gap = |room: &Room| {
-            let (first, to) = room.missing()?;
-            let before = Position { seq: Seq(first.seq.0 - 1), ..first };
-            Some((room.name.clone(), before, to))
+        let Some(session) = self.sessions.get(conn) else {
+            return Vec::new();
         };
-        rooms.filter_map(gap).collect()
+        let before = |first: Position| Position { seq: Seq(first.seq.0 - 1), ..first };
+        let rooms = session.memberships().map(|membership| self.rooms.get(membership.room));
+        let of_room = |room: &Room| {
+            let (first, to) = room.missing()?;
+            Some((room.name.clone(), before(first), to))
+        };
+        let dropped = session.missed().iter().map(|missed| {
+            (self.rooms.get(missed.room).name.clone(), before(missed.first), missed.last)
+        });
+        rooms.filter_map(of_room).chain(dropped).collect()
     }
 
     fn rejoining(&self, conn: ConnId, stay: Stay) -> Option<Rejoining> {

@@ -89,10 +89,10 @@ impl Shard {
         let (epoch, seq) = (Epoch(0), Seq(id));
         let repetitions = refs.complete(reference, epoch, seq);
         let flags = OkFlags { queued: queued_for.is_some(), ..OkFlags::default() };
-        self.tell(conn, &Event::Ok { reference, flags, epoch, seq }, now);
+        self.tell_urgently(conn, &Event::Ok { reference, flags, epoch, seq }, now);
         for _ in 0..repetitions {
             let flags = OkFlags { duplicate: true, ..OkFlags::default() };
-            self.tell(conn, &Event::Ok { reference, flags, epoch, seq }, now);
+            self.tell_urgently(conn, &Event::Ok { reference, flags, epoch, seq }, now);
         }
     }
 
@@ -155,7 +155,7 @@ impl Shard {
         }
         if count == 0 {
             self.chunks.release_batch(batch);
-        } else if let Some(open) = self.open_page(conn, Arc::clone(&batch)) {
+        } else if let Some(open) = self.open_page(conn, Arc::clone(&batch), None) {
             let round = self.catch_ups.next_round();
             let mut replay = CatchUp::new(round);
             (replay.page, replay.source) = (Some(open), Some(batch));

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use crate::base::ids::{Address, Ref, SessionId};
-use crate::base::limits::BATCH_BYTES;
+use crate::base::limits::{BATCH_BYTES, SETTLE_MAX_MS};
 use crate::base::name::Name;
 use crate::base::time::Now;
 use crate::wire::message::Code;
@@ -36,6 +36,11 @@ impl Shard {
             return;
         };
         if let Some(undelivered) = undelivered {
+            if self.inboxes.get(key).has_active(identity) {
+                // What it acknowledged on its former connection may be under way, and is not to
+                // come again. The news that that one has ended comes behind it.
+                return;
+            }
             self.resume_directs(key, (session, identity), undelivered as usize, now);
         } else {
             self.inboxes.change(key, now, |inbox, terms| inbox.greet(identity, session, terms));
@@ -73,8 +78,7 @@ impl Shard {
             let mail = Mail::LastDirects { conn: session.conn(), user: user.clone() };
             return self.send(session.shard(), mail, now);
         }
-        // It may have come back before it was known to be gone, twice, and the news of the second
-        // time have overtaken that of the first.
+        // It may have come back before it was known to be gone.
         let elsewhere = self.directory.readers(user).find(|(other, _)| *other == identity);
         if let Some((_, elsewhere)) = elsewhere
             && let Some(key) = self.inboxes.find(user)
@@ -217,7 +221,9 @@ impl Shard {
 
     /// Drops what has been kept for too long, in as many inboxes as the budget allows.
     pub(super) fn expire_directs(&mut self, budget: &mut usize, now: Now) {
-        while *budget > 0 && self.inboxes.expire_one(now) {
+        // While the server itself was away nobody could come back.
+        let remembered_until = self.amnesty_at + SETTLE_MAX_MS;
+        while *budget > 0 && self.inboxes.expire_one(remembered_until, now) {
             *budget -= 1;
         }
         self.count_struck();

@@ -1,14 +1,14 @@
 //! What goes out to one connection: words, the last word, the close.
 //!
-//! Owns how an event gets into a connection's outbox, what happens when the outbox grows beyond its
-//! bound, and how a connection ends. Never decides that it should: heartbeats, malformed bytes,
-//! goodbyes and full outboxes do. The opposite of [`intake`](super::intake).
+//! Owns how an event gets into a connection's outbox, and how a connection ends. Never decides that
+//! it should: heartbeats, malformed bytes, goodbyes and full outboxes
+//! ([`overflow`](super::overflow)) do. The opposite of [`intake`](super::intake).
 
 use crate::base::counters::CloseReason;
-use crate::base::ids::{ConnId, Ref};
+use crate::base::ids::ConnId;
 use crate::base::limits::LINGER_MS;
 use crate::base::time::Now;
-use crate::wire::message::{Code, Event};
+use crate::wire::message::Event;
 use crate::wire::{native, websocket};
 
 use super::detach::Loss;
@@ -23,7 +23,10 @@ use super::web::Farewell;
 fn is_unread(reason: CloseReason) -> bool {
     matches!(
         reason,
-        CloseReason::SlowReader | CloseReason::HeartbeatTimeout | CloseReason::Superseded
+        CloseReason::SlowReader
+            | CloseReason::StalledReader
+            | CloseReason::HeartbeatTimeout
+            | CloseReason::Superseded
     )
 }
 
@@ -111,32 +114,6 @@ impl Shard {
         if empty { self.recycle_outbox(conn) } else { self.mark_dirty(conn) }
     }
 
-    pub(super) fn bound_outbox(&mut self, conn: ConnId, now: Now) {
-        let max = self.limits.max_outbound;
-        if self.sessions.get(conn).is_some_and(|session| session.waiting() > max) {
-            self.close_slow_reader(conn, now);
-        }
-    }
-
-    /// Closes a connection whose outbox is full. It may have been closed for that in this turn.
-    pub(super) fn close_slow_reader(&mut self, conn: ConnId, now: Now) {
-        let Some(session) = self.sessions.get_mut(conn) else {
-            return;
-        };
-        if matches!(session.state, State::Closing(_)) {
-            return;
-        }
-        if let Some(outbox) = session.outbox.as_mut() {
-            outbox.truncate(&mut self.outboxes, &mut self.chunks);
-        }
-        let last = Event::Error {
-            reference: Ref::NONE,
-            code: Code::SlowReader,
-            text: "the outbound queue is full: read faster",
-        };
-        self.close(conn, CloseReason::SlowReader, Some(&last), now);
-    }
-
     /// Ends a connection: a last word, what is queued, a half-close, and at last the close.
     ///
     /// From here on it is a member of nothing, gets nothing more and is not listened to.
@@ -166,7 +143,6 @@ impl Shard {
             return;
         }
         let heard_nothing = session.state == State::Sniffing && session.outbox.is_none();
-        let awaits_shards = session.state.awaits_shards();
         let undelivered = self.undelivered_in_outbox(conn);
         self.note_closing(conn, reason, undelivered, now);
         let is_kept = self.is_to_be_kept(conn, reason);
@@ -187,10 +163,11 @@ impl Shard {
         }
         let session = self.sessions.get_mut(conn).expect("it was just there");
         session.state = State::Closing(reason);
-        if session.marks.has(Marks::PAUSED) || awaits_shards {
+        if session.marks.has(Marks::PAUSED) || session.marks.has(Marks::RESUMING) {
             // The shell is to see it hang up, and must not leave bytes unread: they would turn the
             // close into a reset.
-            session.marks.clear(if awaits_shards { Marks::RESUMING } else { Marks::PAUSED });
+            session.marks.clear(Marks::PAUSED);
+            session.marks.clear(Marks::RESUMING);
             self.verdicts.push_back(Verdict::Resume(conn));
         }
         if let Some(input) = session.input.take() {

@@ -166,7 +166,7 @@ impl Shard {
                 delivery.release(&mut self.chunks);
             }
         }
-        self.close_overflowed(now);
+        self.relieve_overflowed(key, now);
         self.tell_untold(key);
         let room = self.rooms.get_mut(key);
         room.listed = room.queued() > 0;
@@ -207,7 +207,7 @@ impl Shard {
             }
         }
         *self.rooms.get_mut(member.room).queue() = queue;
-        self.close_overflowed(now);
+        self.relieve_overflowed(member.room, now);
     }
 
     fn desk(&mut self, key: RoomKey) -> (&Room, Desk<'_>) {
@@ -222,12 +222,6 @@ impl Shard {
             counters: &mut self.counters,
         };
         (self.rooms.get(key), desk)
-    }
-
-    fn close_overflowed(&mut self, now: Now) {
-        while let Some(conn) = self.overflowed.pop() {
-            self.close_slow_reader(conn, now);
-        }
     }
 
     /// Takes a member out of its place.
@@ -268,6 +262,7 @@ impl Shard {
         while let Some(membership) =
             self.sessions.get_mut(conn).and_then(|session| session.pop_membership())
         {
+            self.rooms.subscriptions -= 1;
             self.end_replay(conn, Feed::Room(membership.room));
             self.leave_room(&membership, user.clone(), now);
         }
@@ -335,7 +330,7 @@ impl Desk<'_> {
         {
             return;
         }
-        let chunk = Rc::clone(delivery.chunk(&room.name, dialect, self.chunks));
+        let chunk = Rc::clone(delivery.chunk(room, dialect, self.chunks));
         let outbox = session.outbox(self.outboxes);
         if let News::Messages(batch) = &delivery.news {
             let own = if wrote { Some(address) } else { None };

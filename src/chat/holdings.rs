@@ -30,6 +30,10 @@ impl Shard {
             away_sessions: self.keeping.table.away() + self.keeping.table.claims(),
             unsettled_sessions: self.keeping.unsettled.len(),
             tellings: self.tellings.len(),
+            subscriptions: self.rooms.subscriptions,
+            held: self.sessions.held.len(),
+            slowed: self.meters.slowed(),
+            waits: self.patience.len(),
         }
     }
 }
@@ -75,4 +79,12 @@ pub struct Holdings {
     pub unsettled_sessions: usize,
     /// Users whose coming and going is being told.
     pub tellings: usize,
+    /// Memberships of all sessions.
+    pub subscriptions: usize,
+    /// Connections that are held to be refused.
+    pub held: usize,
+    /// Connections that are left unread for a while, or were.
+    pub slowed: usize,
+    /// Frames and readers that are waited for, or were.
+    pub waits: usize,
 }

@@ -30,6 +30,10 @@ const ROSTER_HEADER: usize = 4 + 4 + 2;
 /// Why a room is not made.
 const TOO_MANY_ROOMS: &str = "too many rooms on this server";
 
+/// Why somebody is not let in.
+const ROOM_IS_FULL: &str = "the room has as many members as it may (--max-members-per-room): try \
+                            again when somebody has left";
+
 /// A message on its way to its place.
 pub(super) struct Said<'a> {
     /// The sender's user.
@@ -261,6 +265,16 @@ impl Shard {
             let request = Asked::Join { stay };
             return self.refuse_for_home(member, reference, request, TOO_MANY_ROOMS, now);
         };
+        let is_new = !again && !returns && !matches!(since, Since::Resumed { .. });
+        if is_new && self.is_full(key) {
+            self.counters.limited_members += 1;
+            self.homes.refuse(member.shard(), stay);
+            self.list_if_idle(key, now);
+            let (conn, request, code) = (member.conn(), Asked::Join { stay }, Code::TooMany);
+            let text = ROOM_IS_FULL;
+            let mail = Mail::Refused { conn, reference, request, code, text };
+            return self.send(member.shard(), mail, now);
+        }
         self.tell_all_so_far(key, member.shard());
         let replay = self.begin_replay(key, (member.shard(), &user), since, now);
         let home = self.homes.get_mut(key);
@@ -276,6 +290,13 @@ impl Shard {
         if newcomer {
             self.tell_presence(key, PresenceKind::Joined, user, Some(member), now);
         }
+    }
+
+    /// Whether a room has as many members as it may.
+    fn is_full(&self, key: HomeKey) -> bool {
+        let most = self.limits.max_members_per_room;
+        let members = self.homes.get(key).links.iter().map(|link| link.members as usize);
+        most > 0 && members.sum::<usize>() >= most
     }
 
     /// Sends `shard` all that it is to be told of a room so far. What it was not sent lies before

@@ -10,11 +10,13 @@
 //! the responses before it are out, because from then on urgent frames overtake what waits.
 
 use crate::base::counters::CloseReason;
+use crate::base::gcra::TooFast;
 use crate::base::ids::{ConnId, ShardId};
-use crate::base::limits::{HTTP_HEAD_BYTES, STATS_ASKERS_MAX};
+use crate::base::limits::{HTTP_HEAD_BYTES, REFUSED_PAUSE_MS, STATS_ASKERS_MAX};
 use crate::base::time::{Now, Tick};
 use crate::wire::http::{
     self, Endpoint, Exchange, HttpError, Method, Refusal, Request, Status, Subprotocol, Upgrade,
+    append_retry,
 };
 
 use super::dialect::Dialect;
@@ -49,16 +51,41 @@ impl Shard {
             session.state = State::Browsing;
             self.arm_at(conn, now, now.mono + self.limits.handshake_timeout_ms);
         }
-        match endpoint {
-            Some(endpoint) => self.open_websocket(conn, &request, endpoint, now),
-            None => self.answer(conn, &request, now),
+        if request.path != HEALTH_PATH && self.refuses_request(conn, &request, endpoint, now) {
+            return Step::Over;
+        }
+        let too_fast = self.meters.take_message(conn.slot(), now.mono).err();
+        match (endpoint, too_fast) {
+            (Some(endpoint), _) => self.open_websocket(conn, &request, endpoint, now),
+            (None, Some(too_fast)) => self.answer_later(conn, &request, too_fast, now),
+            (None, None) => self.answer(conn, &request, now),
         }
         Step::Used(used)
     }
 
-    fn answer(&mut self, conn: ConnId, request: &Request<'_>, now: Now) {
+    /// Answers a request that came too early, and leaves those behind it unread for a while.
+    #[cold]
+    fn answer_later(&mut self, conn: ConnId, request: &Request<'_>, too_fast: TooFast, now: Now) {
+        let exchange = self.exchange(conn, request, now);
+        let text = self.hasty_text(too_fast.wait_ms) + "\n";
+        self.counters.limited_messages += 1;
+        self.counters.http_refused += 1;
+        let (status, after_ms) = (Status::TooManyRequests, too_fast.wait_ms);
+        let refusal = |out: &mut Vec<u8>| append_retry(out, status, &text, after_ms, exchange);
+        self.respond(conn, exchange, refusal);
+        self.slow_down(conn, after_ms.min(REFUSED_PAUSE_MS), now);
+    }
+
+    /// What a response owes to its request. Whoever is held to be refused gets one.
+    fn exchange(&self, conn: ConnId, request: &Request<'_>, now: Now) -> Exchange {
         let mut exchange = Exchange::of(request, now.wall_ms);
-        exchange.keep_alive &= request.is_1_1 && self.drain.is_none();
+        let is_held = !self.sessions.held.is_empty() && self.sessions.held.contains_key(&conn);
+        exchange.keep_alive &= request.is_1_1 && self.drain.is_none() && !is_held;
+        exchange
+    }
+
+    fn answer(&mut self, conn: ConnId, request: &Request<'_>, now: Now) {
+        let exchange = self.exchange(conn, request, now);
         let asset = self.web.assets.iter().find(|asset| asset.path == request.path);
         match (request.method, request.path, asset) {
             (Method::Options, ..) => {
@@ -191,7 +218,7 @@ impl Shard {
     }
 
     /// Ends a connection with a response to what was no good request.
-    fn end_with(
+    pub(super) fn end_with(
         &mut self,
         conn: ConnId,
         reason: CloseReason,
@@ -247,7 +274,7 @@ impl Shard {
         self.end_with(conn, CloseReason::Refused, response, now);
     }
 
-    fn switch(&mut self, conn: ConnId, mut upgrade: Upgrade, now: Now) {
+    pub(super) fn switch(&mut self, conn: ConnId, mut upgrade: Upgrade, now: Now) {
         // What goes to many is compressed once, for the usual window: a client that reads with a
         // smaller one is not compressed for. To an echo nothing is sent compressed.
         upgrade.deflate = upgrade

@@ -50,7 +50,7 @@ pub struct Terms<'a> {
     pub now_ms: u64,
     /// The id of the last message that there is, for whomever.
     pub head: u64,
-    /// Until when a session that breaks now may be resumed.
+    /// Until when a session that breaks now is remembered, if nothing more is heard of it.
     pub kept_until: Mono,
     /// Where changes are noted.
     pub changes: &'a mut Changes,
@@ -80,19 +80,26 @@ pub struct Inbox {
 
 impl Inbox {
     /// An inbox without messages, for a user whose `sessions` are told what comes behind `began`.
+    /// One that is on two connections, because it is not known yet that the first has ended, counts
+    /// as one.
     pub fn new(
         user: Name,
         sessions: impl Iterator<Item = (SessionId, Address)>,
         began: u64,
     ) -> Inbox {
-        let reader = |(identity, session)| Reader::new(identity, session, Standing::Live, began);
+        let mut readers: Vec<Reader> = Vec::new();
+        for (identity, session) in sessions {
+            if !readers.iter().any(|known| known.identity == identity) {
+                readers.push(Reader::new(identity, session, Standing::Live, began));
+            }
+        }
         Inbox {
             user,
             queue: VecDeque::new(),
             queue_bytes: 0,
             told: VecDeque::new(),
             told_bytes: 0,
-            readers: sessions.map(reader).collect(),
+            readers,
             missing: None,
             missing_at_ms: 0,
         }
@@ -256,7 +263,7 @@ impl Inbox {
         }
     }
 
-    /// A session goes on on another connection. The last `undelivered` bytes that were on their
+    /// A session goes on on another connection, and is known to have lost the former. The last `undelivered` bytes that were on their
     /// way to it may not have arrived.
     pub fn resume(
         &mut self,
@@ -265,10 +272,7 @@ impl Inbox {
         undelivered: usize,
         terms: &mut Terms<'_>,
     ) {
-        let known = self.readers.iter().find(|reader| reader.identity == identity);
-        if let Some(reader) = known {
-            self.end(reader.session, Ending::Kept, terms);
-        }
+        debug_assert!(!self.has_active(identity), "it goes on when its connection has ended");
         let index = self.readers.iter().position(|reader| reader.identity == identity);
         let index = index.unwrap_or_else(|| {
             let standing = Standing::CatchingUp;
@@ -297,6 +301,7 @@ impl Inbox {
             return false;
         };
         let reader = &mut self.readers[index];
+        let ending = if reader.is_over && ending == Ending::Kept { Ending::Cut } else { ending };
         reader.told_before = match reader.standing {
             // What it was told on a connection that broke it may have missed.
             Standing::CatchingUp if ending == Ending::Orderly => reader.cursor,
@@ -367,6 +372,9 @@ impl Inbox {
             let reader = &mut self.readers[index];
             reader.cursor = reader.cursor.min(from.saturating_sub(1));
         } else if let Some(index) = self.leaving(session) {
+            // What follows the first one came too late as well.
+            let reader = &mut self.readers[index];
+            reader.told_before = reader.told_before.min(from.saturating_sub(1));
             self.queue_orphans(index, (from, to), terms);
         }
     }
@@ -384,11 +392,17 @@ impl Inbox {
         self.forget_needless();
     }
 
-    /// A session that broke will not be resumed.
+    /// A session that broke, which may not be known yet, will not be resumed.
     pub fn forget_session(&mut self, identity: SessionId) {
-        let kept = |reader: &Reader| matches!(reader.standing, Standing::Kept(_));
-        self.readers.retain(|reader| reader.identity != identity || !kept(reader));
-        self.forget_needless();
+        let Some(index) = self.readers.iter().position(|reader| reader.identity == identity) else {
+            return;
+        };
+        if self.readers[index].is_active() {
+            self.readers[index].is_over = true;
+        } else {
+            self.readers.swap_remove(index);
+            self.forget_needless();
+        }
     }
 
     /// Forgets told messages that no session is still to acknowledge.
@@ -458,9 +472,14 @@ impl Inbox {
         missing
     }
 
-    /// Drops what is too old, that is from before `before_ms`, and forgets sessions that were not
-    /// resumed in time.
-    pub fn expire(&mut self, before_ms: u64, now: Mono, terms: &mut Terms<'_>) {
+    /// Drops what is too old, that is from before `before_ms`, and forgets sessions that broke and
+    /// of which nothing was heard since; but not before `remembered_until`.
+    pub fn expire(
+        &mut self,
+        before_ms: u64,
+        (now, remembered_until): (Mono, Mono),
+        terms: &mut Terms<'_>,
+    ) {
         while self.queue.front().is_some_and(|oldest| oldest.time_ms() < before_ms) {
             self.drop_oldest(Strike::Expired, terms);
         }
@@ -470,6 +489,11 @@ impl Inbox {
         if self.missing.is_some() && self.missing_at_ms < before_ms {
             self.missing = None;
             terms.changes.note(|| Change::Missing(None));
+        }
+        for reader in &mut self.readers {
+            if let Standing::Kept(until) = &mut reader.standing {
+                *until = remembered_until.max(*until);
+            }
         }
         let over = |reader: &Reader| matches!(reader.standing, Standing::Kept(end) if end <= now);
         self.readers.retain(|reader| !over(reader));
@@ -484,7 +508,7 @@ impl Inbox {
         [queued, told, missing].into_iter().flatten().min()
     }
 
-    /// When the first session that broke can be resumed no more.
+    /// Until when the first of the sessions that broke is remembered.
     pub fn kept_until(&self) -> Option<Mono> {
         let until = |reader: &Reader| match reader.standing {
             Standing::Kept(until) => Some(until),

@@ -11,7 +11,7 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 use crate::base::ids::{Address, SessionId};
-use crate::base::limits::Limits;
+use crate::base::limits::{Limits, SETTLE_MAX_MS};
 use crate::base::name::Name;
 use crate::base::time::{Mono, Now};
 
@@ -149,7 +149,7 @@ impl Inboxes {
             bounds: self.bounds.queue,
             now_ms: now.wall_ms,
             head: self.last_id,
-            kept_until: now.mono + self.bounds.resume_window_ms,
+            kept_until: now.mono + self.bounds.resume_window_ms + SETTLE_MAX_MS,
             changes: &mut self.changes,
         };
         let queued = slot.inbox.queued();
@@ -202,8 +202,9 @@ impl Inboxes {
         self.deadlines.first().map(|(due, _)| *due)
     }
 
-    /// Drops what is too old in one inbox. Returns whether there was one to look at.
-    pub fn expire_one(&mut self, now: Now) -> bool {
+    /// Drops what is too old in one inbox. Returns whether there was one to look at. Sessions that
+    /// broke are remembered at least until `remembered_until`.
+    pub fn expire_one(&mut self, remembered_until: Mono, now: Now) -> bool {
         let Some(&(due, key)) = self.deadlines.first() else {
             return false;
         };
@@ -213,7 +214,8 @@ impl Inboxes {
         self.deadlines.pop_first();
         self.slots[key.0 as usize].due = None;
         let before_ms = now.wall_ms.saturating_sub(self.bounds.age_ms);
-        self.change(key, now, |inbox, terms| inbox.expire(before_ms, now.mono, terms));
+        let until = (now.mono, remembered_until);
+        self.change(key, now, |inbox, terms| inbox.expire(before_ms, until, terms));
         true
     }
 

@@ -15,6 +15,9 @@ pub struct Input {
     pub held: Vec<u8>,
     /// How far a WebSocket has come in a frame or a message.
     pub half: Option<Box<HalfMessage>>,
+    /// Since when it is waited for that the held frame completes, as
+    /// [`Mono::low`](crate::base::time::Mono::low).
+    pub since: Option<u32>,
 }
 
 /// A WebSocket in the midst of a message.
@@ -27,12 +30,21 @@ pub struct HalfMessage {
     /// Where, in a message that has wholly arrived, the native frames begin that were not looked
     /// at because the connection was paused.
     pub unread: Option<usize>,
+    /// Since when it is waited for that the message completes, as
+    /// [`Mono::low`](crate::base::time::Mono::low).
+    pub since: Option<u32>,
 }
 
 impl Input {
     /// Whether nothing is kept.
     pub fn is_empty(&self) -> bool {
         self.held.is_empty() && self.half.is_none()
+    }
+
+    /// Since when something is waited for that is the same as `began`, to be changed.
+    pub fn since(&mut self, began: u32) -> Option<&mut Option<u32>> {
+        let half = self.half.as_mut().map(|half| &mut half.since);
+        half.into_iter().chain([&mut self.since]).find(|since| **since == Some(began))
     }
 
     /// Gives back what it holds.

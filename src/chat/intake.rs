@@ -37,6 +37,7 @@ impl Shard {
         if matches!(session.state, State::Closing(_)) {
             return;
         }
+        let metered = self.meters.charge_bytes(conn.slot(), bytes.len(), now.mono);
         match session.input.as_mut() {
             Some(input) if !input.held.is_empty() => {
                 input.held.extend_from_slice(bytes);
@@ -49,8 +50,11 @@ impl Shard {
             }
             _ => {
                 let used = self.consume(conn, bytes, now);
-                self.hold(conn, &bytes[used..]);
+                self.hold(conn, &bytes[used..], now);
             }
+        }
+        if let Err(too_fast) = metered {
+            self.slow_down(conn, too_fast.wait_ms, now);
         }
     }
 
@@ -67,11 +71,14 @@ impl Shard {
             return;
         };
         let mut held = std::mem::take(&mut input.held);
+        let since = input.since.take();
         let used = self.consume(conn, &held, now);
         held.drain(..used);
+        let since = if used == 0 { since } else { None };
         match self.sessions.get_mut(conn) {
             Some(session) if !held.is_empty() && !matches!(session.state, State::Closing(_)) => {
-                session.input.get_or_insert_default().held = held;
+                let since = since.or_else(|| self.await_frame(conn, now));
+                self.put_back(conn, held, since);
             }
             session => {
                 if let Some(session) = session
@@ -84,16 +91,23 @@ impl Shard {
         }
     }
 
-    fn hold(&mut self, conn: ConnId, rest: &[u8]) {
+    fn put_back(&mut self, conn: ConnId, held: Vec<u8>, since: Option<u32>) {
+        if let Some(session) = self.sessions.get_mut(conn) {
+            let input = session.input.get_or_insert_default();
+            (input.held, input.since) = (held, since);
+        }
+    }
+
+    fn hold(&mut self, conn: ConnId, rest: &[u8], now: Now) {
         if rest.is_empty() {
             return;
         }
-        if let Some(session) = self.sessions.get_mut(conn)
-            && !matches!(session.state, State::Closing(_))
-        {
-            let input = session.input.get_or_insert_default();
-            input.held = self.outboxes.buffer();
-            input.held.extend_from_slice(rest);
+        let state = self.sessions.get(conn).map(|session| session.state);
+        if state.is_some_and(|state| !matches!(state, State::Closing(_))) {
+            let mut held = self.outboxes.buffer();
+            held.extend_from_slice(rest);
+            let since = self.await_frame(conn, now);
+            self.put_back(conn, held, since);
         }
     }
 
@@ -155,7 +169,7 @@ impl Shard {
         if let Some(session) = self.sessions.get_mut(conn) {
             session.state = state;
         }
-        Step::Used(0)
+        if self.refuses_excess(conn, now) { Step::Over } else { Step::Used(0) }
     }
 
     fn step_frame(&mut self, conn: ConnId, bytes: &[u8], now: Now) -> Step {
@@ -188,6 +202,11 @@ impl Shard {
         let greeted = !matches!(session.state, State::AwaitingHello(_));
         if greeted {
             session.heard(now.mono);
+            if let Err(too_fast) = self.meters.take_message(conn.slot(), now.mono)
+                && self.refuses_hasty(conn, request, too_fast, now)
+            {
+                return;
+            }
         }
         match request {
             None => {}
@@ -214,6 +233,11 @@ impl Shard {
             return Step::Over;
         };
         let first = session.state == State::AwaitingLine;
+        if !first && let Err(too_fast) = self.meters.take_message(conn.slot(), now.mono) {
+            session.heard(now.mono);
+            self.refuse_hasty(conn, Ref::NONE, too_fast, now);
+            return Step::Used(used);
+        }
         match simdutf8::basic::from_utf8(line) {
             Ok(line) => {
                 session.heard(now.mono);

@@ -58,6 +58,7 @@ impl Shard {
                 self.home_publish(&room, self.hasher.hash(&room), &said, now);
             }
             Mail::Who { room, origin, reference } => self.home_who(room, origin, reference, now),
+            mail @ (Mail::Ask { .. } | Mail::Answer { .. }) => self.take_letter_of_room(mail, now),
             Mail::Online { user, session, identity, undelivered } => {
                 self.home_online(user, (session, identity), undelivered, now);
             }
@@ -91,6 +92,16 @@ impl Shard {
             Mail::AskStats => self.tell_stats(from, now),
             Mail::Stats(stats) => self.take_stats(stats, now),
             answer => self.take_answer(answer, now),
+        }
+    }
+
+    fn take_letter_of_room(&mut self, mail: Mail, now: Now) {
+        match mail {
+            Mail::Ask { user, session, purpose } => self.home_ask(user, session, purpose, now),
+            Mail::Answer { conn, user, purpose, has_room } => {
+                self.take_answer_of_home(conn, user, (purpose, has_room), now);
+            }
+            other => unreachable!("{other:?} is not about room for a session"),
         }
     }
 
@@ -261,7 +272,7 @@ impl Shard {
         let repetitions = refs.complete(reference, epoch, seq);
         for repetition in 0..=repetitions {
             let flags = OkFlags { duplicate: repetition > 0, ..OkFlags::default() };
-            self.tell(conn, &Event::Ok { reference, flags, epoch, seq }, now);
+            self.tell_urgently(conn, &Event::Ok { reference, flags, epoch, seq }, now);
         }
     }
 
@@ -295,6 +306,7 @@ impl Shard {
                 let pending = session.memberships().find(|m| m.stay() == stay).copied();
                 if let Some(membership) = pending.filter(|m| m.place == Place::PENDING) {
                     session.remove_membership(membership.room);
+                    self.rooms.subscriptions -= 1;
                     let user = session.user.clone().expect("a member has a user");
                     self.leave_room(&membership, user, now);
                     self.forget_current_room(conn, membership.room);

@@ -13,6 +13,7 @@ use crate::wire::message::Code;
 use super::batch::Batch;
 use super::catch_up::Round;
 use super::direct::Direct;
+use super::excess::Purpose;
 use super::history::Missing;
 use super::kept::Kept;
 use super::reader::Missing as MissingDirects;
@@ -127,6 +128,27 @@ pub enum Mail {
         room: Name,
         /// The user.
         user: Name,
+    },
+    /// To a user's home: is there room for another session of the user? If so it begins, as by
+    /// [`Mail::Online`].
+    Ask {
+        /// The user.
+        user: Name,
+        /// The session's connection.
+        session: Address,
+        /// What the session wants.
+        purpose: Purpose,
+    },
+    /// The answer to that.
+    Answer {
+        /// The session's connection.
+        conn: ConnId,
+        /// The user.
+        user: Name,
+        /// What the session wanted.
+        purpose: Purpose,
+        /// Whether it has it.
+        has_room: bool,
     },
     /// To a user's home: a session began, or was resumed on a new connection.
     Online {
@@ -445,6 +467,8 @@ impl Ending {
             | CloseReason::Unacknowledged
             | CloseReason::HeartbeatTimeout
             | CloseReason::SlowReader
+            | CloseReason::StalledReader
+            | CloseReason::FrameTimeout
             | CloseReason::Superseded
             | CloseReason::Draining => Ending::Cut,
             _ => Ending::Orderly,

@@ -25,7 +25,9 @@
 //! | [`detach`] | sessions that lose their connections |
 //! | [`resume`] | and are claimed by others, or given up |
 //! | [`whereabouts`] | who is there at all: online and offline |
-//! | [`timers`] | heartbeats, time-outs |
+//! | [`meters`] | how fast connections may send |
+//! | [`excess`] | connections and sessions beyond a limit, and what they are told |
+//! | [`timers`], [`patience`] | heartbeats, time-outs; frames and readers that hang |
 //! | [`drain`] | how connections are sent on when the server ends |
 //!
 //! and the nouns they work on: [`session`], [`room`], [`home`], [`history`], [`roster`],
@@ -47,6 +49,7 @@ pub mod directory;
 pub mod directs;
 pub mod drain;
 pub mod egress;
+pub mod excess;
 pub mod fan_out;
 pub mod hash;
 pub mod heartbeat;
@@ -63,7 +66,10 @@ pub mod journal;
 pub mod kept;
 pub mod letters;
 pub mod mail;
+pub mod meters;
 pub mod outbox;
+pub mod overflow;
+pub mod patience;
 pub mod postbag;
 pub mod press;
 pub mod pulse;
@@ -71,6 +77,7 @@ pub mod reader;
 pub mod record;
 pub mod recovery;
 pub mod refs;
+pub mod relief;
 pub mod requests;
 pub mod resume;
 pub mod room;

@@ -13,16 +13,20 @@ use crate::base::limits::OWN_PIECE_BYTES;
 use crate::wire::http::SWITCHING;
 
 use super::batch::{Chunk, ChunkPool};
+use super::patience::Stall;
+use super::relief::Notice;
 
 /// A run of whole frames or lines.
 #[derive(Debug)]
-enum Piece {
+pub(super) enum Piece {
     /// Part of something that many connections get.
     Shared { chunk: Rc<Chunk>, start: u32, end: u32 },
     /// Said to this connection alone. It may be part of the program itself.
     Own(Cow<'static, [u8]>),
     /// Said to this connection alone, ahead of what waits.
     Urgent(Vec<u8>),
+    /// In place of what was dropped.
+    Notice(Box<Notice>),
 }
 
 impl Piece {
@@ -34,6 +38,7 @@ impl Piece {
             }
             Piece::Own(bytes) => bytes,
             Piece::Urgent(bytes) => bytes,
+            Piece::Notice(notice) => notice.bytes(),
         }
     }
 }
@@ -41,13 +46,15 @@ impl Piece {
 /// The bytes that wait for one connection, in order.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    pieces: VecDeque<Piece>,
+    pub(super) pieces: VecDeque<Piece>,
     /// Bytes of the first piece that the kernel has.
     sent_of_first: usize,
     /// Bytes that the kernel does not have.
-    waiting: usize,
+    pub(super) waiting: usize,
     /// Bytes that were dropped unsent.
     dropped: usize,
+    /// How long nothing of it has been taken, where the kernel has no room for more.
+    pub stall: Option<Stall>,
 }
 
 impl Outbox {
@@ -94,11 +101,12 @@ impl Outbox {
 
     /// Queues what `encode` writes ahead of all that has not begun to be sent.
     ///
-    /// Heartbeats and the last word before a close overtake data so, in the order among themselves
-    /// in which they were queued. The first piece goes before them: a frame that has begun cannot
-    /// be cut in two.
+    /// Heartbeats, refusals and the last word before a close overtake data so, in the order among
+    /// themselves in which they were queued. A frame that has begun cannot be cut in two: of what
+    /// many get, the first frame goes before them, and of what is said to this connection alone the
+    /// first piece.
     pub fn push_urgent(&mut self, pool: &mut OutboxPool, encode: impl FnOnce(&mut Vec<u8>)) {
-        let place = self.pieces.len().min(1);
+        let place = self.urgent_place();
         match self.pieces.get(place) {
             Some(Piece::Urgent(_)) => {}
             Some(_) => self.pieces.insert(place, Piece::Urgent(pool.buffer())),
@@ -106,6 +114,39 @@ impl Outbox {
             None => self.pieces.push_back(Piece::Urgent(pool.buffer())),
         }
         self.write_into(place, pool, encode);
+    }
+
+    /// Where what is urgent goes. Another urgent piece may have begun: what follows is its end.
+    fn urgent_place(&mut self) -> usize {
+        match self.pieces.front() {
+            None | Some(Piece::Urgent(_)) => 0,
+            Some(Piece::Own(_) | Piece::Notice(_)) => 1,
+            Some(Piece::Shared { .. }) => self.end_first_frame(),
+        }
+    }
+
+    /// Ends the first piece, which is shared, behind the frame that goes out next.
+    fn end_first_frame(&mut self) -> usize {
+        let sent = self.sent_of_first;
+        if let Some(Piece::Shared { chunk, start, end }) = self.pieces.front_mut() {
+            let cut = chunk.frames().end_after(*start, sent + 1).min(*end);
+            if cut < *end {
+                let rest = Piece::Shared { chunk: Rc::clone(chunk), start: cut, end: *end };
+                *end = cut;
+                self.pieces.insert(1, rest);
+            }
+        }
+        1
+    }
+
+    /// Takes out what cannot be dropped any more because the kernel has begun to take it.
+    /// Whatever is taken out still waits, and goes to the front again.
+    pub(super) fn take_begun(&mut self) -> Option<Piece> {
+        if self.sent_of_first == 0 {
+            return None;
+        }
+        self.end_first_frame();
+        self.pieces.pop_front()
     }
 
     /// Appends what `encode` writes to a piece of this connection alone, which is dropped if it is
@@ -177,11 +218,12 @@ impl Outbox {
 }
 
 #[inline(always)]
-fn release(piece: Piece, pool: &mut OutboxPool, chunks: &mut ChunkPool) {
+pub(super) fn release(piece: Piece, pool: &mut OutboxPool, chunks: &mut ChunkPool) {
     match piece {
         Piece::Shared { chunk, .. } => chunks.release(chunk),
         Piece::Own(Cow::Owned(bytes)) | Piece::Urgent(bytes) => pool.release_buffer(bytes),
         Piece::Own(Cow::Borrowed(_)) => {}
+        Piece::Notice(notice) => drop(notice),
     }
 }
 
@@ -227,6 +269,7 @@ impl OutboxPool {
         outbox.sent_of_first = 0;
         outbox.waiting = 0;
         outbox.dropped = 0;
+        outbox.stall = None;
         while let Some(piece) = outbox.pieces.pop_front() {
             release(piece, self, chunks);
         }
@@ -294,7 +337,7 @@ mod tests {
             let mut pools = pools();
             let mut outbox = Outbox::default();
             let text = Event::Error { reference: Ref::NONE, code: Code::NotFound, text: "no" };
-            let chunk = pools.1.render_event(&text, Dialect::Text);
+            let chunk = pools.1.render_event(&text, Dialect::Text, None);
             outbox.push_own(&mut pools.0, |out| out.extend_from_slice(b"one"));
             outbox.push_shared(&chunk, 0, 9);
             outbox.push_own(&mut pools.0, |out| out.extend_from_slice(b"two"));
@@ -309,7 +352,7 @@ mod tests {
         let mut pools = pools();
         let mut outbox = Outbox::default();
         let event = Event::Error { reference: Ref::NONE, code: Code::NotFound, text: "no" };
-        let chunk = pools.1.render_event(&event, Dialect::Text);
+        let chunk = pools.1.render_event(&event, Dialect::Text, None);
         outbox.push_shared(&chunk, 0, 9);
         outbox.push_shared(&chunk, 0, 9);
         outbox.sent(4, &mut pools.0, &mut pools.1);
@@ -340,7 +383,7 @@ mod tests {
         let mut pools = pools();
         let mut outbox = Outbox::default();
         let event = Event::Error { reference: Ref::NONE, code: Code::NotFound, text: "no" };
-        let chunk = pools.1.render_event(&event, Dialect::Text);
+        let chunk = pools.1.render_event(&event, Dialect::Text, None);
         outbox.push_shared(&chunk, 0, 9);
         outbox.push_shared(&chunk, 0, 9);
         outbox.sent(1, &mut pools.0, &mut pools.1);
@@ -357,7 +400,7 @@ mod tests {
         let mut pools = pools();
         let mut outbox = Outbox::default();
         let event = Event::Error { reference: Ref::NONE, code: Code::NotFound, text: "no" };
-        let chunk = pools.1.render_event(&event, Dialect::Text);
+        let chunk = pools.1.render_event(&event, Dialect::Text, None);
         outbox.push_own(&mut pools.0, |out| out.extend_from_slice(SWITCHING));
         outbox.push_shared(&chunk, 0, 9);
         outbox.truncate(&mut pools.0, &mut pools.1);

@@ -16,7 +16,7 @@ pub enum Standing {
     Live,
     /// It ended in order, and its shard is still to say which messages came too late for it.
     Leaving,
-    /// It broke, and may be resumed until then.
+    /// It broke, and may be resumed. It is remembered until then at most.
     Kept(Mono),
 }
 
@@ -52,6 +52,8 @@ pub struct Reader {
     pub standing: Standing,
     /// What is missing for it alone.
     pub missing: Option<Missing>,
+    /// It cannot be resumed when its connection ends.
+    pub is_over: bool,
     /// It was told what is missing in the user's queue.
     pub heard_missing: bool,
     /// What entered the queue below its cursor: it was not told, and its ACK does not mean it.
@@ -76,6 +78,7 @@ impl Reader {
             session,
             standing,
             missing: None,
+            is_over: false,
             heard_missing: false,
             untold: Vec::new(),
             began,

@@ -7,19 +7,29 @@
 use crate::base::counters::CloseReason;
 use crate::base::ids::{ConnId, Epoch, Position, Ref, Seq};
 use crate::base::limits::{HOLES_MAX, LINGER_MS, LISTINGS_MAX};
-use crate::base::name::{self, EVERYONE, Name, NameError};
+use crate::base::name::{self, EVERYONE, LOBBY, Name, NameError};
 use crate::base::time::Now;
 use crate::wire::message::{Code, Event, Heartbeat, Hello, OkFlags, Request, Welcome};
 use crate::wire::native;
 
 use super::batch::Dialect;
 use super::catch_up::Feed;
+use super::excess::Purpose;
 use super::mail::{Extent, Mail, Since};
 use super::refs::Arrival;
 use super::resume::Greeting;
 use super::room::Audience;
 use super::session::{Marks, Membership, Place, RoomKey, SessionTable, State};
 use super::shard::Shard;
+
+/// Who tells a user's home of a session that is welcomed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Welcomed {
+    /// The home was asked, and knows.
+    ByHome,
+    /// This shard, which did not have to ask.
+    Here,
+}
 
 /// What a session wants of a room that it joins.
 #[derive(Clone, Copy)]
@@ -54,14 +64,43 @@ impl Shard {
         }
     }
 
-    /// Makes a connection a session of its own and welcomes it.
+    /// Makes a connection a session of its own, as soon as there is room for one. A guest's name is
+    /// its own.
     pub(super) fn begin_session(&mut self, conn: ConnId, greeting: Greeting, now: Now) {
         let Greeting { dialect, user } = greeting;
-        let user = user.unwrap_or_else(|| self.name_guest());
+        match user {
+            Some(user) if self.limits_sessions() => {
+                self.ask_for_room(conn, user, Purpose::Hello, now);
+            }
+            user => {
+                let user = user.unwrap_or_else(|| self.name_guest());
+                self.begin_welcomed(conn, dialect, user, Welcomed::Here, now);
+            }
+        }
+    }
+
+    /// Makes a connection a session of its own and welcomes it.
+    pub(super) fn begin_welcomed(
+        &mut self,
+        conn: ConnId,
+        dialect: Dialect,
+        user: Name,
+        welcomed: Welcomed,
+        now: Now,
+    ) {
         self.admit(conn, user.clone(), dialect, now);
-        self.welcome(conn, dialect, &user, false, now);
-        self.come_online(conn, None, now);
+        if dialect == Dialect::Text {
+            self.welcome_text(conn, &user, now);
+        } else {
+            self.welcome(conn, dialect, &user, false, now);
+        }
+        if welcomed == Welcomed::Here {
+            self.come_online(conn, None, now);
+        }
         self.send_on_if_draining(conn, now);
+        if dialect == Dialect::Text {
+            self.enter_room(conn, LOBBY, now);
+        }
     }
 
     /// Tells a client that is no text client what it is to know of its session.
@@ -253,9 +292,8 @@ impl Shard {
         };
         let user = session.user.clone().expect("a live session has a user");
         let again = known.is_some_and(|key| session.membership(key).is_some());
-        if !again && session.memberships().count() >= self.limits.max_rooms_per_connection {
-            let text = "too many rooms: leave one first";
-            return self.refuse(conn, reference, Code::TooMany, text, now);
+        if !again && let Some(text) = self.refuses_membership(conn) {
+            return self.refuse(conn, reference, Code::TooMany, &text, now);
         }
         let key = self.rooms.find_or_add(room, hash, home, Audience::Members);
         let session = self.sessions.get_mut(conn).expect("it was just there");
@@ -270,6 +308,7 @@ impl Shard {
         } else {
             self.last_stay = self.last_stay.next();
             session.add_membership(Membership::pending(key, self.last_stay, notify));
+            self.rooms.subscriptions += 1;
             self.rooms.get_mut(key).joining += 1;
         }
         let membership = session_membership(&self.sessions, conn, key);
@@ -295,6 +334,7 @@ impl Shard {
             // The last of the news was too much for its outbox, and it was closed.
             return;
         }
+        self.rooms.subscriptions -= 1;
         let was_let_in = self.end_replay(conn, Feed::Room(membership.room));
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
@@ -372,10 +412,31 @@ impl Shard {
             Arrival::Done { epoch, seq } => {
                 self.counters.duplicates += 1;
                 let flags = OkFlags { duplicate: true, ..OkFlags::default() };
-                self.tell(conn, &Event::Ok { reference, flags, epoch, seq }, now);
+                self.tell_urgently(conn, &Event::Ok { reference, flags, epoch, seq }, now);
                 false
             }
         }
+    }
+
+    /// Why a session is to be in no further room, if it is not.
+    fn refuses_membership(&mut self, conn: ConnId) -> Option<String> {
+        let rooms = self.sessions.get(conn).map_or(0, |session| session.memberships().count());
+        let most = self.limits.max_rooms_per_connection;
+        if most > 0 && rooms >= most {
+            self.counters.limited_rooms += 1;
+            return Some(format!(
+                "too many rooms: {most} on one connection (--max-rooms-per-connection); leave one \
+                 first"
+            ));
+        }
+        let most = self.limits.max_subscriptions;
+        if most > 0 && self.rooms.subscriptions >= most {
+            self.counters.limited_subscriptions += 1;
+            let text = "the server has as many memberships as it takes (--max-subscriptions): try \
+                        again later";
+            return Some(text.to_owned());
+        }
+        None
     }
 
     /// Asks a room's home who is there.
@@ -440,7 +501,7 @@ impl Shard {
         true
     }
 
-    /// Answers a request that is not done. The connection lives.
+    /// Answers a request that is not done, ahead of the data that waits. The connection lives.
     pub(super) fn refuse(
         &mut self,
         conn: ConnId,
@@ -450,7 +511,7 @@ impl Shard {
         now: Now,
     ) {
         self.counters.refused += 1;
-        self.tell(conn, &Event::Error { reference, code, text }, now);
+        self.tell_urgently(conn, &Event::Error { reference, code, text }, now);
     }
 }
 

@@ -195,8 +195,11 @@ impl Shard {
         };
         let user = session.user.take();
         self.counters.resumes_denied += 1;
-        self.resuming.push(conn);
         self.begin_session(conn, Greeting { dialect, user }, now);
+        let state = self.sessions.get(conn).map(|session| session.state);
+        if !state.is_some_and(State::awaits_shards) {
+            self.resuming.push(conn);
+        }
     }
 
     /// The birth shard gives a session to the connection, which goes on with it.
@@ -244,6 +247,7 @@ impl Shard {
         };
         let key = self.rooms.find_or_add(&room, hash, home, Audience::Members);
         session.add_membership(Membership::pending(key, stay, notify));
+        self.rooms.subscriptions += 1;
         session.extra().rejoining.push(Rejoining { stay, last, undelivered_bytes });
         self.rooms.get_mut(key).joining += 1;
         let mail = Mail::Join {

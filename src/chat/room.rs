@@ -21,8 +21,10 @@ use crate::base::limits::GAPS_APART;
 use crate::base::name::Name;
 use crate::wire::message::{Event, PresenceKind};
 
-use super::batch::{Batch, Chunk, ChunkPool, Dialect, Renderings};
+use super::batch::{About, Batch, Chunk, ChunkPool, Dialect, Label, Renderings};
 use super::hash::NameHasher;
+use super::overflow::{Overflow, OverflowPolicies};
+use super::relief::Gap;
 use super::session::{Place, RoomKey};
 
 /// Something that all members, or those who asked for presence, are told.
@@ -84,18 +86,23 @@ impl Delivery {
     }
 
     /// The rendering for `dialect`.
-    pub fn chunk(&mut self, room: &Name, dialect: Dialect, pool: &mut ChunkPool) -> &Rc<Chunk> {
+    pub fn chunk(&mut self, room: &Room, dialect: Dialect, pool: &mut ChunkPool) -> &Rc<Chunk> {
         let news = &self.news;
+        let name = &room.name;
         self.renderings.of(dialect, pool).get_or_insert_with(|| match news {
-            News::Messages(batch) => pool.render_batch(batch, dialect),
+            News::Messages(batch) => {
+                let about = About::Messages { epoch: batch.epoch, first: batch.first };
+                pool.render_batch(batch, dialect, room.label(about))
+            }
             News::Presence(Presence { kind, total, user, .. }) => {
                 let user = user.as_deref().unwrap_or_default();
-                let event = Event::Presence { kind: *kind, total: *total, room, user };
-                pool.render_event(&event, dialect)
+                let event = Event::Presence { kind: *kind, total: *total, room: name, user };
+                pool.render_event(&event, dialect, room.label(About::Presence { total: *total }))
             }
             News::Gap { epoch, from, to } => {
-                let event = Event::Gap { epoch: *epoch, from: *from, to: *to, room };
-                pool.render_event(&event, dialect)
+                let gap = Gap { epoch: *epoch, from: *from, to: *to };
+                let event = Event::Gap { epoch: *epoch, from: *from, to: *to, room: name };
+                pool.render_event(&event, dialect, room.label(About::Gap(gap)))
             }
         })
     }
@@ -170,6 +177,8 @@ pub struct Room {
     pub home: ShardId,
     /// Who hears it.
     pub audience: Audience,
+    /// What gives way when a member does not read.
+    pub overflow: Overflow,
     /// Members whose joins the home has not acknowledged.
     pub joining: u32,
     /// Whether the fan-out has it on its list.
@@ -191,11 +200,12 @@ pub struct Room {
 }
 
 impl Room {
-    fn new(name: Name, home: ShardId, audience: Audience) -> Room {
+    fn new(name: Name, home: ShardId, audience: Audience, overflow: Overflow) -> Room {
         Room {
             name,
             home,
             audience,
+            overflow,
             joining: 0,
             listed: false,
             untold_total: None,
@@ -207,6 +217,12 @@ impl Room {
             watchers: 0,
             queue: VecDeque::new(),
         }
+    }
+
+    /// What a rendering of something about it is labelled with, where it may be dropped.
+    pub fn label(&self, about: About) -> Option<Label> {
+        let Room { name, overflow, .. } = self;
+        overflow.drops().then(|| Label { room: name.clone(), overflow: *overflow, about })
     }
 
     /// The members in their places.
@@ -325,14 +341,23 @@ impl Room {
 #[derive(Debug)]
 pub struct RoomTable {
     hasher: NameHasher,
+    policies: Arc<OverflowPolicies>,
     rooms: Slab<Room>,
     index: HashTable<RoomKey>,
+    /// Memberships of all sessions in all rooms, whether or not their homes have answered.
+    pub subscriptions: usize,
 }
 
 impl RoomTable {
     /// An empty table.
-    pub fn new(hasher: NameHasher) -> RoomTable {
-        RoomTable { hasher, rooms: Slab::new(), index: HashTable::new() }
+    pub fn new(hasher: NameHasher, policies: Arc<OverflowPolicies>) -> RoomTable {
+        RoomTable {
+            hasher,
+            policies,
+            rooms: Slab::new(),
+            index: HashTable::new(),
+            subscriptions: 0,
+        }
     }
 
     /// The room called `name`, whose hash is `hash`.
@@ -352,7 +377,8 @@ impl RoomTable {
         if let Some(key) = self.find(name, hash) {
             return key;
         }
-        let key = RoomKey::new(self.rooms.insert(Room::new(Name::new(name), home, audience)));
+        let room = Room::new(Name::new(name), home, audience, self.policies.of(name));
+        let key = RoomKey::new(self.rooms.insert(room));
         let (rooms, hasher) = (&self.rooms, self.hasher);
         self.index.insert_unique(hash, key, |key| hasher.hash(&rooms[key.index()].name));
         key
@@ -402,7 +428,8 @@ mod tests {
     use super::*;
 
     fn room() -> Room {
-        Room::new(Name::new("tea"), ShardId(0), Audience::Members)
+        let overflow = Overflow::Disconnect;
+        Room::new(Name::new("tea"), ShardId(0), Audience::Members, overflow)
     }
 
     fn news() -> Delivery {
@@ -460,7 +487,7 @@ mod tests {
     #[test]
     fn a_room_is_found_by_name_until_nobody_needs_it() {
         let hasher = NameHasher::new([1, 2]);
-        let mut table = RoomTable::new(hasher);
+        let mut table = RoomTable::new(hasher, Arc::default());
         let hash = hasher.hash("tea");
         let key = table.find_or_add("tea", hash, ShardId(0), Audience::Members);
         assert_eq!(table.find_or_add("tea", hash, ShardId(0), Audience::Members), key);

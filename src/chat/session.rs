@@ -7,16 +7,18 @@
 use std::num::NonZeroU32;
 
 use crate::base::counters::CloseReason;
-use crate::base::ids::{ConnId, SessionId};
-use crate::base::limits::HTTP_HEAD_BYTES;
+use crate::base::ids::{ConnId, Position, Seq, SessionId};
+use crate::base::limits::{GAPS_APART, HTTP_HEAD_BYTES};
 use crate::base::name::Name;
 use crate::base::time::{Mono, Tick};
 
 use super::batch::Dialect;
+use super::excess::Held;
 use super::heartbeat::Tempo;
 use super::input::{HalfMessage, Input};
 use super::outbox::{Outbox, OutboxPool};
 use super::refs::RefWindow;
+use super::relief::Gap;
 use super::resume::Rejoining;
 
 /// How far a connection has come.
@@ -62,6 +64,11 @@ impl State {
     /// Whether what it sends waits unread until other shards have answered.
     pub fn awaits_shards(self) -> bool {
         matches!(self, State::AwaitingNumbers | State::Resuming(_))
+    }
+
+    /// Whether its signs of life count from one to the next: it has said its hello, or is an echo.
+    pub fn is_greeted(self) -> bool {
+        matches!(self, State::Live(_) | State::Echo(_))
     }
 
     /// Whether it is a WebSocket that was not closed.
@@ -229,12 +236,28 @@ pub struct Extra {
     pub questions: u32,
     /// Listings of what was said that are on their way, a part of the questions.
     pub listings: u32,
+    /// Whether the home of another name was asked whether it may go by that.
+    pub renaming: bool,
     /// The room to which a text client's lines go.
     pub current_room: Option<RoomKey>,
     /// Which session it is, where that began on another connection.
     pub identity: Option<SessionId>,
     /// Rooms of a resumed session whose homes have not let it in again.
     pub rejoining: Vec<Rejoining>,
+    /// Messages that were dropped because it did not read.
+    pub missed: Vec<Missed>,
+}
+
+/// Messages of a room that a session was not sent: from the first to the last, and perhaps some in
+/// between that it was.
+#[derive(Clone, Copy, Debug)]
+pub struct Missed {
+    /// The room.
+    pub room: RoomKey,
+    /// The first one.
+    pub first: Position,
+    /// The last one, of the same epoch.
+    pub last: Seq,
 }
 
 /// One connection, from its accept to its close.
@@ -366,6 +389,9 @@ impl Session {
 
     /// Takes a room away; returns what its part was.
     pub fn remove_membership(&mut self, room: RoomKey) -> Option<Membership> {
+        if let Some(extra) = &mut self.extra {
+            extra.missed.retain(|missed| missed.room != room);
+        }
         if self.first_membership.is_some_and(|first| first.room == room) {
             let next = self.extra.as_mut().and_then(|extra| extra.memberships.pop());
             return std::mem::replace(&mut self.first_membership, next);
@@ -379,6 +405,28 @@ impl Session {
     pub fn pop_membership(&mut self) -> Option<Membership> {
         let room = self.first_membership?.room;
         self.remove_membership(room)
+    }
+
+    /// Notes that it was not sent some messages of a room that it is in.
+    pub fn note_missed(&mut self, room: RoomKey, gap: Gap) {
+        let missed = &mut self.extra().missed;
+        let first = Position { epoch: gap.epoch, seq: gap.from };
+        match missed.iter_mut().find(|known| known.room == room) {
+            None => missed.push(Missed { room, first, last: gap.to }),
+            Some(known)
+                if known.first.epoch == gap.epoch
+                    && gap.from.0.saturating_sub(known.last.0) < GAPS_APART =>
+            {
+                known.first = known.first.min(first);
+                known.last = known.last.max(gap.to);
+            }
+            Some(known) => *known = Missed { room, first, last: gap.to },
+        }
+    }
+
+    /// Messages that were dropped because it did not read.
+    pub fn missed(&self) -> &[Missed] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.missed)
     }
 
     /// Whether it takes part still, but has asked for the last time.
@@ -399,12 +447,14 @@ impl Session {
 pub struct SessionTable {
     slots: Vec<Option<Session>>,
     count: usize,
+    /// Those that are held to be refused.
+    pub held: Held,
 }
 
 impl SessionTable {
     /// A table with room for `capacity` sessions. Memory that is never used is never touched.
     pub fn with_capacity(capacity: usize) -> SessionTable {
-        SessionTable { slots: Vec::with_capacity(capacity), count: 0 }
+        SessionTable { slots: Vec::with_capacity(capacity), ..SessionTable::default() }
     }
 
     /// How many sessions there are.
@@ -440,6 +490,9 @@ impl SessionTable {
     pub fn remove(&mut self, conn: ConnId) -> Option<Session> {
         self.get(conn)?;
         self.count -= 1;
+        if !self.held.is_empty() {
+            self.held.remove(&conn);
+        }
         self.slots[conn.slot()].take()
     }
 

@@ -40,10 +40,13 @@ use super::home::{HomeKey, HomeTable};
 use super::inboxes::Inboxes;
 use super::journal::Journal;
 use super::mail::{Ending, Mail};
+use super::meters::Meters;
 use super::outbox::OutboxPool;
+use super::patience::Patience;
 use super::postbag::Postbag;
 use super::pulse::{Network, Pulses};
 use super::recovery::Archive;
+use super::relief::Relief;
 use super::resume::Keeping;
 use super::room::{Audience, RoomTable};
 use super::session::{Marks, RoomKey, SessionTable, State, Stay};
@@ -83,6 +86,9 @@ pub enum Verdict {
     /// Tell by [`Shard::measured`] how many bytes the peer's kernel has not acknowledged: its
     /// session is kept, and may have to be sent them again.
     Measure(ConnId),
+    /// Tell by [`Shard::looked_at_reader`] how many bytes the peer's kernel has not acknowledged:
+    /// it may have stopped reading.
+    LookAtReader(ConnId),
 }
 
 impl Verdict {
@@ -94,7 +100,8 @@ impl Verdict {
             | Verdict::ProbeHost(conn)
             | Verdict::Resume(conn)
             | Verdict::GiveUpAfter(conn, _)
-            | Verdict::Measure(conn) => conn,
+            | Verdict::Measure(conn)
+            | Verdict::LookAtReader(conn) => conn,
         }
     }
 }
@@ -136,6 +143,7 @@ pub struct Shard {
     pub(super) resuming: Vec<ConnId>,
     /// Connections whose outboxes grew beyond their bound in the fan-out.
     pub(super) overflowed: Vec<ConnId>,
+    pub(super) relief: Relief,
     /// Rooms with queued news.
     pub(super) active: VecDeque<RoomKey>,
     /// Homes with messages of this turn.
@@ -143,6 +151,8 @@ pub struct Shard {
     /// Homes with shards that lost messages and were not told yet.
     pub(super) lossy_homes: Vec<HomeKey>,
     pub(super) agenda: Agenda,
+    pub(super) patience: Patience,
+    pub(super) meters: Meters,
     pub(super) drain: Option<Box<Drain>>,
     pub(super) readiness: Readiness,
     /// Sessions without connections.
@@ -171,7 +181,7 @@ impl Shard {
     /// A shard without connections.
     pub fn new(config: ShardConfig, now: Now) -> Shard {
         let hasher = NameHasher::new(config.secret);
-        let mut rooms = RoomTable::new(hasher);
+        let mut rooms = RoomTable::new(hasher, config.overflow);
         let everyone_hash = hasher.hash(EVERYONE);
         let everyone_home = hash::home(everyone_hash, config.shards);
         rooms.find_or_add(EVERYONE, everyone_hash, everyone_home, Audience::Everyone);
@@ -206,10 +216,13 @@ impl Shard {
             closings: VecDeque::new(),
             resuming: Vec::new(),
             overflowed: Vec::new(),
+            relief: Relief::default(),
             active: VecDeque::new(),
             open_homes: Vec::new(),
             lossy_homes: Vec::new(),
             agenda: Agenda::default(),
+            patience: Patience::default(),
+            meters: Meters::new(&config.limits),
             drain: None,
             readiness: Readiness::Starting,
             keeping: Keeping::default(),
@@ -244,6 +257,7 @@ impl Shard {
     pub fn open(&mut self, conn: ConnId, now: Now) {
         self.sessions.insert(conn, now.mono);
         self.counters.opened += 1;
+        self.meters.open(conn.slot());
         let due = now.mono + self.limits.handshake_timeout_ms;
         self.agenda.await_hello(conn, now.mono, due);
         self.note_network(conn, Network::default());
@@ -260,11 +274,6 @@ impl Shard {
     /// Whether heartbeats adapt to what is seen of the networks.
     pub fn heartbeats_adapt(&self) -> bool {
         self.pulses.is_some()
-    }
-
-    /// A socket was closed at once, because there are as many as the bounds allow.
-    pub fn note_turned_away(&mut self) {
-        self.counters.turned_away += 1;
     }
 
     /// The worker's loop turned once, and was awake for so long.
@@ -395,9 +404,10 @@ impl Shard {
     }
 
     /// The kernel took nothing more: the connection is not dirty before [`Shard::writable`].
-    pub fn blocked(&mut self, conn: ConnId) {
+    pub fn blocked(&mut self, conn: ConnId, now: Now) {
         if let Some(session) = self.sessions.get_mut(conn) {
             session.marks.set(Marks::BLOCKED);
+            self.time_reader(conn, now);
         }
     }
 
@@ -431,7 +441,9 @@ impl Shard {
         let timers = self.wheel.next_due().map(Tick::starts_at);
         let drain = self.drain.as_ref().and_then(|drain| drain.next_step());
         let (directs, kept) = (self.inboxes.next_due(), self.next_kept_due());
-        [timers, self.agenda.next(), drain, directs, kept].into_iter().flatten().min()
+        let (slowed, patience) = (self.meters.next(), self.patience.next());
+        let due = [timers, self.agenda.next(), drain, directs, kept, slowed, patience];
+        due.into_iter().flatten().min()
     }
 
     /// How many connections the heart knows.

@@ -6,15 +6,17 @@
 
 use crate::base::ids::{ConnId, Ref, SessionId, ShardId};
 use crate::base::limits::TEXT_HISTORY;
-use crate::base::name::{self, LOBBY, Name, NameError};
+use crate::base::name::{self, Name, NameError};
 use crate::base::time::Now;
 use crate::wire::line::{self, Command};
 use crate::wire::message::{Code, Event, Heartbeat, Welcome};
 use crate::wire::native;
 
 use super::batch::Dialect;
+use super::excess::Purpose;
 use super::mail::{Ending, Extent, Mail, Since};
-use super::requests::{Part, code_of};
+use super::requests::{Part, Welcomed, code_of};
+use super::resume::Greeting;
 use super::session::{RoomKey, Stay};
 use super::shard::{Shard, Verdict};
 
@@ -33,8 +35,14 @@ impl Shard {
             _ => None,
         };
         let was_named = user.is_some();
-        let user = user.unwrap_or_else(|| self.name_guest());
-        self.admit(conn, user.clone(), Dialect::Text, now);
+        self.begin_session(conn, Greeting { dialect: Dialect::Text, user }, now);
+        if !was_named && !matches!(command, Command::Nick(_)) {
+            self.command(conn, first_line, now);
+        }
+    }
+
+    /// Tells a text client its name.
+    pub(super) fn welcome_text(&mut self, conn: ConnId, user: &Name, now: Now) {
         self.verdicts.push_back(Verdict::ProbeHost(conn));
         let welcome = Event::Welcome(Welcome {
             version: native::VERSION,
@@ -45,15 +53,9 @@ impl Shard {
             timeout_s: 0,
             max_frame: self.limits.max_frame as u32,
             resumed: false,
-            user: &user,
+            user,
         });
         self.tell(conn, &welcome, now);
-        self.come_online(conn, None, now);
-        self.send_on_if_draining(conn, now);
-        self.enter_room(conn, LOBBY, now);
-        if !was_named && !matches!(command, Command::Nick(_)) {
-            self.command(conn, first_line, now);
-        }
     }
 
     /// A further line.
@@ -99,7 +101,7 @@ impl Shard {
     }
 
     /// Joins a room and makes it the one that lines go to.
-    fn enter_room(&mut self, conn: ConnId, room: &str, now: Now) {
+    pub(super) fn enter_room(&mut self, conn: ConnId, room: &str, now: Now) {
         let part = Part { notify: true, since: Since::Live };
         self.join(conn, Ref::NONE, room, part, now);
         let key = self.rooms.find(room, self.hasher.hash(room));
@@ -170,7 +172,22 @@ impl Shard {
         if (0..self.shards).any(|shard| self.is_overloaded(ShardId(shard))) {
             return self.refuse(conn, Ref::NONE, Code::Unavailable, "overloaded", now);
         }
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
         let to = Name::new(nick);
+        if !self.limits_sessions() || session.user.as_ref() == Some(&to) {
+            return self.go_by(conn, to, Welcomed::Here, now);
+        }
+        if session.extra.as_ref().is_some_and(|extra| extra.renaming) {
+            let text = "another name is being asked for: wait for the answer";
+            return self.refuse(conn, Ref::NONE, Code::TooMany, text, now);
+        }
+        self.ask_for_room(conn, to, Purpose::Rename, now);
+    }
+
+    /// Gives a client another name, which there is room for.
+    pub(super) fn go_by(&mut self, conn: ConnId, to: Name, welcomed: Welcomed, now: Now) {
         let address = self.address(conn);
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
@@ -192,9 +209,12 @@ impl Shard {
         let identity = SessionId::born_at(address);
         let (session, ending) = (address, Ending::Orderly);
         self.send(old_home, Mail::Offline { user: from, session, identity, ending }, now);
-        let new_home = self.home_of(self.hasher.hash(&to));
-        self.send(new_home, Mail::Online { user: to, session, identity, undelivered: None }, now);
-        let notice = format!("you are {nick} now");
+        let notice = format!("you are {to} now");
+        if welcomed == Welcomed::Here {
+            let new_home = self.home_of(self.hasher.hash(&to));
+            let undelivered = None;
+            self.send(new_home, Mail::Online { user: to, session, identity, undelivered }, now);
+        }
         self.tell_raw(conn, |out| line::encode_notice(out, &notice), now);
     }
 

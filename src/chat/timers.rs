@@ -18,12 +18,14 @@ use super::shard::{Progress, Shard, Verdict};
 impl Shard {
     /// Does what is due, as much of it as the budget allows.
     pub fn expire(&mut self, now: Now) -> Progress {
+        self.expire_slowed(now);
         self.resume_paused(now);
         self.drain_step(now);
         self.notice_starvation(now);
         self.trim_pools(now);
         let mut budget = self.limits.timer_budget;
         let agenda = self.expire_agenda(&mut budget, now);
+        self.expire_patience(&mut budget, now);
         self.send_late_acks(now);
         self.expire_directs(&mut budget, now);
         self.expire_kept(&mut budget, now);

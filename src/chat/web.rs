@@ -64,7 +64,7 @@ impl Shard {
         let (item, used) = match half.inbound.next(bytes, &mut half.payload, &rules) {
             Ok(Some(next)) => next,
             Ok(None) => {
-                self.keep_half(conn, half);
+                self.keep_half(conn, half, now);
                 return Step::Wait;
             }
             Err(error) => {
@@ -83,11 +83,11 @@ impl Shard {
                 self.take_piece(conn, state, piece, half, now);
             }
             Item::Ping(payload) => {
-                self.keep_half(conn, half);
+                self.keep_half(conn, half, now);
                 self.answer_ping(conn, &payload, now);
             }
             Item::Pong(payload) => {
-                self.keep_half(conn, half);
+                self.keep_half(conn, half, now);
                 if let Some(pong) = native::heartbeat(payload.as_bytes()) {
                     self.take_pong(conn, &pong, now);
                 }
@@ -124,11 +124,15 @@ impl Shard {
 
     /// Puts a half message where it is found with the next bytes, or its buffer back where there
     /// is nothing to keep.
-    fn keep_half(&mut self, conn: ConnId, mut half: HalfMessage) {
+    fn keep_half(&mut self, conn: ConnId, mut half: HalfMessage, now: Now) {
         let is_whole = half.inbound.is_idle() && half.unread.is_none();
-        let session = self.sessions.get_mut(conn);
+        let session = self.sessions.get(conn);
         let is_open = |state| !matches!(state, State::Closing(_));
-        let Some(session) = session.filter(|session| !is_whole && is_open(session.state)) else {
+        if !session.is_some_and(|session| !is_whole && is_open(session.state)) {
+            return self.reuse(half.payload);
+        }
+        half.since = half.since.or_else(|| self.await_frame(conn, now));
+        let Some(session) = self.sessions.get_mut(conn) else {
             return self.reuse(half.payload);
         };
         let is_shared = self.web_desk.payload.capacity() == 0;
@@ -176,7 +180,7 @@ impl Shard {
             return self.fail(conn, Code::Malformed, text, now);
         }
         if !piece.last {
-            return self.keep_half(conn, half);
+            return self.keep_half(conn, half, now);
         }
         if piece.compressed
             && let Err(error) = self.inflate(&mut half.payload, self.message_max(dialect))
@@ -242,12 +246,12 @@ impl Shard {
                 Some(session) if matches!(session.state, State::Closing(_)) => break,
                 Some(session) if session.state.awaits_shards() => {
                     half.unread = Some(at);
-                    return self.keep_half(conn, half);
+                    return self.keep_half(conn, half, now);
                 }
                 Some(session) if session.waiting() > self.limits.pause_reading_above() => {
                     session.marks.set(Marks::PAUSED);
                     half.unread = Some(at);
-                    return self.keep_half(conn, half);
+                    return self.keep_half(conn, half, now);
                 }
                 Some(_) => {}
                 None => break,
@@ -267,7 +271,7 @@ impl Shard {
                 return self.fail_web(conn, WebError::TooLarge, now);
             }
             if !last {
-                return self.keep_half(conn, half);
+                return self.keep_half(conn, half, now);
             }
             let inflated = self.inflate(&mut half.payload, most);
             let is_text = kind == Kind::Text;
@@ -289,9 +293,14 @@ impl Shard {
         if last {
             self.counters.messages_in += 1;
             self.counters.echoes += 1;
+            if let Err(too_fast) = self.meters.take_message(conn.slot(), now.mono) {
+                self.bear_hasty(conn, too_fast, now);
+            }
         }
         half.payload.clear();
-        self.keep_half(conn, half);
+        // A long message is on its way for long: each piece of it is waited for.
+        half.since = None;
+        self.keep_half(conn, half, now);
     }
 
     fn answer_ping(&mut self, conn: ConnId, payload: &Control, now: Now) {

@@ -11,7 +11,9 @@ use clap::{Args, ValueEnum};
 
 use super::admin::AdminOption;
 use super::history::HistoryOptions;
+use super::limits::LimitOptions;
 use super::offline::OfflineOptions;
+use super::overflow::OverflowOptions;
 use super::sessions::SessionOptions;
 use super::stopping::StoppingOptions;
 use super::storage::StorageOptions;
@@ -28,7 +30,7 @@ use crate::wire::http::Origins;
 const LISTENING: &str = "Listening";
 const WEB: &str = "Browsers";
 const HEARTBEAT: &str = "Heartbeat";
-const LIMITS: &str = "Limits";
+pub(super) const LIMITS: &str = "Limits";
 const BUDGETS: &str = "Budgets of one turn of a worker";
 
 /// Heartbeats for the kinds of network that clients sit on.
@@ -165,8 +167,8 @@ pub struct ServeOptions {
     #[arg(env = "COREBEAT_TEXT_IDLE_TIMEOUT", hide_env = true, help_heading = HEARTBEAT)]
     pub text_idle_timeout: Duration,
 
-    /// Connections in all [default: as many as the limit on open files allows]
-    #[arg(long, value_name = "COUNT", value_parser = count)]
+    /// Connections in all; 0 is as many as the limit on open files allows, and so is the default
+    #[arg(long, value_name = "COUNT")]
     #[arg(env = "COREBEAT_MAX_CONNECTIONS", hide_env = true, help_heading = LIMITS)]
     pub max_connections: Option<usize>,
 
@@ -175,16 +177,14 @@ pub struct ServeOptions {
     #[arg(env = "COREBEAT_MAX_FRAME", hide_env = true, help_heading = LIMITS)]
     pub max_frame: usize,
 
-    /// Bytes that may wait for one connection; a reader slower than that is closed
+    /// Bytes that may wait for one connection; see --overflow
     #[arg(long, value_name = "SIZE", value_parser = units::size, default_value = "1MiB")]
     #[arg(env = "COREBEAT_MAX_OUTBOUND", hide_env = true, help_heading = LIMITS)]
     pub max_outbound: usize,
 
-    /// Rooms that one connection may be in
-    #[arg(long, value_name = "COUNT", value_parser = count)]
-    #[arg(default_value_t = limits().max_rooms_per_connection)]
-    #[arg(env = "COREBEAT_MAX_ROOMS_PER_CONNECTION", hide_env = true, help_heading = LIMITS)]
-    pub max_rooms_per_connection: usize,
+    /// What one address, one user and one connection may do.
+    #[command(flatten)]
+    pub bounds: LimitOptions,
 
     /// Rooms that one worker keeps the order of
     #[arg(long, value_name = "COUNT", value_parser = count)]
@@ -209,6 +209,10 @@ pub struct ServeOptions {
     #[arg(default_value_t = limits().max_mail_staged)]
     #[arg(env = "COREBEAT_MAX_MAIL_STAGED", hide_env = true, help_heading = LIMITS)]
     pub max_mail_staged: usize,
+
+    /// What gives way where a member does not read.
+    #[command(flatten)]
+    pub overflow: OverflowOptions,
 
     /// How much of what is said is kept.
     #[command(flatten)]
@@ -272,12 +276,14 @@ impl ServeOptions {
             workers: self.workers.unwrap_or_else(default_workers),
             pin: !self.no_pin,
             limits,
-            max_connections: self.max_connections,
+            max_connections: self.max_connections.filter(|most| *most > 0),
+            exempt: self.bounds.exempt()?,
             heartbeat,
             drain: self.stopping.drain()?,
             take_over: self.stopping.take_over(),
             node: NodeId(self.node),
             publish_everyone: self.publish_everyone == Switch::On,
+            overflow: self.overflow.policies()?,
             data: self.storage.data,
             durability: self.storage.durability.into(),
             web,
@@ -353,7 +359,6 @@ impl ServeOptions {
         let mut limits = Limits {
             max_frame: self.max_frame,
             max_outbound: self.max_outbound,
-            max_rooms_per_connection: self.max_rooms_per_connection,
             max_rooms: self.max_rooms,
             presence_max: self.presence_max,
             handshake_timeout_ms: some_time("--handshake-timeout", self.handshake_timeout)?,
@@ -366,6 +371,7 @@ impl ServeOptions {
             max_room_queue: self.max_room_queue,
             ..Limits::default()
         };
+        self.bounds.apply(&mut limits)?;
         self.history.apply(&mut limits)?;
         self.offline.apply(&mut limits)?;
         self.sessions.apply(&mut limits)?;
@@ -402,7 +408,7 @@ pub(super) fn whole_seconds(option: &str, duration: Duration) -> Result<u16, Str
 }
 
 /// A timeout in milliseconds. A day is the most that ages of four bytes measure with ease.
-fn some_time(option: &str, duration: Duration) -> Result<u64, String> {
+pub(super) fn some_time(option: &str, duration: Duration) -> Result<u64, String> {
     const MOST: Duration = Duration::from_secs(86_400);
     if duration < Duration::from_millis(100) || duration > MOST {
         return Err(format!(
@@ -442,6 +448,38 @@ mod tests {
     }
 
     #[test]
+    fn nought_is_no_limit_everywhere() {
+        let options = [
+            "--max-connections",
+            "--max-connections-per-address",
+            "--max-sessions-per-user",
+            "--max-rooms-per-connection",
+            "--max-members-per-room",
+            "--max-subscriptions",
+            "--accept-rate",
+            "--message-rate",
+            "--byte-rate",
+            "--frame-timeout",
+            "--write-timeout",
+        ];
+        let arguments: Vec<&str> = options.into_iter().flat_map(|option| [option, "0"]).collect();
+        let config = config(&arguments).unwrap();
+        assert_eq!(config.max_connections, None);
+        let limits = Limits {
+            max_connections_per_address: 0,
+            max_rooms_per_connection: 0,
+            max_subscriptions: 0,
+            accept_rate: 0,
+            message_rate: 0,
+            byte_rate: 0,
+            frame_timeout_ms: 0,
+            write_timeout_ms: 0,
+            ..Limits::default()
+        };
+        assert_eq!(config.limits, limits);
+    }
+
+    #[test]
     fn a_profile_gives_way_to_what_is_said_outright() {
         let heartbeat = |arguments: &[&str]| config(arguments).unwrap().heartbeat;
         let mobile = heartbeat(&["--heartbeat-profile", "mobile"]);
@@ -474,6 +512,16 @@ mod tests {
             (&["--offline-age", "0"], "try --offline-count 0"),
             (&["--history-bytes", "4GiB"], "--history-bytes 4GiB must be less than"),
             (&["--handshake-timeout", "0"], "--handshake-timeout 0s must lie between"),
+            (&["--message-burst", "0"], "try --message-burst 5000, or --message-rate 0"),
+            (&["--byte-burst", "0"], "--byte-burst 0 would let nothing through"),
+            (&["--frame-timeout", "50ms"], "--frame-timeout 50ms must lie between 100ms and 1d"),
+            (&["--write-timeout", "2d"], "--write-timeout 2d must lie between 100ms and 1d"),
+            (&["--byte-rate", "512"], "more than --frame-timeout 2m; raise the rate or the time"),
+            (&["--exempt-address", "10.0.0.0/40"], "write it like 192.0.2.1, 10.0.0.0/8"),
+            (
+                &["--exempt-address", "::1", "--max-connections-per-address", "0"],
+                "leave one of the two out",
+            ),
             (&["--allow-origin", "example.org/chat"], "write it like https://example.org"),
         ] {
             let refusal = config(arguments).unwrap_err();

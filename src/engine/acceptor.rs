@@ -12,6 +12,7 @@ use log::warn;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
+use crate::base::gcra::{Bucket, Rate, TooFast};
 use crate::base::ids::ShardId;
 use crate::base::time::Mono;
 use crate::net::listener;
@@ -50,15 +51,44 @@ pub struct Acceptor {
     is_open: bool,
     /// The door that is looked at first.
     next: usize,
+    rate: Rate,
+    bucket: Bucket,
+    /// Nobody is taken before this instant, because so many were.
+    paced_until: Option<Mono>,
+    /// Times that accepting was paced and nobody asked.
+    pauses: u64,
     /// Connections not taken since the last complaint.
     untold: u64,
     complained: Option<Mono>,
 }
 
 impl Acceptor {
-    /// No door yet.
-    pub fn new(worker: ShardId) -> Acceptor {
-        Acceptor { worker, doors: Vec::new(), is_open: false, next: 0, untold: 0, complained: None }
+    /// No door yet. Those that are added will be passed at that rate, all together.
+    pub fn new(worker: ShardId, rate: Rate) -> Acceptor {
+        Acceptor {
+            worker,
+            doors: Vec::new(),
+            is_open: false,
+            next: 0,
+            rate,
+            bucket: Bucket::default(),
+            paced_until: None,
+            pauses: 0,
+            untold: 0,
+            complained: None,
+        }
+    }
+
+    /// From here on nobody who waits is kept waiting by the rate.
+    pub fn hurry(&mut self) {
+        self.rate = Rate::UNLIMITED;
+        self.paced_until = None;
+        self.note_all_waiting();
+    }
+
+    /// How many times accepting paused because of the rate, since this was last asked.
+    pub fn take_pauses(&mut self) -> u64 {
+        std::mem::take(&mut self.pauses)
     }
 
     /// Adds a door that is shut still. `registry` tells by `token` when somebody waits before it.
@@ -117,20 +147,34 @@ impl Acceptor {
             Queue::Waiting | Queue::Taken => Some(Mono(0)),
             Queue::Resting(until) => Some(until),
         };
-        if self.is_open { self.doors.iter().filter_map(due).min() } else { None }
+        let first = self.doors.iter().filter_map(due).min().filter(|_| self.is_open);
+        first.map(|due| self.paced_until.map_or(due, |until| until.max(due)))
     }
 
     /// The next connection and where it comes from, or `None` when there is none to be had now. Of
     /// several doors each has its turn.
     pub fn accept(&mut self, now: Mono) -> Option<(TcpStream, SocketAddr)> {
-        if !self.is_open {
+        if !self.is_open || self.paced_until.is_some_and(|until| now < until) {
             return None;
         }
+        self.paced_until = None;
         for _ in 0..self.doors.len() {
-            let door = self.next;
-            self.next = if door + 1 < self.doors.len() { door + 1 } else { 0 };
-            match self.doors[door].accept(now) {
-                Ok(Some(accepted)) => return Some(accepted),
+            let index = self.next;
+            self.next = if index + 1 < self.doors.len() { index + 1 } else { 0 };
+            let door = &mut self.doors[index];
+            if !door.may_have_somebody(now) {
+                continue;
+            }
+            if let Err(TooFast { wait_ms }) = self.rate.look(self.bucket, 1, now) {
+                self.paced_until = Some(now + wait_ms);
+                self.pauses += 1;
+                return None;
+            }
+            match door.accept(now) {
+                Ok(Some(taken)) => {
+                    let _ = self.rate.charge(&mut self.bucket, 1, now);
+                    return Some(taken);
+                }
                 Ok(None) => {}
                 Err(error) => self.complain(now, &format_args!("{error}")),
             }
@@ -138,12 +182,9 @@ impl Acceptor {
         None
     }
 
-    /// A connection was accepted and closed at once, because the worker holds all that it may.
-    pub fn turn_away(&mut self, stream: TcpStream, max_connections: usize, now: Mono) {
-        drop(stream);
-        let reason =
-            format_args!("it holds {max_connections}, the most that --max-connections allows");
-        self.complain(now, &reason);
+    /// A connection was accepted and will not be served.
+    pub fn note_refused(&mut self, reason: &dyn std::fmt::Display, now: Mono) {
+        self.complain(now, reason);
     }
 
     /// Shuts the doors for good. Where no other process has the listeners, the kernel resets
@@ -172,23 +213,25 @@ impl Acceptor {
 }
 
 impl Door {
+    /// Whether it is worth asking for a connection.
+    fn may_have_somebody(&mut self, now: Mono) -> bool {
+        self.queue = match self.queue {
+            Queue::Resting(until) if now < until => return false,
+            Queue::Taken if !listener::somebody_waits(&self.listener) => Queue::Empty,
+            Queue::Waiting | Queue::Taken | Queue::Resting(_) => Queue::Waiting,
+            Queue::Empty => Queue::Empty,
+        };
+        self.queue == Queue::Waiting
+    }
+
     /// # Errors
     /// What keeps the kernel from giving a connection that waits.
     fn accept(&mut self, now: Mono) -> io::Result<Option<(TcpStream, SocketAddr)>> {
-        match self.queue {
-            Queue::Empty => return Ok(None),
-            Queue::Resting(until) if now < until => return Ok(None),
-            Queue::Taken if !listener::somebody_waits(&self.listener) => {
-                self.queue = Queue::Empty;
-                return Ok(None);
-            }
-            Queue::Waiting | Queue::Taken | Queue::Resting(_) => self.queue = Queue::Waiting,
-        }
         loop {
             let error = match self.listener.accept() {
-                Ok(accepted) => {
+                Ok(taken) => {
                     self.queue = Queue::Taken;
-                    return Ok(Some(accepted));
+                    return Ok(Some(taken));
                 }
                 Err(error) => error,
             };
@@ -217,8 +260,12 @@ mod tests {
     use super::*;
 
     fn doors(count: usize) -> (Acceptor, Poll, Vec<SocketAddr>) {
+        doors_with(count, Rate::UNLIMITED)
+    }
+
+    fn doors_with(count: usize, rate: Rate) -> (Acceptor, Poll, Vec<SocketAddr>) {
         let poll = Poll::new().unwrap();
-        let mut acceptor = Acceptor::new(ShardId(0));
+        let mut acceptor = Acceptor::new(ShardId(0), rate);
         let mut addresses = Vec::new();
         for number in 0..count {
             let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -258,6 +305,25 @@ mod tests {
         acceptor.note_descriptor_freed();
         assert_eq!(acceptor.deadline(), Some(Mono(0)));
         assert!(acceptor.accept(Mono(99)).is_some());
+    }
+
+    #[test]
+    fn a_crowd_is_taken_at_the_rate_and_those_behind_wait_in_the_kernel() {
+        let (mut acceptor, _poll, addresses) = doors_with(2, Rate::new(10, 2));
+        acceptor.open();
+        let _peers: Vec<_> = addresses.iter().flat_map(|&address| come(address, 3)).collect();
+        acceptor.note_all_waiting();
+        let mut taken_at = |now| std::iter::from_fn(|| acceptor.accept(Mono(now))).count();
+        assert_eq!(taken_at(1_000), 2);
+        assert_eq!(taken_at(1_099), 0);
+        assert_eq!(taken_at(1_100), 1);
+        acceptor.note_all_waiting();
+        acceptor.note_descriptor_freed();
+        assert_eq!(acceptor.deadline(), Some(Mono(1_200)), "neither lets anybody in early");
+        assert_eq!(acceptor.take_pauses(), 2);
+        acceptor.hurry();
+        assert_eq!(std::iter::from_fn(|| acceptor.accept(Mono(1_101))).count(), 3);
+        assert_eq!(acceptor.deadline(), None);
     }
 
     #[test]

@@ -35,6 +35,7 @@ impl CloseGroup {
             | CloseReason::Unacknowledged
             | CloseReason::HeartbeatTimeout
             | CloseReason::HandshakeTimeout
+            | CloseReason::FrameTimeout
             | CloseReason::TextIdle
             | CloseReason::Draining
             | CloseReason::Superseded => Level::Info,
@@ -42,6 +43,8 @@ impl CloseGroup {
             | CloseReason::Malformed
             | CloseReason::TooLarge
             | CloseReason::SlowReader
+            | CloseReason::StalledReader
+            | CloseReason::OverLimit
             | CloseReason::UnservedDialect
             | CloseReason::Refused => Level::Warn,
         }

@@ -7,14 +7,17 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::{NodeId, SLOTS_PER_SHARD};
-use crate::base::limits::{DRAIN_SETTLE_MS, LINGER_MS, Limits};
+use crate::base::limits::{DRAIN_SETTLE_MS, LINGER_MS, Limits, REFUSALS_HELD_MAX};
 use crate::chat::config::WebConfig;
 use crate::chat::drain::DrainPlan;
 use crate::chat::heartbeat::HeartbeatPolicy;
+use crate::chat::overflow::OverflowPolicies;
 use crate::chat::record::Durability;
+use crate::net::addresses::AddressBlock;
 use crate::net::admin_socket::{self, Place};
 use crate::store::OpenError;
 use crate::web::ASSETS;
@@ -33,6 +36,8 @@ pub struct ServerConfig {
     pub limits: Limits,
     /// Connections in all; `None` for as many as the limit on open files allows.
     pub max_connections: Option<usize>,
+    /// Addresses whose connections are not counted.
+    pub exempt: Vec<AddressBlock>,
     /// When connections are pinged and given up.
     pub heartbeat: HeartbeatPolicy,
     /// How it ends.
@@ -41,6 +46,8 @@ pub struct ServerConfig {
     pub node: NodeId,
     /// Whether clients may publish to `*`.
     pub publish_everyone: bool,
+    /// What gives way in which room when a member does not read.
+    pub overflow: Arc<OverflowPolicies>,
     /// Where to keep what outlives the process; none to keep all in memory.
     pub data: Option<PathBuf>,
     /// When requests are answered that have to be written.
@@ -130,10 +137,12 @@ impl Default for ServerConfig {
             pin: false,
             limits: Limits::default(),
             max_connections: None,
+            exempt: AddressBlock::LOOPBACK.to_vec(),
             heartbeat: HeartbeatPolicy::default(),
             drain: DrainConfig::default(),
             node: NodeId(1),
             publish_everyone: true,
+            overflow: Arc::default(),
             data: None,
             durability: Durability::Batch,
             web: WebConfig {
@@ -153,6 +162,8 @@ impl Default for ServerConfig {
 const DESCRIPTOR_RESERVE: u64 = 64;
 /// As above, for each worker: its poll, its waker, its listener and the main thread's of it.
 const DESCRIPTORS_PER_WORKER: u64 = 4;
+/// Connections beyond a limit, which a worker holds until they are told so.
+const HELD_PER_WORKER: u64 = REFUSALS_HELD_MAX as u64;
 
 /// Who counts against the limit on open files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,7 +188,11 @@ pub fn connections_per_worker(
     wanted: Option<usize>,
 ) -> Result<usize, StartError> {
     let count = u64::from(workers);
-    let needed = DESCRIPTOR_RESERVE + DESCRIPTORS_PER_WORKER * count;
+    let held = match tables {
+        FileTables::Private => HELD_PER_WORKER,
+        FileTables::Shared => HELD_PER_WORKER * count,
+    };
+    let needed = DESCRIPTOR_RESERVE + DESCRIPTORS_PER_WORKER * count + held;
     let free = open_files.saturating_sub(needed);
     let allowed = match tables {
         FileTables::Private => free,
@@ -311,8 +326,8 @@ mod tests {
     fn private_tables_give_each_worker_the_whole_limit() {
         let private = connections_per_worker(20_000, FileTables::Private, 4, None).unwrap();
         let shared = connections_per_worker(20_000, FileTables::Shared, 4, None).unwrap();
-        assert_eq!(private, 20_000 - 64 - 16);
-        assert_eq!(shared, private / 4);
+        assert_eq!(private, 20_000 - 64 - 16 - 16);
+        assert_eq!(shared, (20_000 - 64 - 16 - 4 * 16) / 4);
     }
 
     #[test]
@@ -323,13 +338,13 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_divided_and_must_be_allowed() {
-        let ask = |wanted| connections_per_worker(1_080, FileTables::Private, 4, Some(wanted));
+        let ask = |wanted| connections_per_worker(1_096, FileTables::Private, 4, Some(wanted));
         assert_eq!(ask(1_001).unwrap(), 251);
         assert_eq!(ask(4_000).unwrap(), 1_000);
         let refusal = ask(4_001).unwrap_err().to_string();
         assert_eq!(
             refusal,
-            "--max-connections 4001: the limit on open files (1080) allows 4000; raise it \
+            "--max-connections 4001: the limit on open files (1096) allows 4000; raise it \
              (ulimit -n) or ask for fewer"
         );
     }
@@ -337,7 +352,7 @@ mod tests {
     #[test]
     fn too_low_a_limit_names_the_lowest_that_would_do() {
         let refusal = connections_per_worker(40, FileTables::Shared, 2, None).unwrap_err();
-        assert!(refusal.to_string().contains("(ulimit -n 74)"), "{refusal}");
-        assert_eq!(connections_per_worker(74, FileTables::Shared, 2, None).unwrap(), 1);
+        assert!(refusal.to_string().contains("(ulimit -n 106)"), "{refusal}");
+        assert_eq!(connections_per_worker(106, FileTables::Shared, 2, None).unwrap(), 1);
     }
 }

@@ -182,6 +182,8 @@ impl Start {
         config.workers = workers;
         config.limits.max_connections =
             connections_per_worker(open_files, tables, workers, config.max_connections)?;
+        let subscriptions = &mut config.limits.max_subscriptions;
+        *subscriptions = subscriptions.div_ceil(usize::from(workers));
         let offline = &mut config.limits.offline_memory;
         *offline = offline.div_ceil(usize::from(workers));
         let memory = &mut config.limits.history_memory;
@@ -371,7 +373,8 @@ impl Start {
             .into_iter()
             .map(|(poll, mailbox)| {
                 let (peers, steward) = (peers.clone(), to_steward.clone());
-                Seat { poll, mailbox, peers, steward, store: None }
+                let exempt = self.config.exempt.clone();
+                Seat { poll, mailbox, peers, steward, store: None, exempt }
             })
             .collect();
         let signals = self.signals.take();
@@ -414,6 +417,7 @@ impl Start {
                 seed: self.seeds.u64(..),
                 secret: self.secret,
                 publish_everyone: self.config.publish_everyone,
+                overflow: Arc::clone(&self.config.overflow),
                 durability: self.config.data.as_ref().map(|_| self.config.durability),
                 web: self.config.web.clone(),
             },

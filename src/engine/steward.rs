@@ -521,7 +521,14 @@ mod tests {
             let poll = Poll::new().unwrap();
             let (sender, mailbox) = mailbox(1, &poll, BELL).unwrap();
             mailboxes.push(sender);
-            Seat { poll, mailbox, peers: Vec::new(), steward: steward.clone(), store: None }
+            Seat {
+                poll,
+                mailbox,
+                peers: Vec::new(),
+                steward: steward.clone(),
+                store: None,
+                exempt: Vec::new(),
+            }
         };
         let seats = (0..workers).map(seat).collect();
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));

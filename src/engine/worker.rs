@@ -25,16 +25,19 @@ use super::closings::CloseNotes;
 use super::parcel::{Command, News, Parcel, Report, Waiting};
 use crate::base::clock::Clock;
 use crate::base::counters::{CloseReason, Counters};
+use crate::base::gcra::Rate;
 use crate::base::ids::{ConnId, SHARDS_MAX, ShardId};
 use crate::base::limits::{
-    ACCEPT_BUDGET, CONNECTIONS_RESERVED, EVENTS_PER_TURN, MAIL_BUDGET, READ_CHUNK, WRITE_SLICES,
-    WRITE_SLICES_USUAL,
+    ACCEPT_BUDGET, CONNECTIONS_RESERVED, EVENTS_PER_TURN, MAIL_BUDGET, READ_CHUNK,
+    REFUSALS_HELD_MAX, WRITE_SLICES, WRITE_SLICES_USUAL,
 };
 use crate::base::time::{Mono, Now};
 use crate::chat::config::ShardConfig;
 use crate::chat::drain::Readiness;
+use crate::chat::excess::Excess;
 use crate::chat::pulse::Network;
 use crate::chat::shard::{Progress, Shard, Verdict};
+use crate::net::addresses::{AddressBlock, Addresses, Source, share_of};
 use crate::net::listener;
 use crate::net::mailbox::{Receiver, Sender};
 use crate::net::socket::{self, Arrival, Input};
@@ -63,6 +66,8 @@ pub struct Seat {
     pub steward: Sender<Report>,
     /// Where records are handed to the store; none where all is in memory.
     pub store: Option<StoreSender<Submission>>,
+    /// Addresses whose connections are not counted.
+    pub exempt: Vec<AddressBlock>,
 }
 
 /// Whether the worker goes on.
@@ -86,6 +91,7 @@ pub struct Worker {
     pub(super) sockets: SocketTable,
     pub(super) notes: CloseNotes,
     acceptor: Acceptor,
+    addresses: Addresses,
     /// Where reads go before the shard sees them.
     scratch: Box<[u8]>,
     /// Sockets that failed in this turn, to be dropped in its close phase.
@@ -109,15 +115,18 @@ impl Worker {
         let now = clock.now();
         let limits = config.limits;
         let id = config.shard;
+        let rate = Rate::new(limits.accept_rate, limits.accept_rate);
+        let of_address = share_of(limits.max_connections_per_address, config.shards);
         Worker {
             id,
             clock,
             now,
             life: Life::Serving,
+            addresses: Addresses::new(of_address, seat.exempt.clone()),
             seat,
             sockets: SocketTable::with_capacity(limits.max_connections.min(CONNECTIONS_RESERVED)),
             notes: CloseNotes::default(),
-            acceptor: Acceptor::new(id),
+            acceptor: Acceptor::new(id, rate),
             scratch: vec![0; READ_CHUNK].into_boxed_slice(),
             failed: Vec::new(),
             max_connections: limits.max_connections,
@@ -288,32 +297,66 @@ impl Worker {
     fn accept_at_most(&mut self, budget: usize) -> Progress {
         for _ in 0..budget {
             let Some((stream, peer)) = self.acceptor.accept(self.now.mono) else {
+                self.shard.note_accept_pauses(self.acceptor.take_pauses());
                 return Progress::Done;
             };
-            if self.sockets.len() < self.max_connections {
-                self.open(stream, peer);
-            } else {
-                // A client that is closed at once knows more than one that is left hanging.
-                self.acceptor.turn_away(stream, self.max_connections, self.now.mono);
-                self.shard.note_turned_away();
+            let source = self.addresses.source(peer.ip());
+            match self.excess(source) {
+                None => {
+                    if let Some(conn) = self.open(stream, peer) {
+                        self.addresses.enter(conn.slot(), source);
+                    }
+                }
+                Some(excess) => self.refuse(stream, peer, excess),
             }
         }
         Progress::More
     }
 
+    /// Which limit a connection from `source` would be beyond.
+    fn excess(&self, source: Option<Source>) -> Option<Excess> {
+        if self.sockets.len() - self.shard.held() >= self.max_connections {
+            Some(Excess::Connections)
+        } else if !self.addresses.has_room(source) {
+            Some(Excess::Address)
+        } else {
+            None
+        }
+    }
+
+    /// Has a connection told that it is beyond a limit, or closes it at once where enough others
+    /// are being told.
+    fn refuse(&mut self, stream: TcpStream, peer: SocketAddr, excess: Excess) {
+        let reason = match excess {
+            Excess::Connections => {
+                format!("it holds {}, the most that --max-connections allows", self.max_connections)
+            }
+            Excess::Address => {
+                format!("{} has as many as --max-connections-per-address allows", peer.ip())
+            }
+        };
+        self.acceptor.note_refused(&reason, self.now.mono);
+        if self.shard.held() >= REFUSALS_HELD_MAX {
+            self.shard.note_turned_away(excess);
+        } else if let Some(conn) = self.open(stream, peer) {
+            self.shard.hold_to_refuse(conn, excess);
+        }
+    }
+
     /// Registers a socket, once and for both directions, and tells the shard of it.
-    fn open(&mut self, mut stream: TcpStream, peer: SocketAddr) {
+    fn open(&mut self, mut stream: TcpStream, peer: SocketAddr) -> Option<ConnId> {
         let token = Token(self.sockets.next_id().to_bits() as usize);
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.seat.poll.registry().register(&mut stream, token, interest) {
             debug!("worker {}: a new socket could not be registered: {error}", self.id);
-            return;
+            return None;
         }
         let conn = self.sockets.insert(stream, peer, self.now.mono.tick());
         self.shard.open(conn, self.now);
         if self.shard.heartbeats_adapt() {
             self.shard.note_network(conn, network_of(peer));
         }
+        Some(conn)
     }
 
     /// Phase: reads the mailbox.
@@ -348,9 +391,11 @@ impl Worker {
         }
     }
 
+    /// Shuts the doors. Where no other process has the listeners, whoever waits before them is
+    /// taken in first, because shutting resets them.
     fn shut_door(&mut self, waiting: Waiting) {
         if waiting == Waiting::TakenIn {
-            self.acceptor.note_all_waiting();
+            self.acceptor.hurry();
             let most = usize::try_from(listener::backlog()).unwrap_or(0) * self.acceptor.doors();
             let _ = self.accept_at_most(most);
         }
@@ -408,7 +453,9 @@ impl Worker {
             // If bytes remain the shard names the connection again, until the kernel has no room:
             // only then does the kernel tell when it has.
             Ok(bytes) => self.shard.sent(conn, bytes, self.now),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.shard.blocked(conn),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.shard.blocked(conn, self.now);
+            }
             Err(error) => self.fail(conn, socket::reason_of(&error)),
         }
     }
@@ -442,6 +489,11 @@ impl Worker {
                         socket.give_up_after(Duration::from_secs(seconds.into()));
                     }
                 }
+                Verdict::LookAtReader(conn) => {
+                    let unacknowledged = self.unacknowledged_bytes(conn);
+                    self.shard.looked_at_reader(conn, unacknowledged, self.now);
+                    self.busy = true;
+                }
                 Verdict::Resume(conn) => self.sockets.resume(conn),
                 Verdict::ProbeHost(conn) => {
                     if let Some(socket) = self.sockets.of(conn) {
@@ -458,16 +510,22 @@ impl Worker {
                 }
                 Verdict::Close(conn, reason) => {
                     debug!("worker {}: {conn:?} closed: {}", self.id, reason.name());
-                    self.sockets.remove(conn);
+                    self.drop_socket(conn);
                 }
             }
         }
         // Only now, so that a failed socket could still be measured.
-        for conn in self.failed.drain(..) {
-            self.sockets.remove(conn);
+        for conn in std::mem::take(&mut self.failed) {
+            self.drop_socket(conn);
         }
         if self.sockets.len() < before {
             self.acceptor.note_descriptor_freed();
+        }
+    }
+
+    fn drop_socket(&mut self, conn: ConnId) {
+        if self.sockets.remove(conn).is_some() {
+            self.addresses.leave(conn.slot());
         }
     }
 
@@ -534,7 +592,14 @@ mod tests {
             let poll = Poll::new().unwrap();
             let (steward, reports) = mailbox(8, &Poll::new().unwrap(), BELL).unwrap();
             let (_, letters) = mailbox(1, &poll, BELL).unwrap();
-            let seat = Seat { poll, mailbox: letters, peers: Vec::new(), steward, store: None };
+            let seat = Seat {
+                poll,
+                mailbox: letters,
+                peers: Vec::new(),
+                steward,
+                store: None,
+                exempt: Vec::new(),
+            };
             let config = ShardConfig {
                 shard: ShardId(0),
                 shards: 1,
@@ -544,6 +609,7 @@ mod tests {
                 seed: 1,
                 secret: [1, 2],
                 publish_everyone: true,
+                overflow: Default::default(),
                 durability: None,
                 web: WebConfig::default(),
             };

@@ -4,6 +4,7 @@
 //! other, and the calls about file descriptors. Never knows what the bytes mean or who is allowed
 //! what: the heart does. The engine's worker puts these parts together.
 
+pub mod addresses;
 pub mod admin_socket;
 pub mod descriptors;
 pub mod file_table;

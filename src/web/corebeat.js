@@ -613,12 +613,14 @@ export class Corebeat {
     }
     const entry = this.#rooms.get(room);
     const known = entry?.epoch === epoch ? entry.seq : 0;
-    if (entry !== undefined && entry.epoch === epoch && to > entry.seq) {
+    // Told again on another connection.
+    if (to <= known) return;
+    if (entry !== undefined && entry.epoch === epoch) {
       entry.seq = to;
       advanceOverOwn(entry);
     }
     // It may begin before what has arrived, where the server does not know how far that came.
-    const first = Math.min(Math.max(from, known + 1), to);
+    const first = Math.max(from, known + 1);
     this.#emit('gap', { room, epoch, from: first, to, reason: 'overflow' });
   }
 

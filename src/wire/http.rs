@@ -16,7 +16,7 @@ pub use self::head::{HttpError, Method, Request, request};
 pub use self::origin::{OriginError, Origins};
 pub use self::response::{
     Asset, ETag, Exchange, Response, Status, append_asset, append_body, append_error,
-    append_options, append_refusal, append_response, append_text,
+    append_options, append_refusal, append_response, append_retry, append_text,
 };
 pub use self::upgrade::{
     Endpoint, Refusal, SWITCHING, Subprotocol, Upgrade, accept_key, append_switching, upgrade,

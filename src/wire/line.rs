@@ -265,9 +265,10 @@ impl Draft<'_> {
         let count = to.0.saturating_sub(from.0).saturating_add(1);
         self.plain("* ").number(count);
         if count == 1 {
-            self.plain(" message of ").text(room).plain(" was not sent to you")
+            self.plain(" message of ").text(room).plain(" was not sent to you: ").number(from.0)
         } else {
-            self.plain(" messages of ").text(room).plain(" were not sent to you")
+            self.plain(" messages of ").text(room).plain(" were not sent to you: ");
+            self.number(from.0).plain(" to ").number(to.0)
         }
     }
 }
@@ -462,11 +463,11 @@ mod tests {
         let gap = |from, to| {
             encoded(Event::Gap { epoch: Epoch(7), from: Seq(from), to: Seq(to), room: "den" })
         };
-        assert_eq!(gap(40, 44), "* 5 messages of den were not sent to you\n");
-        assert_eq!(gap(40, 40), "* 1 message of den was not sent to you\n");
+        assert_eq!(gap(40, 44), "* 5 messages of den were not sent to you: 40 to 44\n");
+        assert_eq!(gap(40, 40), "* 1 message of den was not sent to you: 40\n");
         assert_eq!(
             gap(0, u64::MAX),
-            format!("* {} messages of den were not sent to you\n", u64::MAX)
+            format!("* {0} messages of den were not sent to you: 0 to {0}\n", u64::MAX)
         );
         let error = Event::Error { reference: Ref(6), code: Code::Forbidden, text: "no\nway" };
         assert_eq!(encoded(error), "! 403 no way\n");

@@ -29,6 +29,7 @@ pub const OK: u8 = 0x90;
 pub const ERROR: u8 = 0x91;
 pub const MESSAGE: u8 = 0x92;
 pub const GOAWAY: u8 = 0x96;
+pub const GAP: u8 = 0x97;
 
 /// A native frame without checksum.
 pub fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
@@ -126,6 +127,14 @@ impl Native {
     pub fn connect_narrow(address: SocketAddr) -> Native {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
         socket.set_recv_buffer_size(4 << 10).unwrap();
+        socket.connect(&address.into()).expect("the server listens");
+        Native::over(socket.into())
+    }
+
+    /// Connects from this address of the machine, and says nothing.
+    pub fn connect_from(source: [u8; 4], address: SocketAddr) -> Native {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+        socket.bind(&SocketAddr::from((source, 0)).into()).expect("a loopback address");
         socket.connect(&address.into()).expect("the server listens");
         Native::over(socket.into())
     }

@@ -48,6 +48,7 @@ impl Nat {
             seed: cut_off_s,
             secret: [1, 2],
             publish_everyone: true,
+            overflow: Default::default(),
             durability: None,
             web: WebConfig::default(),
         };

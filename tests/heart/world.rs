@@ -15,6 +15,7 @@ use corebeat::base::time::{Mono, Now};
 use corebeat::chat::closing::Closing;
 use corebeat::chat::config::{ShardConfig, WebConfig};
 use corebeat::chat::drain::{DrainPlan, Readiness};
+use corebeat::chat::excess::Excess;
 use corebeat::chat::hash::{NameHasher, home};
 use corebeat::chat::heartbeat::HeartbeatPolicy;
 use corebeat::chat::mail::Mail;
@@ -77,6 +78,7 @@ impl World {
                 seed: u64::from(id),
                 secret,
                 publish_everyone: true,
+                overflow: Default::default(),
                 durability: None,
                 web: WebConfig::default(),
             };
@@ -131,6 +133,12 @@ impl World {
         self.peers.push(Peer::new(shard, conn));
         self.shards[shard].open(conn, self.now);
         client
+    }
+
+    /// The connection is beyond a limit, says the shell, which counts them.
+    pub(crate) fn is_beyond(&mut self, client: Client, excess: Excess) {
+        let (shard, conn) = (self.peers[client.0].shard, self.peers[client.0].conn);
+        self.shards[shard].hold_to_refuse(conn, excess);
     }
 
     /// A native client that was welcomed.
@@ -582,7 +590,7 @@ impl World {
         }
         if bytes.len() < offered {
             peer.blocked = true;
-            shard.blocked(peer.conn);
+            shard.blocked(peer.conn, self.now);
         }
         assert!(!matches!(peer.fate, Fate::Closed(_)), "a closed connection got bytes");
         if peer.take(&bytes, self.now.mono.0) {
@@ -621,6 +629,10 @@ impl World {
             Verdict::Measure(_) => {
                 let unacknowledged = peer.unacknowledged;
                 self.shards[shard].measured(conn, unacknowledged, self.now);
+            }
+            Verdict::LookAtReader(_) => {
+                let unacknowledged = peer.unacknowledged;
+                self.shards[shard].looked_at_reader(conn, unacknowledged, self.now);
             }
             Verdict::Resume(_) => {
                 peer.paused = false;

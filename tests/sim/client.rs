@@ -66,7 +66,8 @@ impl Client {
         }
     }
 
-    fn come(&mut self, world: &mut World) {
+    /// Connects; the visit has not said anything.
+    fn connect(&mut self, world: &mut World) -> VisitId {
         // Who comes back to the same worker gets a slot that was just given back.
         if world.dice.chance(600) {
             self.worker = world.dice.within(0..=world.workers.len() - 1);
@@ -78,7 +79,12 @@ impl Client {
         world.visits.push(visit);
         world.ledger.names.push(Vec::new());
         world.ledger.authors.push(id);
-        let visit = world.visits.len() - 1;
+        id
+    }
+
+    fn come(&mut self, world: &mut World) {
+        let visit = self.connect(world);
+        let link = world.visits[visit].link;
         if self.character.hostile > 0 && world.dice.chance(150) {
             let first = world.dice.pick(&[
                 "GET / HTTP/1.1\r\n\r\n",
@@ -105,6 +111,11 @@ impl Client {
             return self.wisher(visit, world).greet(user);
         };
         let key_is_right = world.dice.chance(900);
+        self.go_on(visit, lost, key_is_right, world);
+    }
+
+    /// Says hello with the session of the visit `lost`.
+    fn go_on(&mut self, visit: VisitId, lost: VisitId, key_is_right: bool, world: &mut World) {
         let (before, after) = world.visits.split_at_mut(visit);
         after[0].inherit(&before[lost], key_is_right);
         world.ledger.authors[visit] = world.ledger.authors[lost];
@@ -112,6 +123,34 @@ impl Client {
         let user = user.to_owned();
         world.ledger.names[visit] = world.ledger.names[lost].clone();
         self.wisher(visit, world).greet(&user);
+    }
+
+    /// Comes as `user`, whatever the others do.
+    pub(crate) fn call(&mut self, world: &mut World, user: &str) {
+        let visit = self.connect(world);
+        self.wisher(visit, world).greet(user);
+    }
+
+    /// Loses its connection, which the server is told of.
+    pub(crate) fn is_cut_off(&mut self, world: &mut World) {
+        if let Some(id) = self.visit {
+            let visit = &mut world.visits[id];
+            visit.over = true;
+            world.network.links[visit.link].client_reset();
+            self.go_away(world);
+        }
+    }
+
+    /// Comes back to the session that it lost.
+    pub(crate) fn comes_back(&mut self, world: &mut World) {
+        if let Some(lost) = self.lost.take() {
+            let visit = self.connect(world);
+            if self.character.speech.is_web() {
+                world.network.links[world.visits[visit].link].every_byte_counts = true;
+                self.wisher(visit, world).open_websocket();
+            }
+            self.go_on(visit, lost, true, world);
+        }
     }
 
     /// The parts of the world that asking for something needs.
@@ -191,6 +230,11 @@ impl Client {
         }
         if world.dice.chance(self.character.vanish) {
             return self.leave(id, world);
+        }
+        let visit = &world.visits[id];
+        let is_waiting = visit.welcomed && !visit.is_text() && !visit.is_answered();
+        if is_waiting && world.dice.chance(self.character.impatient) {
+            return self.is_cut_off(world);
         }
         if world.dice.chance(self.character.hostile) {
             return self.wisher(id, world).misbehave();

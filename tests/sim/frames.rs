@@ -8,7 +8,8 @@ use corebeat::wire::message::{Code, Event, Heartbeat, OkFlags, PresenceKind};
 use corebeat::wire::native::{self, Flags, Frame};
 
 use super::ledger::{Ledger, number_of};
-use super::stay::Told;
+use super::plan::ROOMS;
+use super::stay::{RoomView, Told};
 use super::visit::{Roster, Visit, Wish, room_index};
 
 impl Visit {
@@ -42,7 +43,9 @@ impl Visit {
     /// Judges an event against what the client asked for.
     pub(crate) fn hear(&mut self, event: &Event<'_>, ledger: &mut Ledger, round: u64) {
         let greeting = matches!(event, Event::Welcome(_) | Event::Error { .. });
-        assert!(self.welcomed || greeting, "{event:?} came before WELCOME");
+        // Whoever is refused because of a limit is told when to come back.
+        let refusal = matches!(event, Event::GoAway { .. }) && self.errors == [Code::TooMany];
+        assert!(self.welcomed || greeting || refusal, "{event:?} came before WELCOME");
         match *event {
             Event::Welcome(welcome) => {
                 self.timeout_ms = u64::from(welcome.timeout_s) * 1_000;
@@ -56,8 +59,10 @@ impl Visit {
             Event::Message { epoch, seq, time_ms, room, from, body, replay } => {
                 self.hear_message((epoch.0, seq.0, time_ms), room, (from, body, replay), ledger);
             }
-            // Direct messages that were dropped.
-            Event::Gap { room: "", .. } => {}
+            Event::Gap { epoch, from, to, room: "" } => {
+                assert_eq!(epoch, Epoch(0), "direct messages have no epoch");
+                self.hear_direct_gap((from.0, to.0), ledger, round);
+            }
             Event::Gap { epoch, from, to, room } => {
                 self.rooms[room_index(room)].gap(epoch.0, from.0, to.0);
             }
@@ -72,10 +77,8 @@ impl Visit {
                 };
                 self.rosters.push(Roster { room, total, users });
             }
-            Event::Direct { from, body, .. } => {
-                let number = number_of(body, b'd').expect("letters begin with their number");
-                assert!(ledger.letters[number].body == body, "letter {number} was changed");
-                self.letter(from, number, ledger);
+            Event::Direct { id, time_ms, from, body, replay } => {
+                self.hear_direct((id, time_ms, replay), (from, body), ledger, round);
             }
             Event::Echo(bytes) => {
                 let expected = self.echoes.pop_front();
@@ -118,6 +121,9 @@ impl Visit {
         let asked = asked.unwrap_or_else(|| panic!("ref {reference} was never used"));
         asked.answers += 1;
         assert!(asked.answers <= asked.requests, "ref {reference} was answered too often");
+        if !asked.again {
+            self.post.answered(reference);
+        }
         asked.wish.clone()
     }
 
@@ -132,7 +138,8 @@ impl Visit {
         let OkFlags { gap, queued, .. } = flags;
         let wish = self.answer(reference);
         let about_past = matches!(wish, Wish::Join(..) | Wish::List(..));
-        assert!(!queued && (!gap || about_past), "a flag that belongs to what is kept");
+        assert!(!gap || about_past, "a flag that belongs to what is kept");
+        assert!(!queued || matches!(wish, Wish::Direct(_)), "a flag of direct messages");
         match wish {
             Wish::Join(room, number) => {
                 let told = Told { epoch: epoch.0, head: seq.0, gap, round };
@@ -154,21 +161,35 @@ impl Visit {
             }
             Wish::Leave(room, number) => self.rooms[room].left(number),
             Wish::Publish(ids) => {
-                let asked = self.asked.get_mut(&reference).expect("it was just answered");
-                let spot = *asked.spot.get_or_insert((epoch.0, seq.0));
-                assert_eq!(spot, (epoch.0, seq.0), "ref {reference} was told two places");
-                asked.firsts += u32::from(!flags.duplicate);
-                let is_known = asked.firsts == 1 || asked.again && asked.firsts == 0;
-                assert!(is_known, "one OK, the first, is no duplicate");
+                self.note_spot(reference, (epoch.0, seq.0), flags.duplicate);
                 let room = ledger.messages[ids[0]].room.expect("native clients name the room");
                 ledger.acknowledge((room, epoch.0, seq.0), self.id, reference);
+            }
+            Wish::Direct(ids) => {
+                assert_eq!(epoch, Epoch(0), "direct messages have no epoch");
+                self.note_spot(reference, (epoch.0, seq.0), flags.duplicate);
+                ledger.letters.acknowledge(&ids, seq.0, flags);
             }
             wish => panic!("OK answers {wish:?}"),
         }
     }
 
+    /// A request was told where its message is: where the others with its ref were told.
+    fn note_spot(&mut self, reference: u32, spot: (u32, u64), duplicate: bool) {
+        let asked = self.asked.get_mut(&reference).expect("it was just answered");
+        let first = *asked.spot.get_or_insert(spot);
+        assert_eq!(first, spot, "ref {reference} was told two places");
+        asked.firsts += u32::from(!duplicate);
+        let is_known = asked.firsts == 1 || asked.again && asked.firsts == 0;
+        assert!(is_known, "one OK, the first, is no duplicate");
+    }
+
     fn error(&mut self, reference: u32, code: Code, text: &str, ledger: &mut Ledger) {
         if reference == 0 {
+            // It may be a room that has no place any more for a session that goes on.
+            if code == Code::Unavailable || code == Code::TooMany {
+                self.rooms.iter_mut().for_each(RoomView::doubt_legacy);
+            }
             return self.errors.push(code);
         }
         match self.answer(reference) {
@@ -178,7 +199,7 @@ impl Visit {
                 self.rooms[room].refused(number);
             }
             Wish::Publish(ids) => {
-                let expected = [Code::TooLarge, Code::Unavailable, Code::Forbidden];
+                let expected = [Code::TooLarge, Code::Unavailable, Code::Forbidden, Code::TooMany];
                 assert!(expected.contains(&code), "{code:?} {text}");
                 let again = self.asked.get(&reference).is_some_and(|asked| asked.again);
                 if let ([id], false) = (&ids[..], again) {
@@ -187,16 +208,27 @@ impl Visit {
                     assert_eq!(ledger.messages[id].spot, None, "message {id} was refused too late");
                 }
             }
+            Wish::Direct(ids) => {
+                let expected = [Code::TooLarge, Code::Unavailable];
+                assert!(expected.contains(&code), "{code:?} {text}");
+                let again = self.asked.get(&reference).is_some_and(|asked| asked.again);
+                if let ([id], false) = (&ids[..], again) {
+                    ledger.letters.refuse(*id);
+                }
+            }
             Wish::List(..) => {
                 let expected = [Code::NotFound, Code::TooMany, Code::Unavailable];
                 assert!(expected.contains(&code), "{code:?} {text}");
             }
             Wish::Who(_) => {
-                let expected = [Code::NotFound, Code::Unavailable];
+                let expected = [Code::NotFound, Code::Unavailable, Code::TooMany];
                 assert!(expected.contains(&code), "{code:?} {text}");
-                self.unasked += usize::from(code == Code::Unavailable);
+                self.unasked += usize::from(code != Code::NotFound);
             }
-            Wish::Refusal(codes) => assert!(codes.contains(&code), "{code:?} {text}"),
+            Wish::Refusal(codes) => {
+                let is_expected = codes.contains(&code) || code == Code::TooMany;
+                assert!(is_expected, "{code:?} {text}");
+            }
         }
     }
 
@@ -205,11 +237,13 @@ impl Visit {
             assert_eq!((total, room), (0, ""), "{user} is told of in no room");
             assert_ne!(user, self.user, "it was told of itself");
             let asked = self.rooms.iter().any(|view| view.moves.iter().any(|m| m.notify));
-            return assert!(asked, "presence, and nobody asked for it");
+            assert!(asked, "presence, and nobody asked for it");
+            return self.whereabouts.push((user.to_owned(), kind == PresenceKind::Online));
         }
         let room = room_index(room);
-        let asked = self.rooms[room].moves.iter().any(|m| m.join && m.notify);
-        assert!(asked, "presence of a room in which nobody asked for it");
+        let moves = &self.rooms[room].moves;
+        let asked = moves.iter().any(|m| m.join && m.notify);
+        assert!(asked, "visit {} is told of {}, after {moves:?}", self.id, ROOMS[room]);
         match kind {
             PresenceKind::Joined | PresenceKind::Left => {
                 assert_ne!(user, self.user, "it was told of itself");

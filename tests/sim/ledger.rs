@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::letters::Letters;
 use super::plan::ROOMS;
 
 /// A message, by the number that its body begins with.
@@ -33,20 +34,11 @@ pub(crate) struct Publication {
     pub(crate) time_ms: u64,
 }
 
-/// A direct message that a client tried to send.
-#[derive(Debug)]
-pub(crate) struct Letter {
-    pub(crate) visit: VisitId,
-    pub(crate) user: String,
-    pub(crate) body: Vec<u8>,
-    pub(crate) received_by: Vec<VisitId>,
-}
-
 /// All that was said.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) messages: Vec<Publication>,
-    pub(crate) letters: Vec<Letter>,
+    pub(crate) letters: Letters,
     /// Which message receivers saw at a place.
     pub(crate) seen: BTreeMap<Spot, MessageId>,
     /// Whose request, by visit and ref, was told that it took a place.
@@ -80,14 +72,6 @@ impl Ledger {
             spot: None,
             time_ms: 0,
         });
-        id
-    }
-
-    /// Notes a direct message to be sent, and gives it its body.
-    pub(crate) fn write_letter(&mut self, visit: VisitId, user: &str) -> usize {
-        let id = self.letters.len();
-        let body = format!("d{id}.psst").into_bytes();
-        self.letters.push(Letter { visit, user: user.to_owned(), body, received_by: Vec::new() });
         id
     }
 

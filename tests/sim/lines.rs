@@ -28,6 +28,11 @@ impl Visit {
         if let Some(error) = line.strip_prefix("! ") {
             let code = code_of(error);
             self.unasked += usize::from(code == Code::Unavailable);
+            if line.contains("too fast") {
+                // It says nowhere which line that was.
+                self.unasked += 1;
+                self.hasty = true;
+            }
             return self.errors.push(code);
         }
         if line == "pong" {
@@ -107,7 +112,11 @@ impl Visit {
         };
         let room = rest.trim_start_matches('s').strip_prefix(" of ");
         let room = room.and_then(|rest| rest.split_once(" w")).expect("a gap names its room").0;
-        let count = count.parse().expect("a gap has a length");
+        let count: u64 = count.parse().expect("a gap has a length");
+        let (_, range) = rest.split_once(" to you: ").expect("a gap has a range");
+        let (from, to) = range.split_once(" to ").unwrap_or((range, range));
+        let (from, to): (u64, u64) = (from.parse().unwrap(), to.parse().unwrap());
+        assert_eq!(count, to - from + 1, "{notice}");
         self.rooms[room_index(room)].current().items.push(Item::GapOf(count));
         true
     }
@@ -131,8 +140,9 @@ impl Visit {
         match words[..] {
             [user, "joined", room] => self.presence(room_index(room), user, true),
             [user, "left", room] => self.presence(room_index(room), user, false),
-            [user, "is", "online" | "offline"] => {
-                assert_ne!(user, self.user, "it was told of itself")
+            [user, "is", whereabouts @ ("online" | "offline")] => {
+                assert_ne!(user, self.user, "it was told of itself");
+                self.whereabouts.push((user.to_owned(), whereabouts == "online"));
             }
             [room, "has", total, "members" | "member"] => {
                 self.crowd(room_index(room));

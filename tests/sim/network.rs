@@ -78,6 +78,8 @@ pub(crate) struct Link {
     pub(crate) fetches: bool,
     /// Whether the server sent all and then the end.
     pub(crate) shut_down: bool,
+    /// It ended by a reset, at the instant at which the server was told.
+    pub(crate) failed: bool,
     /// Why the server let it go.
     pub(crate) fate: Option<CloseReason>,
 }
@@ -217,6 +219,7 @@ impl Link {
         assert_ne!(self.server, ServerEnd::Gone, "a socket is dropped once");
         self.server = ServerEnd::Gone;
         self.fate = Some(reason);
+        self.failed = reason == CloseReason::SocketError && !self.shut_down;
         self.dropped_at = Some(now);
         if !self.up.is_empty() && dice.chance(500) {
             self.cut |= !self.down.is_empty();
@@ -272,6 +275,7 @@ impl Network {
             every_byte_counts: false,
             fetches: false,
             shut_down: false,
+            failed: false,
             fate: None,
         });
         self.backlogs[worker].push_back(link);

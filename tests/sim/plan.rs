@@ -3,8 +3,11 @@
 //! Owns the parameters that a seed draws: how many shards and clients, what they are like, how
 //! tight the bounds are, how the time passes. Never changes during the run.
 
+use std::sync::Arc;
+
 use corebeat::base::limits::Limits;
 use corebeat::chat::heartbeat::HeartbeatPolicy;
+use corebeat::chat::overflow::{Overflow, OverflowPolicies};
 
 use super::dice::Dice;
 use super::visit::Keeping;
@@ -15,6 +18,9 @@ pub(crate) const ROOMS: [&str; 6] = ["*", "lobby", "tea", "den", "attic", "日�
 pub(crate) const EVERYONE: usize = 0;
 /// The names that clients go by. Fewer than clients, so that some share one.
 pub(crate) const USERS: [&str; 8] = ["ann", "bob", "cat", "dan", "eve", "fay", "gus", "Jürgen"];
+
+/// Names of users who are written to and do not come.
+pub(crate) const ABSENT: [&str; 2] = ["moe", "zoé"];
 
 /// An age of messages that no run reaches while clients are there.
 const LONG_MS: u64 = 240_000;
@@ -60,6 +66,8 @@ pub(crate) struct Character {
     pub(crate) stop_ms: u64,
     /// To hang up, in one way or another.
     pub(crate) vanish: u32,
+    /// To be cut off while an answer is under way.
+    pub(crate) impatient: u32,
     /// To fall silent for good.
     pub(crate) mute: u32,
     /// To send what is not allowed.
@@ -98,6 +106,8 @@ pub(crate) struct Plan {
     pub(crate) limits: Limits,
     pub(crate) policy: HeartbeatPolicy,
     pub(crate) publish_everyone: bool,
+    /// What gives way in which room when a member does not read.
+    pub(crate) overflow: Arc<OverflowPolicies>,
     /// Whether WebSockets may agree on compression.
     pub(crate) deflate: bool,
     /// Letters that fit between two shards.
@@ -147,6 +157,7 @@ impl Plan {
             limits,
             policy,
             publish_everyone: dice.chance(700),
+            overflow: Arc::new(draw_overflow(seed)),
             deflate: dice.chance(500),
             mailbox_capacity: dice.pick(&[1, 2, 4, 4, 16, 4_096, 4_096, 4_096]),
             slow_mail: if slow { dice.pick(&[20, 200, 500]) } else { 0 },
@@ -203,6 +214,23 @@ impl Plan {
     }
 }
 
+/// As long as the most patient heartbeat gives a peer that does not answer.
+const PATIENCE_MS: u64 = 60_000;
+/// What gives way where. It has dice of its own.
+fn draw_overflow(seed: u64) -> OverflowPolicies {
+    let mut dice = Dice::new(seed ^ 0x0F0F_10FF_EE10_0F0F);
+    let mut policies = OverflowPolicies::default();
+    if dice.chance(600) {
+        policies = OverflowPolicies::new(dice.pick(&Overflow::ALL));
+        for room in ROOMS {
+            if dice.chance(500) {
+                policies.set(room, dice.pick(&Overflow::ALL));
+            }
+        }
+    }
+    policies
+}
+
 fn draw_policy(dice: &mut Dice) -> HeartbeatPolicy {
     let (interval_s, timeout_s) = dice.pick(&[(2, 6), (3, 9), (5, 10), (30, 90)]);
     let stretch = if dice.chance(333) { 4 } else { 1 };
@@ -217,6 +245,7 @@ fn draw_limits(dice: &mut Dice) -> Limits {
         text_idle_timeout_ms: dice.pick(&[4_000, 300_000]),
         max_frame: dice.pick(&[1_024, 4_096, 65_536]),
         history_age_ms: dice.pick(&[2_000, 20_000, LONG_MS, LONG_MS]),
+        offline_age_ms: dice.pick(&[2_000, 20_000, LONG_MS, LONG_MS, LONG_MS]),
         resume_window_ms: dice.pick(&[0, 1_000, 20_000, 120_000]),
         presence_grace_ms: dice.pick(&[0, 100, 500]),
         ..default
@@ -232,8 +261,6 @@ fn draw_limits(dice: &mut Dice) -> Limits {
     tighten(&mut limits.max_mail_staged, &[1, 4, 16]);
     tighten(&mut limits.max_room_queue, &[1, 3, 8]);
     tighten(&mut limits.offline_count, &[0, 1, 3]);
-    // So short that at the end nothing waits any more for anybody.
-    limits.offline_age_ms = 20_000;
     tighten(&mut limits.presence_max, &[1, 3, 5]);
     tighten(&mut limits.max_rooms_per_connection, &[1, 2, 3]);
     tighten(&mut limits.max_rooms, &[2, 3]);
@@ -241,7 +268,32 @@ fn draw_limits(dice: &mut Dice) -> Limits {
     tighten(&mut limits.history_count, &[0, 1, 5, 20, 100]);
     tighten(&mut limits.history_bytes, &[60, 400, 2_000]);
     tighten(&mut limits.history_memory, &[0, 1_000, 4_000]);
+    draw_rates(dice, &mut limits);
     limits
+}
+
+/// Limits of what one user, one room and one connection may do, and of patience.
+fn draw_rates(dice: &mut Dice, limits: &mut Limits) {
+    if dice.chance(200) {
+        limits.message_rate = dice.pick(&[20, 100]);
+        limits.message_burst = dice.pick(&[3, 10]);
+    }
+    if dice.chance(200) {
+        limits.byte_rate = dice.pick(&[5_000, 20_000]);
+        limits.byte_burst = dice.pick(&[300, 5_000]);
+    }
+    let mut tighten = |limit: &mut usize, choices: &[usize]| {
+        if dice.chance(150) {
+            *limit = dice.pick(choices);
+        }
+    };
+    tighten(&mut limits.max_members_per_room, &[1, 2, 4]);
+    tighten(&mut limits.max_subscriptions, &[1, 3, 8]);
+    tighten(&mut limits.max_sessions_per_user, &[1, 2]);
+    if dice.chance(200) {
+        limits.frame_timeout_ms = dice.pick(&[0, PATIENCE_MS]);
+        limits.write_timeout_ms = dice.pick(&[0, PATIENCE_MS]);
+    }
 }
 
 fn draw_character(
@@ -277,6 +329,7 @@ fn draw_character(
         stop: sometimes(dice, 300, 10),
         stop_ms: spare_ms,
         vanish: sometimes(dice, 500, 8),
+        impatient: sometimes(dice, 300, 60),
         mute: sometimes(dice, 150, 4),
         hostile: sometimes(dice, 150, 6),
         echo: dice.pick(&[0, 200, 1_000]),

@@ -240,9 +240,18 @@ impl RoomView {
         self.moves.iter().any(|m| m.since.is_some())
     }
 
-    /// Whether presence was asked for by the last join.
+    /// Whether presence was asked for by the last join that was not refused.
     pub(crate) fn wants_presence(&self) -> bool {
-        self.moves.iter().rev().find(|m| m.join).is_some_and(|m| m.notify)
+        self.moves.iter().rev().find(|m| m.join && m.done != Some(false)).is_some_and(|m| m.notify)
+    }
+
+    /// Whether it is told of who comes and goes, where that is known.
+    pub(crate) fn presence(&self) -> Option<bool> {
+        let last = self.moves.iter().rev().find(|m| m.join);
+        match last {
+            None => Some(false),
+            Some(join) => (join.done == Some(true)).then_some(join.notify),
+        }
     }
 
     /// Whether, when all is answered, the client is a member. Refs of 0 leave that open.
@@ -357,12 +366,28 @@ impl RoomView {
         if replay && self.is_listed {
             return self.listing.push((epoch, seq));
         }
+        if !replay {
+            self.give_up_replay(epoch, seq);
+        }
         let stay = self.current();
         if stay.is_repeated(epoch, seq, replay) {
             return;
         }
         stay.check_replay(seq, replay);
         stay.push(Item::Message(seq), epoch, seq);
+    }
+
+    /// A message came live. A replay that had not come to its end may have been given up for a join
+    /// that asked for nothing, and not for an answer either.
+    fn give_up_replay(&mut self, epoch: u32, seq: u64) {
+        let later = &self.moves[(self.begun_by + 1).min(self.moves.len())..];
+        let may_be_given_up = later.iter().any(|m| m.join && m.reference == 0);
+        if may_be_given_up && self.stay.as_ref().is_some_and(|stay| !stay.is_live()) {
+            self.past.extend(self.stay.take());
+            self.begin_blind(None);
+            let stay = self.stay.as_mut().expect("it was just begun");
+            (stay.epoch, stay.head) = (Some(epoch), Some(seq - 1));
+        }
     }
 
     /// The answer to what was said came to its end. What is told live from here on is beyond it.
@@ -421,6 +446,13 @@ impl RoomView {
             } else if is_sure {
                 self.moves[0].done = Some(true);
             }
+        }
+    }
+
+    /// The session may not have been let in again.
+    pub(crate) fn doubt_legacy(&mut self) {
+        if self.is_resumed {
+            self.moves[0].done = None;
         }
     }
 

@@ -12,6 +12,7 @@ use corebeat::wire::message::{Code, Heartbeat, Request};
 use corebeat::wire::native;
 
 use super::ledger::{Ledger, MessageId, VisitId};
+use super::letters::Post;
 use super::network::{Link, LinkId};
 use super::plan::{EVERYONE, ROOMS, Speech};
 use super::stay::RoomView;
@@ -25,6 +26,8 @@ pub(crate) enum Wish {
     Leave(usize, usize),
     /// These messages, of which at most one is delivered.
     Publish(Vec<MessageId>),
+    /// These direct messages, of which at most one is delivered.
+    Direct(Vec<usize>),
     Who(usize),
     /// What was said in this room: at most so many messages behind this one.
     List(usize, u64, u16),
@@ -84,6 +87,8 @@ pub(crate) struct Visit {
     pub(crate) recall_gaps: usize,
     /// Questions of who is in a room that were refused, because too much was under way.
     pub(crate) unasked: usize,
+    /// It was told that some line of its came too fast.
+    pub(crate) hasty: bool,
     /// Codes of errors about the connection, or about a request with ref 0.
     pub(crate) errors: Vec<Code>,
     /// It was told that the server goes away.
@@ -117,8 +122,16 @@ pub(crate) struct Visit {
     pub(crate) claims_rightly: bool,
     /// It went on with a session.
     pub(crate) resumed: bool,
-    /// Publications that the connection before did not hear of.
-    pub(crate) unanswered: Vec<(u32, MessageId)>,
+    /// Messages that the connection before did not hear of.
+    pub(crate) unanswered: Vec<(u32, Wish)>,
+    /// The connection whose session it wants to go on with.
+    pub(crate) goes_on: Option<VisitId>,
+    /// The round in which it was welcomed.
+    pub(crate) greeted_round: Option<u64>,
+    /// Users of whom it was told that they are online, or not.
+    pub(crate) whereabouts: Vec<(String, bool)>,
+    /// What it was told of direct messages.
+    pub(crate) post: Post,
 }
 
 /// What is known of how much rooms keep.
@@ -169,6 +182,7 @@ impl Visit {
             recalls: 0,
             recall_gaps: 0,
             unasked: 0,
+            hasty: false,
             errors: Vec::new(),
             told_to_go: false,
             must_be_told: false,
@@ -186,6 +200,10 @@ impl Visit {
             claims_rightly: false,
             resumed: false,
             unanswered: Vec::new(),
+            goes_on: None,
+            greeted_round: None,
+            whereabouts: Vec::new(),
+            post: Post::default(),
             web: speech.is_web().then(|| Box::new(WebSide::new(id as u64 ^ now.0 << 20))),
         }
     }
@@ -275,7 +293,7 @@ impl Visit {
     pub(crate) fn is_answered(&self) -> bool {
         self.asked.values().all(|asked| asked.answers == asked.requests)
             && self.echoes.is_empty()
-            && self.pings.is_empty()
+            && (self.pings.is_empty() || self.hasty)
             && self.has_its_pongs()
     }
 
@@ -295,6 +313,7 @@ impl Visit {
     pub(crate) fn welcome(&mut self, user: &str, round: u64, ledger: &mut Ledger) {
         assert!(!self.welcomed, "it was welcomed twice");
         self.welcomed = true;
+        self.greeted_round = Some(round);
         self.rename(user, ledger);
         // Everybody is in the room `*`.
         self.rooms[EVERYONE].begin_blind(Some(round));
@@ -305,17 +324,21 @@ impl Visit {
         let (session, key) = lost.session.expect("it was welcomed");
         self.claims = Some((session, if key_is_right { key } else { key ^ 1 }));
         self.claims_rightly = key_is_right;
+        self.goes_on = Some(lost.id);
         self.last_ref = lost.last_ref;
         for (room, view) in lost.rooms.iter().enumerate().filter(|(room, _)| *room != EVERYONE) {
             if let Some(legacy) = view.legacy().filter(|_| key_is_right) {
                 self.rooms[room] = legacy;
             }
         }
-        let publications = lost.asked.iter().filter_map(|(reference, asked)| match asked.wish {
-            Wish::Publish(ref ids) if asked.answers == 0 => Some((*reference, *ids.first()?)),
+        let unanswered = lost.asked.iter().filter(|(_, asked)| asked.answers == 0);
+        let messages = unanswered.filter_map(|(reference, asked)| match &asked.wish {
+            Wish::Publish(ids) => Some((*reference, Wish::Publish(vec![*ids.first()?]))),
+            Wish::Direct(ids) => Some((*reference, Wish::Direct(vec![*ids.first()?]))),
             _ => None,
         });
-        self.unanswered = publications.collect();
+        self.unanswered = messages.collect();
+        self.post = lost.post.inherit();
     }
 
     /// The server said whether the session goes on that it asked for.
@@ -327,6 +350,7 @@ impl Visit {
         self.rooms.iter_mut().for_each(|view| view.settle_legacy(resumed));
         if !resumed {
             self.unanswered.clear();
+            self.post = Post::default();
         }
     }
 
@@ -337,21 +361,6 @@ impl Visit {
             names.push(user.to_owned());
         }
         self.user = user.to_owned();
-    }
-
-    /// A direct message came. Only to a text client that went by a name before may one come twice:
-    /// what was on its way when it took another name is replayed as at a hello.
-    pub(crate) fn letter(&self, from: &str, number: usize, ledger: &mut Ledger) {
-        let names = ledger.names[self.id].clone();
-        let letter = &mut ledger.letters[number];
-        assert!(names.contains(&letter.user), "a letter to {} came to {names:?}", letter.user);
-        let times = letter.received_by.iter().filter(|id| **id == self.id).count();
-        let named = names.iter().filter(|name| **name == letter.user).count();
-        let may_come = times == 0 || self.is_text() && times < named;
-        assert!(may_come, "letter {number} came {times} times before");
-        letter.received_by.push(self.id);
-        let sender = letter.visit;
-        assert!(ledger.goes_by(sender, from), "letter {number} came from {from}");
     }
 
     /// Presence of a room was told.

@@ -9,9 +9,9 @@ use corebeat::wire::message::{Code, Heartbeat, Hello, Request};
 use corebeat::wire::native;
 
 use super::dice::Dice;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, MessageId};
 use super::network::Link;
-use super::plan::{Character, EVERYONE, Plan, ROOMS, Speech, USERS};
+use super::plan::{ABSENT, Character, EVERYONE, Plan, ROOMS, Speech, USERS};
 use super::stay::Since;
 use super::visit::{Asked, Visit, Wish};
 
@@ -62,17 +62,32 @@ impl Wisher<'_> {
 
     /// Sends again what was not answered on the connection that the session lost.
     pub(crate) fn ask_again(&mut self) {
-        for (reference, id) in std::mem::take(&mut self.visit.unanswered) {
-            let message = &self.ledger.messages[id];
-            let room = message.room.expect("native clients name the room");
-            let (body, echo) = (message.body.clone(), message.echo);
-            let wish = Wish::Publish(vec![id]);
+        for (reference, wish) in std::mem::take(&mut self.visit.unanswered) {
             let (answers, spot) = (0, None);
+            let again = wish.clone();
             let asked = Asked { wish, requests: 1, answers, spot, firsts: 0, again: true };
             self.visit.asked.insert(reference, asked);
-            let (reference, room) = (Ref(reference), ROOMS[room]);
-            self.request(&Request::Publish { reference, room, body: &body, echo });
+            match again {
+                Wish::Publish(ids) => self.send_message(reference, ids[0]),
+                Wish::Direct(ids) => self.send_letter(reference, ids[0]),
+                other => unreachable!("{other:?} is not repeated"),
+            }
         }
+    }
+
+    /// Sends a message that is in the ledger.
+    fn send_message(&mut self, reference: u32, id: MessageId) {
+        let message = &self.ledger.messages[id];
+        let room = ROOMS[message.room.expect("native clients name the room")];
+        let (body, echo) = (message.body.clone(), message.echo);
+        self.request(&Request::Publish { reference: Ref(reference), room, body: &body, echo });
+    }
+
+    /// Sends a direct message that is in the ledger.
+    fn send_letter(&mut self, reference: u32, number: usize) {
+        let letter = &self.ledger.letters.all[number];
+        let (user, body) = (letter.user.clone(), letter.body.clone());
+        self.request(&Request::Direct { reference: Ref(reference), user: &user, body: &body });
     }
 
     /// Asks for something.
@@ -97,7 +112,9 @@ impl Wisher<'_> {
                 let (room, reference) = (self.joined_room(), self.dice_reference());
                 self.leave(room, reference);
             }
-            18..=79 => self.publish(),
+            18..=63 => self.publish(),
+            64..=74 => self.write_to_somebody(),
+            75..=79 => self.acknowledge(),
             80..=83 => self.repeat(),
             84..=87 => {
                 let room = self.any_room();
@@ -157,7 +174,8 @@ impl Wisher<'_> {
         let reference = reference || self.visit.rooms[room].moves.iter().any(|m| m.reference == 0);
         let since = self.draw_since(room);
         // Where a replay begins, and where another join ends it, only the answers tell.
-        let reference = reference || since.is_some() || self.visit.rooms[room].is_recalled();
+        let view = &self.visit.rooms[room];
+        let reference = reference || since.is_some() || view.is_recalled() || view.is_resumed;
         let notify = self.dice.chance(600);
         let number = self.visit.rooms[room].moves.len();
         let reference = self.visit.note(Wish::Join(room, number), reference);
@@ -230,9 +248,52 @@ impl Wisher<'_> {
         if let Some(asked) = self.visit.asked.get_mut(&reference) {
             asked.wish = Wish::Publish(vec![id]);
         }
-        let body = self.ledger.messages[id].body.clone();
-        let (reference, room) = (Ref(reference), ROOMS[room]);
-        self.request(&Request::Publish { reference, room, body: &body, echo });
+        self.send_message(reference, id);
+    }
+
+    /// Writes to a user: somebody who may be there, itself, or somebody who never comes.
+    fn write_to_somebody(&mut self) {
+        let user = match self.dice.within(0..=9) {
+            0 | 1 => self.dice.pick(&ABSENT).to_owned(),
+            2 if self.visit.welcomed => self.visit.user.clone(),
+            _ => self.dice.pick(&USERS).to_owned(),
+        };
+        let longest = self.character.body_max.min(self.longest_body());
+        let length = self.dice.within(0..=longest);
+        let padding = self.dice.bytes(length);
+        let reference = self.dice_reference();
+        self.write_to(&user, &padding, reference);
+    }
+
+    /// Writes to a user, in whatever the client speaks.
+    pub(crate) fn write_late(&mut self, user: &str) {
+        if self.visit.is_text() {
+            self.write_letter(user);
+        } else {
+            self.write_to(user, b"late", true);
+        }
+    }
+
+    /// Writes to a user, in a native frame.
+    pub(crate) fn write_to(&mut self, user: &str, padding: &[u8], reference: bool) -> usize {
+        let reference = self.visit.note(Wish::Direct(Vec::new()), reference);
+        let number = self.ledger.letters.write(self.visit.id, user, padding, self.round);
+        if let Some(asked) = self.visit.asked.get_mut(&reference) {
+            asked.wish = Wish::Direct(vec![number]);
+        }
+        self.send_letter(reference, number);
+        number
+    }
+
+    /// Acknowledges what came on this connection, most often all.
+    fn acknowledge(&mut self) {
+        let latest = self.visit.post.latest;
+        let back = self.dice.pick(&[0, 0, 0, 1, 3]);
+        let id = latest.saturating_sub(back);
+        if id > 0 {
+            self.visit.note_ack(id, self.ledger);
+            self.request(&Request::Ack { id });
+        }
     }
 
     /// The longest body whose message is not too long: in an object it may be six times as long.
@@ -248,20 +309,24 @@ impl Wisher<'_> {
         let Some(asked) = self.visit.asked.get_mut(&reference) else {
             return;
         };
-        let Wish::Publish(ids) = &mut asked.wish else {
-            return;
-        };
-        let (room, echo) = {
-            let first = &self.ledger.messages[ids[0]];
-            (first.room, first.echo)
-        };
-        let place = (self.visit.id, room);
-        let id = self.ledger.publish(place, (reference, echo), b"again", self.round);
-        ids.push(id);
-        asked.requests += 1;
-        let body = self.ledger.messages[id].body.clone();
-        let room = ROOMS[room.expect("native clients name the room")];
-        self.request(&Request::Publish { reference: Ref(reference), room, body: &body, echo });
+        match &mut asked.wish {
+            Wish::Publish(ids) => {
+                let first = &self.ledger.messages[ids[0]];
+                let (place, echo) = ((self.visit.id, first.room), first.echo);
+                let id = self.ledger.publish(place, (reference, echo), b"again", self.round);
+                ids.push(id);
+                asked.requests += 1;
+                self.send_message(reference, id);
+            }
+            Wish::Direct(numbers) => {
+                let user = self.ledger.letters.all[numbers[0]].user.clone();
+                let number = self.ledger.letters.write(self.visit.id, &user, b"again", self.round);
+                numbers.push(number);
+                asked.requests += 1;
+                self.send_letter(reference, number);
+            }
+            _ => {}
+        }
     }
 
     /// Asks who is in a room.
@@ -314,7 +379,7 @@ impl Wisher<'_> {
                 self.line(&format!("/nick {user}"));
             }
             20..=25 => {
-                let user = self.dice.pick(&USERS);
+                let user = if self.dice.chance(200) { ABSENT[0] } else { self.dice.pick(&USERS) };
                 self.write_letter(user);
             }
             26..=29 => self.line("/who"),
@@ -346,8 +411,8 @@ impl Wisher<'_> {
 
     /// Types a direct message.
     pub(crate) fn write_letter(&mut self, user: &str) -> usize {
-        let number = self.ledger.write_letter(self.visit.id, user);
-        let body = String::from_utf8(self.ledger.letters[number].body.clone()).expect("ASCII");
+        let number = self.ledger.letters.write(self.visit.id, user, b"psst", self.round);
+        let body = String::from_utf8(self.ledger.letters.all[number].body.clone()).expect("ASCII");
         self.line(&format!("/msg {user} {body}"));
         number
     }

@@ -84,6 +84,7 @@ impl Worker {
             seed: plan.seed.wrapping_mul(31).wrapping_add(u64::from(id)),
             secret: [plan.seed, !plan.seed],
             publish_everyone: plan.publish_everyone,
+            overflow: Arc::clone(&plan.overflow),
             durability: None,
             web: WebConfig {
                 assets: PAGES,
@@ -138,7 +139,8 @@ impl Worker {
 
     /// Whether nothing but time can wake it.
     pub(crate) fn is_quiet(&self, network: &Network, mailroom: &Mailroom, now: Now) -> bool {
-        !self.is_awake(network, mailroom, u64::MAX, now)
+        // Whoever is left unread for a while has something unread.
+        !self.is_awake(network, mailroom, u64::MAX, now) && self.shard.holdings().slowed == 0
     }
 
     /// What keeps it awake.
@@ -236,7 +238,7 @@ impl Worker {
         let conn = around.dice.pick(&self.past);
         match around.dice.within(0..=5) {
             0 => self.shard.writable(conn),
-            1 => self.shard.blocked(conn),
+            1 => self.shard.blocked(conn, around.now),
             2 => self.shard.sent(conn, 1, around.now),
             3 => self.shard.closed(conn, CloseReason::SocketError, 0, around.now),
             4 => self.shard.end_of_input(conn, around.now),
@@ -293,7 +295,7 @@ impl Worker {
             }
             if taken < offered {
                 socket.blocked = true;
-                self.shard.blocked(conn);
+                self.shard.blocked(conn, around.now);
             }
             if around.dice.chance(20) {
                 self.busy = true;
@@ -332,6 +334,10 @@ impl Worker {
                     self.shard.measured(conn, link.unacknowledged(), around.now);
                     self.busy = true;
                 }
+                Verdict::LookAtReader(_) => {
+                    self.shard.looked_at_reader(conn, link.unacknowledged(), around.now);
+                    self.busy = true;
+                }
                 Verdict::Resume(_) => {
                     socket.paused = false;
                     link.heard_at = around.now.mono;
@@ -349,6 +355,10 @@ impl Worker {
         for (_, socket) in &self.sockets {
             let wanted = self.shard.wants_input(socket.conn);
             assert_eq!(socket.paused, !wanted, "{:?} was not resumed", socket.conn);
+            if socket.paused && self.shard.holdings().slowed > 0 {
+                // It may be one that was too fast, and is not expected to be heard.
+                around.network.links[socket.link].heard_at = around.now.mono;
+            }
         }
     }
 

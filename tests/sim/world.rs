@@ -12,6 +12,7 @@ use corebeat::chat::drain::DrainPlan;
 
 use super::client::Client;
 use super::dice::Dice;
+use super::epilogue;
 use super::ledger::{Ledger, VisitId};
 use super::mailroom::Mailroom;
 use super::network::{Link, Network, ServerEnd};
@@ -47,6 +48,9 @@ pub(crate) struct World {
     pub(crate) visits: Vec<Visit>,
     pub(crate) ledger: Ledger,
     pub(crate) clients: Vec<Client>,
+    /// When it began, and when each round was played.
+    pub(crate) began: Mono,
+    pub(crate) clock: Vec<Mono>,
     /// When the clock last jumped.
     pub(crate) jumped_at: Mono,
     draining: bool,
@@ -61,9 +65,13 @@ pub(crate) struct Outcome {
     pub(crate) messages: usize,
     pub(crate) received: u64,
     pub(crate) gaps: usize,
+    pub(crate) dropped: u64,
     pub(crate) recalls: usize,
     pub(crate) recall_gaps: usize,
     pub(crate) resumes: usize,
+    pub(crate) directs: usize,
+    pub(crate) direct_gaps: usize,
+    pub(crate) acks: usize,
     pub(crate) checked: oracle::Checked,
 }
 
@@ -80,6 +88,9 @@ pub(crate) fn run(seed: u64) -> Outcome {
         oracle::judge_streams(&world);
         world.clear_up();
         world.compare(&mut checked);
+        epilogue::judge_counts(&world);
+        world.cut_off(&mut checked);
+        world.collect(&mut checked);
     }
     world.finish();
     oracle::judge_end(&world);
@@ -103,6 +114,8 @@ impl World {
             visits: Vec::new(),
             ledger: Ledger::default(),
             clients: characters.map(|(number, c)| Client::new(c.clone(), number)).collect(),
+            began: now.mono,
+            clock: vec![now.mono],
             jumped_at: Mono(0),
             draining: false,
             plan,
@@ -117,8 +130,12 @@ impl World {
             messages: self.ledger.seen.len(),
             received: self.visits.iter().map(|visit| visit.received).sum(),
             gaps: oracle::count_gaps(self),
+            dropped: oracle::count_dropped(&oracle::sum_of(self)),
             recalls: self.visits.iter().map(|visit| visit.recalls).sum(),
             resumes: self.visits.iter().filter(|visit| visit.resumed).count(),
+            directs: self.ledger.letters.all.len(),
+            direct_gaps: self.ledger.letters.gaps(),
+            acks: self.ledger.letters.acks(),
             recall_gaps: self.visits.iter().map(|visit| visit.recall_gaps).sum(),
             checked,
         }
@@ -172,6 +189,7 @@ impl World {
 
     fn play_round(&mut self) {
         self.round += 1;
+        self.clock.push(self.now.mono);
         Whereabouts::note(self.round);
         for index in self.dice.order(self.clients.len()) {
             let mut clients = std::mem::take(&mut self.clients);
@@ -210,13 +228,18 @@ impl World {
     }
 
     /// Goes on until nothing but time could change anything.
-    fn calm_down(&mut self) {
+    pub(crate) fn calm_down(&mut self) {
         let (start, first_round) = (self.now.mono, self.round);
         while self.now.mono.since_ms(start) < CALM_MS || !self.is_quiet() {
             assert!(self.round < first_round + CALM_ROUNDS, "no calm: {}", self.unrest());
-            self.now = self.now.plus_ms(self.dice.number(0..=20));
-            self.play_round();
+            self.pass_time();
         }
+    }
+
+    /// One round at rest.
+    pub(crate) fn pass_time(&mut self) {
+        self.now = self.now.plus_ms(self.dice.number(0..=20));
+        self.play_round();
     }
 
     fn is_quiet(&self) -> bool {
@@ -256,7 +279,7 @@ impl World {
     }
 
     /// Clients whose visits may still ask for something.
-    fn able_clients(&self) -> Vec<(usize, VisitId)> {
+    pub(crate) fn able_clients(&self) -> Vec<(usize, VisitId)> {
         let present = self.present();
         let clients = self.clients.iter().enumerate();
         clients
@@ -292,7 +315,7 @@ impl World {
         }
     }
 
-    fn with_client(&mut self, index: usize, act: impl FnOnce(&Client, &mut World)) {
+    pub(crate) fn with_client(&mut self, index: usize, act: impl FnOnce(&Client, &mut World)) {
         let clients = std::mem::take(&mut self.clients);
         act(&clients[index], self);
         self.clients = clients;
@@ -346,6 +369,7 @@ impl World {
                     letters.push(wisher.write_letter(&user));
                 } else {
                     (1..rooms).for_each(|room| wisher.who(room));
+                    letters.push(wisher.write_to(&user, b"psst", true));
                 }
             });
         }

@@ -164,6 +164,21 @@ pub fn append_text(out: &mut Vec<u8>, status: Status, text: &str, exchange: Exch
     append_body(out, status, "text/plain; charset=utf-8", text.as_bytes(), exchange);
 }
 
+/// Appends a whole response in plain words to a client that is to try again after so long, which is
+/// told in whole seconds (RFC 9110 section 10.2.3).
+pub fn append_retry(
+    out: &mut Vec<u8>,
+    status: Status,
+    text: &str,
+    after_ms: u64,
+    exchange: Exchange,
+) {
+    let seconds = after_ms.div_ceil(1_000).to_string();
+    let fields = [("Cache-Control", "no-store"), ("Retry-After", &*seconds)];
+    let content_type = "text/plain; charset=utf-8";
+    append_whole(out, status, content_type, text.as_bytes(), &fields, exchange);
+}
+
 /// Appends the head of the response with that asset, or `304 Not Modified` where the client has it
 /// already. Returns whether the asset's bytes are to be sent behind it.
 pub fn append_asset(

@@ -77,6 +77,7 @@ impl World {
                 seed: u64::from(shard),
                 secret: [1, 2],
                 publish_everyone: true,
+                overflow: Default::default(),
                 durability: None,
                 web: WebConfig {
                     assets: PAGES,
@@ -195,7 +196,7 @@ impl Worker {
                 self.shard.sent(conn, taken, now);
             }
             if taken < offered {
-                self.shard.blocked(conn);
+                self.shard.blocked(conn, now);
             }
         }
     }
@@ -211,6 +212,7 @@ impl Worker {
                     }
                 }
                 Verdict::Measure(conn) => self.shard.measured(conn, conn.slot() * 100, now),
+                Verdict::LookAtReader(conn) => self.shard.looked_at_reader(conn, 100, now),
                 _ => {}
             }
         }

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Measures what members that do not read cost those who do.
+#
+#   scripts/slow-readers.sh [policy...]
+#
+# 5,000 members, first all reading and then with a tenth of them not: for each policy of --overflow
+# the p99 of the others' deliveries and the server's memory, each the median of three pairs of runs
+# that take turns. It fails if the p99 grows by more than a fifth, or the memory by more than
+# 128 KiB for each member that does not read. Takes six minutes; the machine should do nothing
+# else.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+policies=("$@")
+((${#policies[@]})) || policies=(disconnect drop-oldest drop-newest latest-only)
+pairs=${SLOW_PAIRS:-3}
+
+cargo build --quiet --release --locked
+program="${CARGO_TARGET_DIR:-target}/release/corebeat"
+
+# Kernels buffer more than the server does: the bound is low, so that it is reached.
+run() {
+    "$program" bench slow --connections 5000 --rooms 10 --rate 100 --size 4096 --duration 12s \
+        --slow "$1" --serve "--max-outbound 128KiB --overflow $2" --json "$3" >"$3.txt" 2>&1 ||
+        { cat "$3.txt" >&2; exit 1; }
+}
+
+for ((pair = 1; pair <= pairs; pair++)); do
+    run 0 disconnect "$scratch/none-$pair.json"
+    for policy in "${policies[@]}"; do
+        run 10 "$policy" "$scratch/$policy-$pair.json"
+    done
+done
+
+python3 - "$scratch" "$pairs" "${policies[@]}" <<'PYTHON'
+import json, statistics, sys
+
+scratch, pairs, *policies = sys.argv[1:]
+
+
+def figures(name):
+    """The medians of a policy's runs: p99 in ms, memory at its peak in MiB, readers dealt with."""
+    runs = [json.load(open(f"{scratch}/{name}-{pair}.json"))["results"]
+            for pair in range(1, int(pairs) + 1)]
+    delivery = [next(row for row in run["latencies"] if row["kind"] == "delivery") for run in runs]
+    return (statistics.median(row["p99_us"] for row in delivery) / 1e3,
+            statistics.median(run["server"]["resident_peak_bytes"] for run in runs) / 2**20,
+            min(run["slow"]["dealt_with"] for run in runs) if runs[0].get("slow") else 0)
+
+
+p99, memory, _ = figures("none")
+print(f"{'nobody is slow':15} p99 {p99:7.2f} ms           peak {memory:6.1f} MiB")
+failed = False
+for policy in policies:
+    slow_p99, slow_memory, dealt_with = figures(policy)
+    ratio, more = slow_p99 / p99, slow_memory - memory
+    print(f"{policy:15} p99 {slow_p99:7.2f} ms, {ratio:4.2f} x  peak {slow_memory:6.1f} MiB, "
+          f"{more:+6.1f}  of 500 slow ones {dealt_with} reached the bound")
+    failed |= ratio > 1.2 or more > 500 * 128 / 1024
+sys.exit(failed)
+PYTHON

@@ -1,0 +1,427 @@
+//! Direct messages: what was written, and what each connection was told of it.
+//!
+//! Owns one record for every direct message that a client ever tried to send, what all clients
+//! together know of its number, and the judgement of what is missing. What comes twice, or in
+//! another order, or although it was acknowledged, is judged at once.
+//!
+//! Numbers mean something for one user only: a message is at a [`Place`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use corebeat::base::counters::CloseReason;
+use corebeat::wire::message::OkFlags;
+
+use super::ledger::{Ledger, VisitId, number_of};
+use super::network::{ClientEnd, Link};
+use super::plan::{ABSENT, Plan};
+use super::visit::{Visit, Wish};
+use super::world::World;
+
+/// Whose message, and its number.
+pub(crate) type Place = (String, u64);
+
+/// Most messages to one user of which none that was told live can have been forgotten.
+const FEW: usize = 100;
+
+/// A direct message that a client tried to send.
+#[derive(Debug)]
+pub(crate) struct Letter {
+    pub(crate) visit: VisitId,
+    pub(crate) user: String,
+    pub(crate) body: Vec<u8>,
+    /// The round in which it was written.
+    pub(crate) round: u64,
+    /// The server refused it.
+    pub(crate) refused: bool,
+    /// Its number and time, where a receiver was told.
+    told: Option<(u64, u64)>,
+    pub(crate) received_by: Vec<VisitId>,
+}
+
+/// All direct messages.
+#[derive(Debug, Default)]
+pub(crate) struct Letters {
+    pub(crate) all: Vec<Letter>,
+    /// Which message receivers saw at a place.
+    seen: BTreeMap<Place, usize>,
+    /// Places that senders were told, and the rounds in which they first asked.
+    accepted: BTreeMap<Place, u64>,
+    /// Those of which the sender was told that the user is offline.
+    queued: BTreeSet<Place>,
+    /// Those that a receiver was told live.
+    live: BTreeSet<Place>,
+    /// What receivers were told to be missing.
+    gaps: Vec<(VisitId, Place, u64)>,
+    /// What sessions, by their first visits, acknowledged.
+    acks: Vec<(VisitId, Place)>,
+}
+
+impl Letters {
+    /// Notes a message to be sent, and gives it its body. Returns its number.
+    pub(crate) fn write(
+        &mut self,
+        visit: VisitId,
+        user: &str,
+        padding: &[u8],
+        round: u64,
+    ) -> usize {
+        let id = self.all.len();
+        let mut body = format!("d{id}.").into_bytes();
+        body.extend_from_slice(padding);
+        let user = user.to_owned();
+        let (refused, told, received_by) = (false, None, Vec::new());
+        self.all.push(Letter { visit, user, body, round, refused, told, received_by });
+        id
+    }
+
+    /// A receiver was told the number and the time of a message: the same as all others?
+    fn witness(&mut self, number: usize, (id, time_ms): (u64, u64), replay: bool) {
+        let letter = &mut self.all[number];
+        assert!(!letter.refused, "letter {number} was refused and yet delivered");
+        let told = *letter.told.get_or_insert((id, time_ms));
+        assert_eq!(told, (id, time_ms), "letter {number} has two places");
+        let place = (letter.user.clone(), id);
+        let other = *self.seen.entry(place.clone()).or_insert(number);
+        assert_eq!(other, number, "two letters were seen at {place:?}");
+        if !replay {
+            assert!(!self.queued.contains(&place), "{place:?} was queued and came live");
+            self.live.insert(place);
+        }
+    }
+
+    /// A sender was told where one of the messages that it sent with one ref is.
+    pub(crate) fn acknowledge(&mut self, numbers: &[usize], id: u64, flags: OkFlags) {
+        let OkFlags { queued, duplicate, .. } = flags;
+        let first = &self.all[numbers[0]];
+        let place = (first.user.clone(), id);
+        let absent = ABSENT.contains(&&*place.0);
+        if queued {
+            assert!(!self.live.contains(&place), "{place:?} came live and was queued");
+            self.queued.insert(place.clone());
+        }
+        // A repetition is not told whether the first one was queued.
+        assert!(queued || duplicate || !absent, "{place:?} was not queued, and nobody was there");
+        let round = self.accepted.entry(place.clone()).or_insert(first.round);
+        *round = first.round.min(*round);
+        if let Some(seen) = self.seen.get(&place) {
+            assert!(numbers.contains(seen), "{place:?} was given to {numbers:?} and {seen}");
+        }
+    }
+
+    /// A sender was told that its message is not taken.
+    pub(crate) fn refuse(&mut self, number: usize) {
+        self.all[number].refused = true;
+        assert_eq!(self.all[number].told, None, "letter {number} was refused too late");
+    }
+
+    /// The places of a user that senders were told, and the rounds in which they asked.
+    fn places<'a>(&'a self, user: &str) -> impl Iterator<Item = (u64, u64)> + use<'a> {
+        let all = (user.to_owned(), 0)..=(user.to_owned(), u64::MAX);
+        self.accepted.range(all).map(|((_, id), round)| (*id, *round))
+    }
+
+    fn received_by(&self, place: &Place) -> &[VisitId] {
+        self.seen.get(place).map_or(&[], |number| &self.all[*number].received_by)
+    }
+
+    fn is_gone(&self, place: &Place, to: impl Fn(VisitId) -> bool) -> bool {
+        let covers = |(visit, (user, from), last): &(VisitId, Place, u64)| {
+            to(*visit) && *user == place.0 && (*from..=*last).contains(&place.1)
+        };
+        self.gaps.iter().any(covers)
+    }
+
+    /// How many gaps were told.
+    pub(crate) fn gaps(&self) -> usize {
+        self.gaps.len()
+    }
+
+    /// How many places were acknowledged.
+    pub(crate) fn acks(&self) -> usize {
+        self.acks.len()
+    }
+}
+
+/// What one connection was told of direct messages, and said.
+#[derive(Debug, Default)]
+pub(crate) struct Post {
+    /// The last one that came.
+    pub(crate) latest: u64,
+    /// One came that is no replay.
+    live: bool,
+    /// The first and the last ones that were said to be gone.
+    gone: Vec<u64>,
+    /// What its session has heard.
+    heard: BTreeSet<u64>,
+    /// What it acknowledged of that, and the last ref that it had used then.
+    acks: Vec<(u32, BTreeSet<u64>)>,
+    /// What the server has read that its session has.
+    struck: BTreeSet<u64>,
+    /// The round in which its session was first told anything.
+    since: Option<u64>,
+}
+
+impl Post {
+    /// What a connection begins with whose session goes on.
+    pub(crate) fn inherit(&self) -> Post {
+        let (heard, struck) = (self.heard.clone(), self.struck.clone());
+        Post { heard, struck, since: self.since, ..Post::default() }
+    }
+
+    /// It says that it has all up to `id`.
+    pub(crate) fn acknowledge(&mut self, last_ref: u32, id: u64) {
+        self.acks.push((last_ref, self.heard.range(..=id).copied().collect()));
+    }
+
+    /// A request of this connection was answered: what was said before it was read.
+    pub(crate) fn answered(&mut self, reference: u32) {
+        for (_, ids) in self.acks.extract_if(.., |(last_ref, _)| *last_ref < reference) {
+            self.struck.extend(ids);
+        }
+    }
+}
+
+impl Visit {
+    /// A direct message came with its number.
+    pub(crate) fn hear_direct(
+        &mut self,
+        (id, time_ms, replay): (u64, u64, bool),
+        (from, body): (&str, &[u8]),
+        ledger: &mut Ledger,
+        round: u64,
+    ) {
+        let number = number_of(body, b'd').expect("letters begin with their number");
+        assert!(ledger.letters.all[number].body == body, "letter {number} was changed");
+        ledger.letters.witness(number, (id, time_ms), replay);
+        let post = &mut self.post;
+        assert!(id > post.latest, "direct message {id} came after {}", post.latest);
+        assert!(!replay || !post.live, "direct message {id} is replayed behind what is live");
+        assert!(!post.struck.contains(&id), "direct message {id} was ACKed, and came again");
+        assert!(!post.gone.contains(&id), "direct message {id} was said to be gone");
+        post.latest = id;
+        post.live |= !replay;
+        post.since.get_or_insert(round);
+        let is_new = post.heard.insert(id);
+        assert!(replay || is_new, "direct message {id} came live twice");
+        self.letter(from, number, ledger);
+    }
+
+    /// Direct messages are gone.
+    pub(crate) fn hear_direct_gap(
+        &mut self,
+        (from, to): (u64, u64),
+        ledger: &mut Ledger,
+        round: u64,
+    ) {
+        assert!(from <= to, "a gap from {from} to {to}");
+        self.post.gone.extend([from, to]);
+        self.post.since.get_or_insert(round);
+        ledger.letters.gaps.push((self.id, (self.user.clone(), from), to));
+    }
+
+    /// A direct message came. Only to a text client that went by a name before may one come twice:
+    /// what was on its way when it took another name is replayed as at a hello.
+    pub(crate) fn letter(&self, from: &str, number: usize, ledger: &mut Ledger) {
+        let names = ledger.names[self.id].clone();
+        let letter = &mut ledger.letters.all[number];
+        assert!(!letter.refused, "letter {number} was refused and yet delivered");
+        assert!(names.contains(&letter.user), "a letter to {} came to {names:?}", letter.user);
+        let times = letter.received_by.iter().filter(|id| **id == self.id).count();
+        let named = names.iter().filter(|name| **name == letter.user).count();
+        let may_come = times == 0 || self.is_text() && times < named;
+        assert!(may_come, "letter {number} came {times} times before");
+        letter.received_by.push(self.id);
+        let sender = letter.visit;
+        assert!(ledger.goes_by(sender, from), "letter {number} came from {from}");
+    }
+
+    /// Notes what it acknowledges: all that came on this connection, or a part of it.
+    pub(crate) fn note_ack(&mut self, id: u64, ledger: &mut Ledger) {
+        self.post.acknowledge(self.last_ref, id);
+        let place = (self.user.clone(), id);
+        ledger.letters.acks.push((ledger.authors[self.id], place));
+    }
+}
+
+/// A letter written at rest comes to every connection of its user. Returns whether it was taken.
+pub(crate) fn judge_letter(world: &World, number: usize) -> bool {
+    let letter = &world.ledger.letters.all[number];
+    if letter.refused || world.visits[letter.visit].is_text() && was_refused(world, letter) {
+        return false;
+    }
+    let is_meant = |id: &VisitId| {
+        let visit = &world.visits[*id];
+        visit.welcomed && visit.user == letter.user
+    };
+    let received: BTreeSet<VisitId> = letter.received_by.iter().copied().collect();
+    let expected: BTreeSet<VisitId> = world.present().into_iter().filter(is_meant).collect();
+    assert_eq!(received, expected, "a letter to {}", letter.user);
+    true
+}
+
+fn was_refused(world: &World, letter: &Letter) -> bool {
+    world.visits[letter.visit].unasked > 0
+}
+
+/// Judges what is missing of direct messages, when all is quiet and somebody has just asked for
+/// all that is kept for each of `users`. Returns how many messages it looked for.
+pub(crate) fn judge(world: &World, users: &[&str]) -> usize {
+    for visit in &world.visits {
+        judge_repetitions(world, visit);
+    }
+    let present = world.present();
+    let sessions: Vec<_> = present.iter().filter_map(|id| world.visits[*id].session).collect();
+    let different: BTreeSet<_> = sessions.iter().collect();
+    assert_eq!(different.len(), sessions.len(), "a session lives on two connections");
+    let mut looked_for = 0;
+    for user in users {
+        for id in world.present() {
+            judge_session(world, &world.visits[id], user);
+        }
+        looked_for += judge_user(world, user);
+        let asked = world.visits.iter().rev().find(|visit| visit.user == *user);
+        if let Some(asked) = asked.filter(|visit| world.is_able(visit.id)) {
+            judge_again(world, asked);
+            if ABSENT.contains(user) && world.now.mono.since_ms(world.began) < age_ms(world) {
+                judge_absent(world, asked);
+            }
+        }
+    }
+    looked_for
+}
+
+fn age_ms(world: &World) -> u64 {
+    world.plan.limits.offline_age_ms
+}
+
+/// Whether what was asked for in `round` cannot have been too old so far.
+fn is_young(world: &World, round: u64) -> bool {
+    world.now.mono.since_ms(world.clock[round as usize]) < age_ms(world)
+}
+
+/// What a session had and acknowledged does not come to who asks for all that is kept.
+fn judge_again(world: &World, asked: &Visit) {
+    let letters = &world.ledger.letters;
+    let all = (asked.user.clone(), 0)..=(asked.user.clone(), u64::MAX);
+    for ((user, id), number) in letters.seen.range(all) {
+        let is_acked = |visit: &&Visit| visit.user == *user && visit.post.struck.contains(id);
+        let came = letters.all[*number].received_by.contains(&asked.id);
+        let by = world.visits.iter().find(is_acked).filter(|_| came);
+        assert!(by.is_none(), "{user}'s {id} was acknowledged by {:?}, and came", by.map(|v| v.id));
+    }
+}
+
+/// Of what was sent with one ref at most one was delivered, and where its sender was told.
+fn judge_repetitions(world: &World, visit: &Visit) {
+    let letters = &world.ledger.letters;
+    for asked in visit.asked.values() {
+        let Wish::Direct(numbers) = &asked.wish else {
+            continue;
+        };
+        let told = numbers.iter().filter_map(|number| letters.all[*number].told);
+        let told: Vec<u64> = told.map(|(id, _)| id).collect();
+        assert!(told.len() <= 1, "a repeated request was delivered twice: {numbers:?}");
+        if let (Some(id), Some((_, spot))) = (told.first(), asked.spot) {
+            assert_eq!(*id, spot, "it was delivered at another place than told");
+        }
+    }
+}
+
+/// Every message that was taken came to somebody, or is said to be gone.
+fn judge_user(world: &World, user: &str) -> usize {
+    let letters = &world.ledger.letters;
+    let may_lose =
+        world.visits.iter().any(|visit| is_named(world, visit, user) && may_lose(world, visit));
+    let places = letters.places(user).count();
+    if may_lose || places > FEW || world.plan.limits.offline_count == 0 {
+        return 0;
+    }
+    for (id, _) in letters.places(user).filter(|(_, round)| is_young(world, *round)) {
+        let place = (user.to_owned(), id);
+        let is_there = !letters.received_by(&place).is_empty();
+        assert!(is_there || letters.is_gone(&place, |_| true), "{place:?} was lost");
+    }
+    places
+}
+
+fn is_named(world: &World, visit: &Visit, user: &str) -> bool {
+    world.ledger.names[visit.id].iter().any(|name| name == user)
+}
+
+/// Whether what a connection took may have got lost behind it: text clients have no ACK, and who
+/// says goodbye need not read what is on its way.
+fn may_lose(world: &World, visit: &Visit) -> bool {
+    let link = &world.network.links[visit.link];
+    let in_order = match link.fate {
+        None | Some(CloseReason::PeerClosed | CloseReason::SocketError) => visit.said_close(),
+        Some(CloseReason::HeartbeatTimeout | CloseReason::SlowReader) => false,
+        Some(CloseReason::Superseded | CloseReason::Draining) => false,
+        Some(_) => true,
+    };
+    visit.is_text() || visit.hostile || in_order && !has_read_all(visit, link)
+}
+
+fn has_read_all(visit: &Visit, link: &Link) -> bool {
+    let whole = link.shut_down && !link.cut && link.at_end();
+    whole && visit.over && !link.is_abandoned() && link.client != ClientEnd::Reset
+}
+
+/// From the round in which a session was first told anything, it is told all, but for what another
+/// session of its user acknowledged.
+fn judge_session(world: &World, visit: &Visit, user: &str) {
+    let Some(since) = visit.post.since.filter(|_| visit.user == user) else {
+        return;
+    };
+    let letters = &world.ledger.letters;
+    let author = world.ledger.authors[visit.id];
+    let its = |id: VisitId| world.ledger.authors[id] == author;
+    let others = letters.acks.iter().filter(|(by, place)| *by != author && place.0 == user);
+    let acked = others.map(|(_, place)| place.1).max().unwrap_or(0);
+    let shared = world.visits.iter().any(|other| other.is_text() && is_named(world, other, user));
+    if shared || !world.is_able(visit.id) || letters.places(user).count() > FEW {
+        return;
+    }
+    let due = letters.places(user).filter(|(id, round)| *round > since && *id > acked);
+    for (id, round) in due.filter(|(_, round)| is_young(world, *round)) {
+        let place = (user.to_owned(), id);
+        let is_there = letters.received_by(&place).iter().any(|id| its(*id));
+        assert!(
+            is_there || letters.is_gone(&place, its),
+            "visit {} was not told {place:?} of round {round}, and knew since {since}",
+            visit.id
+        );
+    }
+}
+
+/// Of who was never there exactly the oldest messages are gone.
+fn judge_absent(world: &World, asked: &Visit) {
+    let letters = &world.ledger.letters;
+    let Plan { limits, .. } = &world.plan;
+    let user = asked.user.as_str();
+    let seen = letters.seen.range((user.to_owned(), 0)..=(user.to_owned(), u64::MAX));
+    let came: Vec<u64> = seen.map(|((_, id), _)| *id).collect();
+    let gaps: Vec<_> = letters.gaps.iter().filter(|(visit, ..)| *visit == asked.id).collect();
+    assert!(gaps.len() <= 1, "{user} was told of {gaps:?}");
+    let first = came.first().copied().unwrap_or(u64::MAX);
+    let gone = gaps.first().map(|(_, (_, from), to)| (*from, *to));
+    if let Some((from, to)) = gone {
+        assert!(to < first, "{user} was told {came:?} and that {from} to {to} are gone");
+        let is_short = world.clients.iter().all(|client| client.character.body_max <= 300);
+        let count = came.len();
+        assert!(count == limits.offline_count || !is_short, "{user} was told {count} and a gap");
+    }
+    assert!(came.len() <= limits.offline_count, "more than is kept: {came:?}");
+    let known: Vec<u64> = letters.places(user).map(|(id, _)| id).collect();
+    for id in &known {
+        let is_gone = gone.is_some_and(|(from, to)| (from..=to).contains(id));
+        assert!(came.contains(id) != is_gone, "{user}'s {id}: {came:?} came, {gone:?} is gone");
+    }
+    // Every message of which a sender knows nothing may be at the ends of the gap, too.
+    let unknown = letters.all.iter().filter(|letter| letter.user == user && !letter.refused);
+    let unknown = unknown.filter(|letter| letter.told.is_none()).count();
+    let gone_known = known.iter().filter(|id| !came.contains(id)).count();
+    if let Some((from, to)) = gone.filter(|_| unknown == gone_known) {
+        let ends = (known.first().copied(), known.iter().rfind(|id| !came.contains(id)).copied());
+        assert_eq!(ends, (Some(from), Some(to)), "{user}'s gap, of {known:?}");
+    }
+}
