@@ -3,6 +3,7 @@
 
 mod heart {
     mod backpressure;
+    mod closings;
     mod crashes;
     mod directs;
     mod disk;

@@ -169,7 +169,7 @@ fn a_reset_in_the_middle_of_a_frame_is_a_departure() {
     bob.reset();
     ann.wait_for("* bob left lobby");
     drop(ann);
-    assert_eq!(stop(server).counters.closed_for(CloseReason::SocketError), 1);
+    assert_eq!(stop(server).counters.closed_for(CloseReason::Reset), 1);
 }
 
 #[test]

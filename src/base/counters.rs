@@ -13,8 +13,12 @@ pub enum CloseReason {
     Bye,
     /// The peer closed its side.
     PeerClosed,
-    /// The kernel reported an error on the socket.
+    /// The kernel reported an error on the socket that is neither of the next two.
     SocketError,
+    /// The peer's kernel reset the connection: its program crashed, or closed it without reading.
+    Reset,
+    /// The kernel gave it up: what was sent was not taken within the heartbeat's timeout.
+    Unacknowledged,
     /// The bytes were not what the dialect allows.
     Malformed,
     /// A frame or line was longer than the limit.
@@ -49,10 +53,12 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of their counters.
-    pub const ALL: [CloseReason; 18] = [
+    pub const ALL: [CloseReason; 20] = [
         CloseReason::Bye,
         CloseReason::PeerClosed,
         CloseReason::SocketError,
+        CloseReason::Reset,
+        CloseReason::Unacknowledged,
         CloseReason::Malformed,
         CloseReason::TooLarge,
         CloseReason::HeartbeatTimeout,
@@ -76,6 +82,8 @@ impl CloseReason {
             CloseReason::Bye => "bye",
             CloseReason::PeerClosed => "peer_closed",
             CloseReason::SocketError => "socket_error",
+            CloseReason::Reset => "reset",
+            CloseReason::Unacknowledged => "unacknowledged",
             CloseReason::Malformed => "malformed",
             CloseReason::TooLarge => "too_large",
             CloseReason::HeartbeatTimeout => "heartbeat_timeout",
@@ -92,6 +100,11 @@ impl CloseReason {
             CloseReason::FrameTimeout => "frame_timeout",
             CloseReason::StalledReader => "stalled_reader",
         }
+    }
+
+    /// The reason of this [`CloseReason::name`].
+    pub fn from_name(name: &str) -> Option<CloseReason> {
+        CloseReason::ALL.into_iter().find(|reason| reason.name() == name)
     }
 }
 

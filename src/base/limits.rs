@@ -83,6 +83,9 @@ pub const COMPRESSED_MESSAGE_MIN: usize = 64;
 /// Connections that may wait at a time for one gathering of `/stats`; more are told 503.
 pub const STATS_ASKERS_MAX: usize = 1_024;
 
+/// Connections that ended of which a worker keeps the record.
+pub const CLOSES_KEPT: usize = 10_000;
+
 /// Networks of which a worker remembers which silences connections survived.
 pub const NETWORKS_KEPT: usize = 16_384;
 

@@ -90,6 +90,8 @@ impl Shard {
             reason,
             CloseReason::PeerClosed
                 | CloseReason::SocketError
+                | CloseReason::Reset
+                | CloseReason::Unacknowledged
                 | CloseReason::HeartbeatTimeout
                 | CloseReason::SlowReader
                 | CloseReason::StalledReader

@@ -143,8 +143,8 @@ impl Shard {
             return;
         }
         let heard_nothing = session.state == State::Sniffing && session.outbox.is_none();
-        self.counters.count_close(reason);
         let undelivered = self.undelivered_in_outbox(conn);
+        self.note_closing(conn, reason, undelivered, now);
         let is_kept = self.is_to_be_kept(conn, reason);
         let session = self.sessions.get(conn).expect("it was just there");
         if session.state.is_web() {

@@ -463,6 +463,8 @@ impl Ending {
         match reason {
             CloseReason::PeerClosed
             | CloseReason::SocketError
+            | CloseReason::Reset
+            | CloseReason::Unacknowledged
             | CloseReason::HeartbeatTimeout
             | CloseReason::SlowReader
             | CloseReason::StalledReader

@@ -12,6 +12,7 @@
 //! | [`shard`] | the seam: what goes in, what comes out |
 //! | [`intake`] | received bytes to requests, in any dialect |
 //! | [`egress`] | words to one connection, and how it ends |
+//! | [`closing`] | what is known of a connection when its end is decided |
 //! | [`requests`] | what a client may ask, and the refusals |
 //! | [`text`] | the commands of a text client |
 //! | [`homes`] | the rooms and users whose home this shard is: order, presence, rosters |
@@ -38,6 +39,7 @@ pub mod agenda;
 pub mod batch;
 pub mod catch_up;
 pub mod changes;
+pub mod closing;
 pub mod config;
 pub mod detach;
 pub mod dialect;

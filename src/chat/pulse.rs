@@ -184,6 +184,11 @@ impl Pulses {
         self.pulses[slot] = Pulse { network, ..Pulse::default() };
     }
 
+    /// Its smoothed round trip, once one was measured.
+    pub fn round_trip_ms(&self, slot: usize) -> Option<u16> {
+        self.pulses.get(slot).map(|pulse| pulse.round_trip_ms).filter(|&ms| ms > 0)
+    }
+
     /// Its hello was granted this interval.
     pub fn granted(&mut self, slot: usize, heartbeat_s: u16, now: Mono) {
         if let Some(pulse) = self.pulses.get_mut(slot) {

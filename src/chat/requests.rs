@@ -160,6 +160,9 @@ impl Shard {
             self.arm_at(conn, now, now.mono + self.limits.text_idle_timeout_ms);
         } else {
             self.level_first_ping(conn, now);
+            if tempo.timeout_s != self.policy.timeout_s {
+                self.bound_patience(conn, tempo.timeout_s);
+            }
         }
     }
 

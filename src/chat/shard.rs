@@ -7,7 +7,7 @@
 //! ```text
 //!  in   open · receive · end_of_input · closed · measured · mail · written / write_failed
 //!       expire · fan_out · drain
-//!  out  poll_mail · poll_write · poll_verdict
+//!  out  poll_mail · poll_write · poll_closing · poll_verdict
 //!       poll_dirty → gather → sent / blocked … writable
 //! ```
 //!
@@ -28,6 +28,7 @@ use crate::base::wheel::Wheel;
 use super::agenda::Agenda;
 use super::batch::ChunkPool;
 use super::catch_up::CatchUps;
+use super::closing::Closing;
 use super::config::{ShardConfig, WebConfig};
 use super::detach::Loss;
 use super::directory::Directory;
@@ -79,6 +80,9 @@ pub enum Verdict {
     ProbeHost(ConnId),
     /// Read from it again: [`Shard::wants_input`] had become false, and is true again.
     Resume(ConnId),
+    /// Have the kernel give it up when what was sent to it is not taken for so long: the timeout of
+    /// its heartbeat, where that is not the server's own.
+    GiveUpAfter(ConnId, u16),
     /// Tell by [`Shard::measured`] how many bytes the peer's kernel has not acknowledged: its
     /// session is kept, and may have to be sent them again.
     Measure(ConnId),
@@ -95,6 +99,7 @@ impl Verdict {
             | Verdict::Close(conn, _)
             | Verdict::ProbeHost(conn)
             | Verdict::Resume(conn)
+            | Verdict::GiveUpAfter(conn, _)
             | Verdict::Measure(conn)
             | Verdict::LookAtReader(conn) => conn,
         }
@@ -133,6 +138,8 @@ pub struct Shard {
     pub(super) journal: Option<Box<Journal>>,
     pub(super) dirty: VecDeque<ConnId>,
     pub(super) verdicts: VecDeque<Verdict>,
+    /// Connections whose end was decided, and what was known of them.
+    pub(super) closings: VecDeque<Closing>,
     pub(super) resuming: Vec<ConnId>,
     /// Connections whose outboxes grew beyond their bound in the fan-out.
     pub(super) overflowed: Vec<ConnId>,
@@ -203,6 +210,7 @@ impl Shard {
             journal: config.durability.map(|durability| Box::new(Journal::new(durability))),
             dirty: VecDeque::new(),
             verdicts: VecDeque::new(),
+            closings: VecDeque::new(),
             resuming: Vec::new(),
             overflowed: Vec::new(),
             relief: Relief::default(),
@@ -312,7 +320,7 @@ impl Shard {
             return;
         };
         if !matches!(session.state, State::Closing(_)) {
-            self.counters.count_close(reason);
+            self.note_closing(conn, reason, self.undelivered_in_outbox(conn), now);
             if self.is_to_be_kept(conn, reason) {
                 self.detach(conn, Loss::Failed { unacknowledged }, now);
             } else {

@@ -300,6 +300,7 @@ impl Shard {
             self.counters.heartbeats_shortened += 1;
         }
         let Tempo { heartbeat_s, timeout_s } = after;
+        self.bound_patience(conn, timeout_s);
         self.tell_urgently(conn, &Event::Tempo { heartbeat_s, timeout_s }, now);
         after
     }

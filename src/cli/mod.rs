@@ -8,6 +8,8 @@ pub mod admin;
 pub mod bench;
 #[cfg(feature = "terminal")]
 pub mod chat;
+mod close_table;
+pub mod closes;
 pub mod history;
 pub mod limits;
 pub mod logging;
@@ -74,6 +76,9 @@ enum Command {
     /// Ask a running server: ping tells what it is, counters its numbers
     #[command(after_help = admin::HELP, max_term_width = 100)]
     Admin(admin::AdminCommand),
+    /// Tell why connections of a running server ended
+    #[command(after_help = closes::HELP, max_term_width = 100)]
+    Closes(closes::ClosesCommand),
     /// Measure a server with simulated clients
     #[cfg(feature = "bench")]
     #[command(after_help = bench::HELP, max_term_width = 100)]
@@ -93,6 +98,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(CommandLine { command: Some(Command::Serve(options)), .. }) => *options,
         Ok(CommandLine { command: Some(Command::Admin(command)), .. }) => {
             return ExitCode::from(admin::admin(&command));
+        }
+        Ok(CommandLine { command: Some(Command::Closes(command)), .. }) => {
+            return ExitCode::from(closes::closes(&command));
         }
         #[cfg(feature = "bench")]
         Ok(CommandLine { command: Some(Command::Bench(options)), .. }) => {
@@ -145,6 +153,7 @@ fn command_of(rendered: &str) -> &'static str {
         Some("admin") => "corebeat admin",
         Some("bench") => "corebeat bench",
         Some("chat") => "corebeat chat",
+        Some("closes") => "corebeat closes",
         Some("serve") => "corebeat serve",
         _ => "corebeat",
     }

@@ -151,8 +151,8 @@ impl Acceptor {
         first.map(|due| self.paced_until.map_or(due, |until| until.max(due)))
     }
 
-    /// The next connection, or `None` when there is none to be had now. Of several doors each has
-    /// its turn.
+    /// The next connection and where it comes from, or `None` when there is none to be had now. Of
+    /// several doors each has its turn.
     pub fn accept(&mut self, now: Mono) -> Option<(TcpStream, SocketAddr)> {
         if !self.is_open || self.paced_until.is_some_and(|until| now < until) {
             return None;

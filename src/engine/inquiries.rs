@@ -41,9 +41,10 @@ impl Steward {
             }
             ["counters"] if self.stage == Stage::Stopping => self.refuse(asker, "it is stopping"),
             ["counters"] => self.count(Curious::Command(asker)),
+            ["closes", ref chosen @ ..] => self.take_close_request(asker, chosen),
             ["take-over", pid] => self.offer(asker, pid),
             ["ready"] => self.hand_over(asker),
-            _ => self.refuse(asker, "no such request; there are ping and counters"),
+            _ => self.refuse(asker, "no such request; there are ping, counters and closes"),
         }
     }
 

@@ -6,6 +6,11 @@
 
 pub mod acceptor;
 pub mod balance;
+pub mod close_journal;
+pub mod close_log;
+pub mod close_record;
+mod close_watch;
+mod closings;
 pub mod config;
 pub mod desk;
 pub mod hand_over;

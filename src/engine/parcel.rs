@@ -5,6 +5,9 @@
 
 use std::sync::Arc;
 
+use super::close_journal::CloseQuery;
+use super::close_log::CloseTally;
+use super::close_watch::CloseAnswer;
 use crate::base::counters::Counters;
 use crate::base::ids::ShardId;
 use crate::chat::drain::DrainPlan;
@@ -44,6 +47,11 @@ pub enum Command {
     ShutDoor(Waiting),
     /// Send every connection on, and tell when none is left. Answered by [`News::Emptied`].
     Drain(Arc<DrainPlan>),
+    /// Tell by [`News::Closed`] whose connections end from here on, and have ended since you last
+    /// told.
+    TellOfCloses,
+    /// Tell of these connections that ended. Answered by [`News::FoundCloses`].
+    FindCloses(Arc<CloseQuery>),
     /// Tell your numbers. Answered by [`News::Counted`].
     Count,
     /// Leave the loop, whatever is left.
@@ -86,6 +94,11 @@ pub enum News {
     Emptied,
     /// Its numbers up to now.
     Counted(Box<Counters>),
+    /// Connections that ended. Told unasked once, and then once for each
+    /// [`Command::TellOfCloses`].
+    Closed(CloseTally),
+    /// What it knows of connections that ended.
+    FoundCloses(CloseAnswer),
     /// Its thread is about to end: joining it does not take long.
     Gone,
 }
@@ -93,4 +106,4 @@ pub enum News {
 /// The most reports of one worker that can wait for the steward: each kind once.
 ///
 /// Two of a kind never wait: the steward asks again only after an answer.
-pub const REPORTS_PER_WORKER: usize = 5;
+pub const REPORTS_PER_WORKER: usize = 7;

@@ -17,6 +17,7 @@ use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook_mio::v1_0::Signals;
 
+use super::close_watch::CloseWatch;
 use super::config::DrainConfig;
 use super::desk::Desk;
 use super::inquiries::Curious;
@@ -129,6 +130,8 @@ pub(super) struct Steward {
     /// Who waits for the numbers that the workers were asked for.
     curious: Vec<Curious>,
     pub(super) employees: Vec<Employee>,
+    /// What is to be told of connections that ended.
+    pub(super) watch: CloseWatch,
     tally: Tally,
     lost: Option<WorkerLost>,
 }
@@ -163,6 +166,7 @@ impl Steward {
             stage: Stage::Serving,
             curious: Vec::new(),
             employees,
+            watch: CloseWatch::default(),
             tally: Tally::default(),
             lost: None,
         })
@@ -211,6 +215,7 @@ impl Steward {
         while self.employees.iter().any(|employee| employee.thread.is_some()) {
             self.turn();
         }
+        self.watch.log_the_rest();
         match self.lost.take() {
             Some(lost) => Err(lost),
             None => Ok(Stopped {
@@ -278,9 +283,9 @@ impl Steward {
         }
     }
 
-    fn command(&mut self, command: &Command) {
+    pub(super) fn command(&mut self, command: &Command) {
         for employee in &mut self.employees {
-            employee.commands.push_back(command.clone());
+            employee.order(command.clone());
         }
         self.deliver();
     }
@@ -301,6 +306,7 @@ impl Steward {
         }
         // Behind the reports: who was answered by one may have asked for more already.
         self.serve_desk();
+        self.watch_closes();
         self.proceed();
         self.deliver();
     }
@@ -316,8 +322,9 @@ impl Steward {
             Stage::Serving | Stage::Stopping => None,
         };
         let desk = self.desk.as_ref().and_then(Desk::deadline);
-        let desk = desk.map(|at| Duration::from_millis(at.since_ms(self.clock.now().mono)));
-        [deadline, desk, retry.then_some(RETRY)].into_iter().flatten().min()
+        let until = |at: Mono| Duration::from_millis(at.since_ms(self.clock.now().mono));
+        let (desk, closes) = (desk.map(until), self.watch.deadline().map(until));
+        [deadline, desk, closes, retry.then_some(RETRY)].into_iter().flatten().min()
     }
 
     fn heed_signals(&mut self) {
@@ -367,6 +374,8 @@ impl Steward {
                 employee.counted = Some(*counters);
                 self.announce_count();
             }
+            News::Closed(tally) => self.hear_closed(report.worker, tally),
+            News::FoundCloses(answer) => self.hear_closes(report.worker, answer),
             News::Gone => self.see_off(report.worker),
         }
     }
@@ -418,6 +427,7 @@ impl Steward {
                 drop(seat);
                 self.tally.counters.add(&tally.counters);
                 self.tally.cut += tally.cut;
+                self.watch.inherit(tally.closes);
                 debug_assert!(told, "a worker leaves its loop when it is told to");
                 return;
             }
@@ -466,6 +476,11 @@ impl Steward {
 }
 
 impl Employee {
+    /// Has it told when its mailbox has room.
+    pub(super) fn order(&mut self, command: Command) {
+        self.commands.push_back(command);
+    }
+
     fn new(mailbox: Sender<Parcel>) -> Employee {
         Employee {
             mailbox,

@@ -20,6 +20,8 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
 use super::acceptor::Acceptor;
+use super::close_log::CloseTally;
+use super::closings::CloseNotes;
 use super::parcel::{Command, News, Parcel, Report, Waiting};
 use super::steering::Steering;
 use crate::base::clock::Clock;
@@ -39,7 +41,7 @@ use crate::chat::shard::{Progress, Shard, Verdict};
 use crate::net::addresses::{AddressBlock, Addresses, Source, share_of};
 use crate::net::listener;
 use crate::net::mailbox::{Receiver, Sender};
-use crate::net::socket::{Arrival, Input};
+use crate::net::socket::{self, Arrival, Input};
 use crate::net::socket_table::SocketTable;
 use crate::store::intake::Submitter;
 use crate::store::keeper::Submission;
@@ -92,7 +94,8 @@ pub struct Worker {
     pub(super) now: Now,
     pub(super) life: Life,
     pub(super) seat: Seat,
-    sockets: SocketTable,
+    pub(super) sockets: SocketTable,
+    pub(super) notes: CloseNotes,
     pub(super) acceptor: Acceptor,
     addresses: Addresses,
     /// Where reads go before the shard sees them.
@@ -106,6 +109,8 @@ pub struct Worker {
     pub(super) last_turn_us: u64,
     /// When this turn began, as the clock counts microseconds.
     pub(super) woke_us: u64,
+    /// What the server's own heartbeat leaves an unacknowledged byte.
+    patience: Duration,
     read_budget: usize,
     write_budget: usize,
     /// Some phase has work left: the next turn does not sleep.
@@ -132,6 +137,7 @@ impl Worker {
             addresses: Addresses::new(of_address, seat.exempt.clone()),
             seat,
             sockets: SocketTable::with_capacity(limits.max_connections.min(CONNECTIONS_RESERVED)),
+            notes: CloseNotes::default(),
             acceptor: Acceptor::new(id, rate),
             scratch: vec![0; READ_CHUNK].into_boxed_slice(),
             failed: Vec::new(),
@@ -139,6 +145,7 @@ impl Worker {
             hatch_waits: false,
             last_turn_us: 0,
             woke_us: 0,
+            patience: Duration::from_secs(config.heartbeat.timeout_s.into()),
             read_budget: limits.read_budget,
             write_budget: limits.write_budget,
             busy: false,
@@ -154,6 +161,7 @@ impl Worker {
     /// What the kernel says to their registration.
     pub fn add_doors(&mut self, listeners: Vec<TcpListener>) -> io::Result<()> {
         for listener in listeners {
+            listener::give_up_after(&listener, self.patience)?;
             let token = Token(FIRST_DOOR - self.acceptor.doors());
             self.acceptor.add(listener, self.seat.poll.registry(), token)?;
         }
@@ -185,9 +193,10 @@ impl Worker {
         self.sockets.len()
     }
 
-    /// Closes everything that was opened on this thread, and gives back what was not.
-    pub fn leave(self) -> Seat {
-        self.seat
+    /// Closes everything that was opened on this thread, and gives back what was not, and which
+    /// connections ended that the steward has not heard of.
+    pub fn leave(self) -> (Seat, CloseTally) {
+        (self.seat, self.notes.into_untold())
     }
 
     /// All phases of a turn but the first.
@@ -202,9 +211,12 @@ impl Worker {
         ];
         self.post_mail();
         self.hand_over_records();
+        // Before last words are sent and count as unacknowledged.
+        self.note_closings();
         let flushed = self.flush();
         self.busy = phases.contains(&Progress::More) || flushed == Progress::More;
         self.close();
+        self.tell_of_closes();
         self.tell_if_emptied();
     }
 
@@ -258,7 +270,8 @@ impl Worker {
         let Some(socket) = self.sockets.of(conn) else { return };
         if event.is_error() && socket.input() == Input::Paused {
             // What was left unread are requests of a connection that exists no more.
-            self.fail(conn);
+            let reason = socket.failure();
+            self.fail(conn, reason);
             return;
         }
         if event.is_writable() {
@@ -290,7 +303,7 @@ impl Worker {
             Arrival::Bytes(count) => self.shard.receive(conn, &self.scratch[..count], self.now),
             Arrival::Nothing => {}
             Arrival::End => self.shard.end_of_input(conn, self.now),
-            Arrival::Failure => self.fail(conn),
+            Arrival::Failure(reason) => self.fail(conn, reason),
         }
         self.sockets.requeue(conn);
     }
@@ -313,11 +326,11 @@ impl Worker {
         let source = self.addresses.source(peer.ip());
         match self.excess(source) {
             None => {
-                if let Some(conn) = self.open(stream, peer.ip()) {
+                if let Some(conn) = self.open(stream, peer) {
                     self.addresses.enter(conn.slot(), source);
                 }
             }
-            Some(excess) => self.refuse(stream, peer.ip(), excess),
+            Some(excess) => self.refuse(stream, peer, excess),
         }
     }
 
@@ -334,13 +347,13 @@ impl Worker {
 
     /// Has a connection told that it is beyond a limit, or closes it at once where enough others
     /// are being told.
-    fn refuse(&mut self, stream: TcpStream, peer: IpAddr, excess: Excess) {
+    fn refuse(&mut self, stream: TcpStream, peer: SocketAddr, excess: Excess) {
         let reason = match excess {
             Excess::Connections => {
                 format!("it holds {}, the most that --max-connections allows", self.max_connections)
             }
             Excess::Address => {
-                format!("{peer} has as many as --max-connections-per-address allows")
+                format!("{} has as many as --max-connections-per-address allows", peer.ip())
             }
         };
         self.acceptor.note_refused(&reason, self.now.mono);
@@ -352,18 +365,17 @@ impl Worker {
     }
 
     /// Registers a socket, once and for both directions, and tells the shard of it.
-    fn open(&mut self, mut stream: TcpStream, peer: IpAddr) -> Option<ConnId> {
+    fn open(&mut self, mut stream: TcpStream, peer: SocketAddr) -> Option<ConnId> {
         let token = Token(self.sockets.next_id().to_bits() as usize);
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.seat.poll.registry().register(&mut stream, token, interest) {
             debug!("worker {}: a new socket could not be registered: {error}", self.id);
             return None;
         }
-        let network = self.shard.heartbeats_adapt().then(|| Network::of(peer));
-        let conn = self.sockets.insert(stream);
+        let conn = self.sockets.insert(stream, peer, self.now.mono.tick());
         self.shard.open(conn, self.now);
-        if let Some(network) = network {
-            self.shard.note_network(conn, network);
+        if self.shard.heartbeats_adapt() {
+            self.shard.note_network(conn, network_of(peer));
         }
         Some(conn)
     }
@@ -383,6 +395,8 @@ impl Worker {
 
     fn obey(&mut self, command: Command) {
         match command {
+            Command::FindCloses(query) => self.find_closes(&query),
+            Command::TellOfCloses => self.may_tell_of_closes(),
             Command::OpenDoor => {
                 self.acceptor.open();
                 self.shard.note_readiness(Readiness::Ready);
@@ -464,14 +478,14 @@ impl Worker {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.shard.blocked(conn, self.now);
             }
-            Err(_) => self.fail(conn),
+            Err(error) => self.fail(conn, socket::reason_of(&error)),
         }
     }
 
     /// The kernel has given up a connection.
-    fn fail(&mut self, conn: ConnId) {
+    fn fail(&mut self, conn: ConnId, reason: CloseReason) {
         let unacknowledged = self.unacknowledged_bytes(conn);
-        self.shard.closed(conn, CloseReason::SocketError, unacknowledged, self.now);
+        self.shard.closed(conn, reason, unacknowledged, self.now);
         self.failed.push(conn);
     }
 
@@ -481,6 +495,7 @@ impl Worker {
 
     /// Phase, the last: carries out what the shard decided, and frees slots.
     fn close(&mut self) {
+        self.note_closings();
         let before = self.sockets.len();
         while let Some(verdict) = self.shard.poll_verdict() {
             match verdict {
@@ -490,6 +505,11 @@ impl Worker {
                     // There may be letters and words of it, and the phases that take them out are
                     // over.
                     self.busy = true;
+                }
+                Verdict::GiveUpAfter(conn, seconds) => {
+                    if let Some(socket) = self.sockets.of(conn) {
+                        socket.give_up_after(Duration::from_secs(seconds.into()));
+                    }
                 }
                 Verdict::LookAtReader(conn) => {
                     let unacknowledged = self.unacknowledged_bytes(conn);
@@ -540,7 +560,173 @@ impl Worker {
 
     /// Tells the steward, whose mailbox has room for all that it can have asked for. Where it is
     /// gone, nobody wants to know.
-    fn report(&self, news: News) {
+    pub(super) fn report(&self, news: News) {
         let _ = self.seat.steward.try_send(Report { worker: self.id, news });
+    }
+}
+
+/// The network that a peer comes from: the 24 bits of an IPv4 address, or the 48 of an IPv6 one,
+/// that are usually one site's or one carrier's way out.
+fn network_of(peer: SocketAddr) -> Network {
+    match peer.ip().to_canonical() {
+        IpAddr::V4(address) => Network(u64::from(address.to_bits() >> 8) | 1 << 63),
+        IpAddr::V6(address) => Network((address.to_bits() >> 80) as u64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream as Client;
+    use std::sync::Arc;
+
+    use socket2::SockRef;
+
+    use super::super::balance::Balance;
+    use super::super::close_journal::CloseQuery;
+    use super::super::close_record::CloseLine;
+    use super::*;
+    use crate::base::ids::NodeId;
+    use crate::base::limits::Limits;
+    use crate::chat::config::WebConfig;
+    use crate::chat::heartbeat::HeartbeatPolicy;
+    use crate::net::hatch::hatch;
+    use crate::net::mailbox::mailbox;
+    use crate::wire::message::{Hello, Request};
+    use crate::wire::native;
+
+    /// A worker at its door, on this thread, and what it reports.
+    struct Workshop {
+        worker: Worker,
+        reports: Receiver<Report>,
+        address: SocketAddr,
+        events: Events,
+    }
+
+    /// The frame of the first words.
+    fn hello(heartbeat_s: u16) -> Vec<u8> {
+        let hello = Hello { version: 1, heartbeat_s, user: "ann", ..Hello::default() };
+        let mut bytes = Vec::new();
+        native::encode_request(&mut bytes, &Request::Hello(hello), false);
+        bytes
+    }
+
+    impl Workshop {
+        fn open() -> Workshop {
+            let poll = Poll::new().unwrap();
+            let (steward, reports) = mailbox(8, &Poll::new().unwrap(), BELL).unwrap();
+            let (_, letters) = mailbox(1, &poll, BELL).unwrap();
+            let (slot, hatch) = hatch(&poll, HATCH).unwrap();
+            let balance = Arc::new(Balance::new(1));
+            let seat = Seat {
+                poll,
+                mailbox: letters,
+                peers: Vec::new(),
+                steward,
+                steering: Steering { hatch, slots: Arc::new([slot]), balance },
+                store: None,
+                exempt: Vec::new(),
+            };
+            let config = ShardConfig {
+                shard: ShardId(0),
+                shards: 1,
+                node: NodeId(1),
+                limits: Limits::default(),
+                heartbeat: HeartbeatPolicy::default(),
+                seed: 1,
+                secret: [1, 2],
+                publish_everyone: true,
+                overflow: Default::default(),
+                durability: None,
+                web: WebConfig::default(),
+            };
+            let reserved = listener::reserve("127.0.0.1:0".parse().unwrap()).unwrap();
+            let mut worker = Worker::new(config, Clock::start(), seat);
+            let listener = listener::open(reserved.address()).unwrap();
+            worker.add_doors(vec![TcpListener::from_std(listener)]).unwrap();
+            worker.obey(Command::OpenDoor);
+            let events = Events::with_capacity(16);
+            Workshop { worker, reports, address: reserved.address(), events }
+        }
+
+        /// Turns until it is so.
+        fn turn_until(&mut self, is_so: impl Fn(&Worker) -> bool) {
+            while !is_so(&self.worker) {
+                self.worker.sleep(&mut self.events).unwrap();
+                (self.worker.now, _) = self.worker.clock.now_and_us();
+                self.worker.take_events(&self.events);
+                self.worker.turn();
+            }
+        }
+
+        /// A client that was welcomed with this heartbeat, and its connection.
+        fn welcome(&mut self, heartbeat_s: u16) -> (Client, ConnId) {
+            let mut client = Client::connect(self.address).unwrap();
+            let conn = self.worker.sockets.next_id();
+            client.write_all(&hello(heartbeat_s)).unwrap();
+            let welcomed = self.worker.shard.counters().welcomed;
+            self.turn_until(|worker| worker.shard.counters().welcomed > welcomed);
+            (client, conn)
+        }
+
+        /// The record of the only connection that ended.
+        fn close(&mut self) -> CloseLine {
+            self.turn_until(|worker| worker.sockets.is_empty());
+            let query = CloseQuery { last: 2, reason: None, user: None, after: Vec::new() };
+            self.worker.obey(Command::FindCloses(Arc::new(query)));
+            let news = std::iter::from_fn(|| self.reports.try_receive()).map(|report| report.news);
+            let found = news.filter_map(|news| match news {
+                News::FoundCloses(answer) => Some(answer.found),
+                _ => None,
+            });
+            let mut found: Vec<_> = found.flatten().collect();
+            assert_eq!(found.len(), 1, "{found:?}");
+            let (number, record) = found.remove(0);
+            record.tell(0, number)
+        }
+    }
+
+    #[test]
+    fn the_kernel_loses_patience_when_the_heartbeat_does() {
+        let mut shop = Workshop::open();
+        let timeout_of = |shop: &mut Workshop, conn| {
+            shop.worker.sockets.of(conn).unwrap().user_timeout().unwrap()
+        };
+        let (_usual, conn) = shop.welcome(0);
+        let inherited = timeout_of(&mut shop, conn);
+        assert_eq!(inherited, Some(Duration::from_secs(90)), "as the listener has it");
+        let (_quick, conn) = shop.welcome(10);
+        let own = timeout_of(&mut shop, conn);
+        assert_eq!(own, Some(Duration::from_secs(30)), "in the proportion of the server's own");
+    }
+
+    #[test]
+    fn a_reset_is_recorded_with_what_the_kernel_knew() {
+        let mut shop = Workshop::open();
+        let (mut client, _) = shop.welcome(0);
+        let address = client.local_addr().unwrap();
+        let mut head = [0; 8];
+        client.read_exact(&mut head).unwrap();
+        let payload = u32::from_be_bytes(head[4..].try_into().unwrap());
+        client.read_exact(&mut vec![0; payload as usize]).unwrap();
+        SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        let close = shop.close();
+        assert_eq!((close.number, close.reason.as_str()), (1, "reset"));
+        assert_eq!((close.peer, close.user.as_deref()), (address, Some("ann")));
+        assert_eq!(close.bytes_in, Some(hello(0).len() as u64));
+        assert_eq!(close.bytes_out, Some(8 + u64::from(payload)));
+        assert!(close.round_trip_us > Some(0), "{close:?}");
+        assert_eq!((close.queued, close.send_queue, close.retransmits), (0, Some(0), Some(0)));
+    }
+
+    #[test]
+    fn an_end_of_the_stream_is_no_byte_of_it() {
+        let mut shop = Workshop::open();
+        let (client, _) = shop.welcome(0);
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        let close = shop.close();
+        assert_eq!(close.reason, "peer_closed");
+        assert_eq!(close.bytes_in, Some(hello(0).len() as u64));
     }
 }

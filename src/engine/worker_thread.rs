@@ -10,6 +10,7 @@ use std::sync::Arc;
 use core_affinity::CoreId;
 use mio::net::TcpListener;
 
+use super::close_log::CloseTally;
 use super::config::FileTables;
 use super::parcel::{News, Report};
 use super::worker::{Seat, Worker};
@@ -49,11 +50,13 @@ pub(super) struct Departure {
 }
 
 /// What a worker has to show for itself.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) counters: Counters,
     /// Connections that were still open when it left its loop.
     pub(super) cut: usize,
+    /// Connections that ended and of which the steward has not heard.
+    pub(super) closes: CloseTally,
 }
 
 /// Tells the steward that the thread ends, however it ends.
@@ -90,8 +93,9 @@ impl WorkerThread {
             let _ = steward.try_send(Report { worker: id, news: News::Started { pinned } });
             worker.run()
         });
-        let outcome = outcome.map(|counters| Tally { counters, cut: worker.connections() });
-        Departure { outcome, seat: worker.leave() }
+        let cut = worker.connections();
+        let (seat, closes) = worker.leave();
+        Departure { outcome: outcome.map(|counters| Tally { counters, cut, closes }), seat }
     }
 
     /// Makes the thread's table its own, where it may have one, and takes the worker's listeners.

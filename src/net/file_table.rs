@@ -1,10 +1,10 @@
 //! File descriptors as the kernel counts and keeps them.
 //!
-//! Owns the limit on open files, the private descriptor table of a worker, and the question what
-//! of a socket's bytes is still with the kernel. Never opens or owns a descriptor. The only file
-//! with `unsafe`: the kernel offers these calls on bare numbers, and no type of Rust says in which
-//! table a number is meant, or what a call on it writes where. The server raises the limit; each
-//! worker makes its table private; sockets ask what was not acknowledged.
+//! Owns the limit on open files, the private descriptor table of a worker, and the questions what
+//! of a socket's bytes is still with the kernel and what else it knows of the connection. Never
+//! opens or owns a descriptor. The only file with `unsafe`: the kernel offers these calls on bare
+//! numbers, and no type of Rust says in which table a number is meant, or what a call on it writes
+//! where. The server raises the limit; each worker makes its table private; sockets ask.
 //!
 //! Why a table of one's own: the kernel counts references on every use of a descriptor in a shared
 //! table and none in a private one, accepting does not contend with other cores, and the limit on
@@ -14,12 +14,14 @@ use std::ffi::c_int;
 use std::fs;
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::thread;
 
 use rustix::ioctl::{Getter, Opcode, ioctl};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+use super::tcp_info::{TCP_INFO_BYTES, TcpInfo};
 
 /// The number of the request, in linux/sockios.h; the same on every architecture but MIPS, PowerPC
 /// and SPARC, where the kernel would refuse it.
@@ -51,6 +53,34 @@ pub(super) fn unacknowledged_bytes(socket: BorrowedFd<'_>) -> io::Result<usize> 
     // succeeded. The descriptor is open as long as it is borrowed.
     let bytes: c_int = unsafe { ioctl(socket, Getter::<SIOCOUTQ, c_int>::new()) }?;
     Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
+/// What the kernel knows of a TCP connection (`TCP_INFO`, tcp(7)), also after a reset. None where
+/// the kernel is too old to say it.
+///
+/// # Errors
+/// What the kernel says to `getsockopt`, to anything but a TCP socket.
+pub(super) fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<Option<TcpInfo>> {
+    let mut answer = [0_u8; TCP_INFO_BYTES];
+    let mut length = TCP_INFO_BYTES as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes behind the first pointer, for any option of
+    // any socket, and so many belong to `answer`, of which every byte may have every value. Behind
+    // the second it writes one `socklen_t`, which `length` is. Neither is kept beyond the call, and
+    // the descriptor is open as long as it is borrowed.
+    let asked = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            answer.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if asked != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let written = usize::try_from(length).unwrap_or(0).min(TCP_INFO_BYTES);
+    Ok(TcpInfo::parse(&answer[..written]))
 }
 
 /// Whether this process may give its threads tables of their own.

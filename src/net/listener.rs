@@ -7,6 +7,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use mio::net::TcpListener;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -129,6 +130,15 @@ impl Listeners {
     pub fn copies(&self) -> io::Result<Vec<OwnedFd>> {
         self.originals.iter().map(|listener| listener.as_fd().try_clone_to_owned()).collect()
     }
+}
+
+/// Has the kernel give up connections of this listener when what was sent is not taken for so long
+/// (`TCP_USER_TIMEOUT`, tcp(7)). Accepted sockets inherit it, so it costs no call for each.
+///
+/// # Errors
+/// What the kernel says to `setsockopt`.
+pub fn give_up_after(listener: &TcpListener, timeout: Duration) -> io::Result<()> {
+    SockRef::from(listener).set_tcp_user_timeout(Some(timeout))
 }
 
 /// Whether a connection waits to be accepted.

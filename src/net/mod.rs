@@ -11,5 +11,7 @@ pub mod file_table;
 pub mod hatch;
 pub mod listener;
 pub mod mailbox;
+mod peer_table;
 pub mod socket;
 pub mod socket_table;
+pub mod tcp_info;

@@ -1,21 +1,25 @@
 //! All sockets of one worker.
 //!
-//! Owns the slab, the generations, and the queue of sockets with unread bytes. Never closes by
-//! itself. Only the worker calls it; it removes sockets in its close phase alone, so that a slot
-//! is never reused while a turn may still name its tenant.
+//! Owns the slab, the generations, the peers' addresses, and the queue of sockets with unread
+//! bytes. Never closes by itself. Only the worker calls it; it removes sockets in its close phase
+//! alone, so that a slot is never reused while a turn may still name its tenant.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use mio::net::TcpStream;
 use slab::Slab;
 
+use super::peer_table::PeerTable;
 use super::socket::{Input, Socket};
 use crate::base::ids::ConnId;
+use crate::base::time::Tick;
 
 /// The sockets of one worker, by [`ConnId`].
 #[derive(Debug)]
 pub struct SocketTable {
     slab: Slab<Socket>,
+    peers: PeerTable,
     /// The number of the next connection.
     generation: u32,
     /// Sockets whose input is [`Input::Ready`], each once, and some that are gone.
@@ -25,9 +29,14 @@ pub struct SocketTable {
 impl SocketTable {
     /// A table with room for `capacity` sockets; it moves when there are more.
     ///
-    /// The room is one allocation, and its pages are touched as they are used.
+    /// The room is two allocations, and their pages are touched as they are used.
     pub fn with_capacity(capacity: usize) -> SocketTable {
-        SocketTable { slab: Slab::with_capacity(capacity), generation: 0, ready: VecDeque::new() }
+        SocketTable {
+            slab: Slab::with_capacity(capacity),
+            peers: PeerTable::with_capacity(capacity),
+            generation: 0,
+            ready: VecDeque::new(),
+        }
     }
 
     /// How many sockets there are.
@@ -45,10 +54,11 @@ impl SocketTable {
         ConnId::new(self.slab.vacant_key(), self.generation)
     }
 
-    /// Takes a new socket in.
-    pub fn insert(&mut self, stream: TcpStream) -> ConnId {
+    /// Takes a new socket in, which was accepted from `peer`.
+    pub fn insert(&mut self, stream: TcpStream, peer: SocketAddr, opened: Tick) -> ConnId {
         let conn = self.next_id();
-        self.slab.insert(Socket::new(stream, conn.generation()));
+        self.slab.insert(Socket::new(stream, conn.generation(), opened));
+        self.peers.insert(conn.slot(), peer);
         self.generation = self.generation.wrapping_add(1);
         conn
     }
@@ -58,9 +68,16 @@ impl SocketTable {
         self.slab.get_mut(conn.slot()).filter(|socket| socket.generation() == conn.generation())
     }
 
+    /// Where `conn` comes from, unless that connection is gone.
+    pub fn peer_of(&mut self, conn: ConnId) -> Option<SocketAddr> {
+        self.of(conn)?;
+        Some(self.peers.of(conn.slot()))
+    }
+
     /// Takes the socket of `conn` out. Dropping it closes it.
     pub fn remove(&mut self, conn: ConnId) -> Option<Socket> {
         self.of(conn)?;
+        self.peers.remove(conn.slot());
         Some(self.slab.remove(conn.slot()))
     }
 
@@ -119,6 +136,9 @@ mod tests {
     use super::super::socket::Arrival;
     use super::*;
 
+    const PEER: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
+
     fn pair() -> (TcpStream, std::net::TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -131,11 +151,11 @@ mod tests {
     fn a_stale_identity_meets_nobody() {
         let mut table = SocketTable::with_capacity(2);
         let (first, _peer) = pair();
-        let old = table.insert(first);
+        let old = table.insert(first, PEER, Tick(0));
         table.note_readable(old, false);
         assert!(table.remove(old).is_some());
         let (second, _other) = pair();
-        let new = table.insert(second);
+        let new = table.insert(second, PEER, Tick(0));
         assert_eq!(old.slot(), new.slot(), "the slot is reused");
         assert!(table.of(old).is_none());
         assert!(table.remove(old).is_none());
@@ -149,7 +169,7 @@ mod tests {
     fn many_events_queue_a_socket_once_and_a_pause_holds_until_the_heart_resumes() {
         let mut table = SocketTable::with_capacity(1);
         let (stream, _peer) = pair();
-        let conn = table.insert(stream);
+        let conn = table.insert(stream, PEER, Tick(0));
         table.note_readable(conn, false);
         table.note_readable(conn, false);
         assert_eq!(table.ready(), 1);
@@ -167,7 +187,7 @@ mod tests {
     fn after_the_peer_closed_a_short_read_is_not_the_last() {
         let mut table = SocketTable::with_capacity(1);
         let (stream, mut peer) = pair();
-        let conn = table.insert(stream);
+        let conn = table.insert(stream, PEER, Tick(0));
         peer.write_all(b"last words").unwrap();
         peer.shutdown(Shutdown::Write).unwrap();
         table.note_readable(conn, true);

@@ -11,6 +11,7 @@ mod origin;
 mod response;
 mod upgrade;
 
+pub(crate) use self::date::civil;
 pub use self::head::{HttpError, Method, Request, request};
 pub use self::origin::{OriginError, Origins};
 pub use self::response::{

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use corebeat::base::counters::CloseReason;
 use corebeat::base::ids::ConnId;
+use corebeat::chat::closing::Closing;
 use corebeat::wire::message::{Event, Request};
 use corebeat::wire::native;
 
@@ -52,6 +53,10 @@ pub(super) struct Peer {
     pub(super) ended: bool,
     /// The heart wants its bytes left unread.
     pub(super) paused: bool,
+    /// What was known of it when its end was decided.
+    pub(super) closing: Option<Closing>,
+    /// The kernel was asked to give it up after so many seconds.
+    pub(super) patience_s: Option<u16>,
     /// The kernel was asked to probe its host.
     pub(super) probed: bool,
     /// Bytes that the client will still read.
@@ -78,6 +83,8 @@ impl Peer {
             upward: VecDeque::new(),
             ended: false,
             paused: false,
+            closing: None,
+            patience_s: None,
             probed: false,
             window: usize::MAX,
             blocked: false,

@@ -32,6 +32,8 @@ struct Nat {
     /// How many of them there were when the heartbeat last changed.
     settled_at: usize,
     is_closed: bool,
+    /// After how long the kernel gives the connection up.
+    patience_s: u16,
 }
 
 impl Nat {
@@ -63,6 +65,7 @@ impl Nat {
             pings: 0,
             settled_at: 0,
             is_closed: false,
+            patience_s: 0,
         };
         nat.connect();
         nat
@@ -97,6 +100,9 @@ impl Nat {
         }
         while let Some(verdict) = self.shard.poll_verdict() {
             self.is_closed |= matches!(verdict, Verdict::Close(..) | Verdict::Shutdown(_));
+            if let Verdict::GiveUpAfter(_, timeout_s) = verdict {
+                self.patience_s = timeout_s;
+            }
         }
         self.deliver();
     }
@@ -186,6 +192,7 @@ fn a_network_that_forgets_nobody_is_stretched_to_the_multiple_and_no_further() {
     let mut nat = Nat::new(policy(30), 1_000_000);
     nat.pass_s(3_600);
     assert_eq!(nat.told, [30, 45, 67, 100, 120]);
+    assert_eq!(nat.patience_s, 360, "the kernel waits as long as the heartbeat");
     assert_eq!(nat.shard.counters().heartbeats_stretched, 4);
     assert_eq!(nat.shard.counters().probes, 0);
 }

@@ -12,6 +12,7 @@ use corebeat::base::counters::{CloseReason, Counters};
 use corebeat::base::ids::{Address, ConnId, NodeId, SessionId, ShardId};
 use corebeat::base::limits::{Limits, READ_CHUNK, WRITE_SLICES};
 use corebeat::base::time::{Mono, Now};
+use corebeat::chat::closing::Closing;
 use corebeat::chat::config::{ShardConfig, WebConfig};
 use corebeat::chat::drain::{DrainPlan, Readiness};
 use corebeat::chat::excess::Excess;
@@ -339,6 +340,16 @@ impl World {
         self.peers[client.0].fate
     }
 
+    /// What was known of the client when the end of its connection was decided.
+    pub(crate) fn closing(&self, client: Client) -> &Closing {
+        self.peers[client.0].closing.as_ref().expect("its end was decided")
+    }
+
+    /// After how many seconds the kernel was asked to give the client up, if it was.
+    pub(crate) fn patience_s(&self, client: Client) -> Option<u16> {
+        self.peers[client.0].patience_s
+    }
+
     /// Whether the kernel was asked to probe the client's host.
     pub(crate) fn is_probed(&self, client: Client) -> bool {
         self.peers[client.0].probed
@@ -392,6 +403,7 @@ impl World {
         let (shard, conn) = (self.peers[client.0].shard, self.peers[client.0].conn);
         let unacknowledged = self.peers[client.0].unacknowledged;
         self.shards[shard].closed(conn, CloseReason::SocketError, unacknowledged, self.now);
+        self.note_closings(shard);
         self.slots[shard][conn.slot()] = None;
         self.peers[client.0].fate = Fate::Closed(CloseReason::SocketError);
         self.settle();
@@ -552,6 +564,7 @@ impl World {
             let client = self.slots[index][conn.slot()].expect("the dirty are there");
             self.flush(client);
         }
+        self.note_closings(index);
         while let Some(verdict) = self.shards[index].poll_verdict() {
             busy = true;
             self.obey(index, verdict);
@@ -585,6 +598,16 @@ impl World {
         }
     }
 
+    fn note_closings(&mut self, shard: usize) {
+        while let Some(closing) = self.shards[shard].poll_closing() {
+            let client = self.slots[shard][closing.conn.slot()].expect("who ends is still there");
+            let peer = &mut self.peers[client.0];
+            assert_eq!(peer.conn, closing.conn, "the end of an earlier connection of the slot");
+            assert!(peer.closing.is_none(), "an end is decided once");
+            peer.closing = Some(closing);
+        }
+    }
+
     fn obey(&mut self, shard: usize, verdict: Verdict) {
         let conn = verdict.conn();
         let client = self.slots[shard][conn.slot()].expect("verdicts are about the living");
@@ -597,10 +620,12 @@ impl World {
                 self.ready.push_back(client);
             }
             Verdict::Close(_, reason) => {
+                assert_eq!(peer.closing.as_ref().map(|closing| closing.reason), Some(reason));
                 peer.fate = Fate::Closed(reason);
                 self.slots[shard][conn.slot()] = None;
             }
             Verdict::ProbeHost(_) => peer.probed = true,
+            Verdict::GiveUpAfter(_, timeout_s) => peer.patience_s = Some(timeout_s),
             Verdict::Measure(_) => {
                 let unacknowledged = peer.unacknowledged;
                 self.shards[shard].measured(conn, unacknowledged, self.now);

@@ -34,6 +34,8 @@ struct Socket {
     blocked: bool,
     /// It failed; the slot is given back in the last phase.
     failed: bool,
+    /// Why it is to end, once that was decided.
+    closing: Option<CloseReason>,
 }
 
 /// What a turn works with.
@@ -180,7 +182,14 @@ impl Worker {
             let entry = self.sockets.vacant_entry();
             self.generation += 1;
             let conn = ConnId::new(entry.key(), self.generation);
-            entry.insert(Socket { conn, link, paused: false, blocked: false, failed: false });
+            entry.insert(Socket {
+                conn,
+                link,
+                paused: false,
+                blocked: false,
+                failed: false,
+                closing: None,
+            });
             self.opened += 1;
             around.network.links[link].opened_at = around.now.mono;
             around.network.links[link].heard_at = around.now.mono;
@@ -295,7 +304,19 @@ impl Worker {
         }
     }
 
+    /// Every end is told of once, while the socket is still there.
+    fn note_closings(&mut self) {
+        while let Some(closing) = self.shard.poll_closing() {
+            let socket = self.sockets.get_mut(closing.conn.slot());
+            let socket = socket.filter(|socket| socket.conn == closing.conn);
+            let socket = socket.expect("whose end is decided has a socket");
+            let before = socket.closing.replace(closing.reason);
+            assert_eq!(before, None, "{:?} was to end twice", closing.conn);
+        }
+    }
+
     fn close(&mut self, around: &mut Surroundings<'_>) {
+        self.note_closings();
         while let Some(verdict) = self.shard.poll_verdict() {
             let conn = verdict.conn();
             let socket = self.sockets.get_mut(conn.slot());
@@ -308,7 +329,7 @@ impl Worker {
             let link = &mut around.network.links[socket.link];
             match verdict {
                 Verdict::Shutdown(_) => link.server_finish(),
-                Verdict::ProbeHost(_) => {}
+                Verdict::ProbeHost(_) | Verdict::GiveUpAfter(..) => {}
                 Verdict::Measure(_) => {
                     self.shard.measured(conn, link.unacknowledged(), around.now);
                     self.busy = true;
@@ -322,6 +343,7 @@ impl Worker {
                     link.heard_at = around.now.mono;
                 }
                 Verdict::Close(_, reason) => {
+                    assert_eq!(socket.closing, Some(reason), "{conn:?} was closed otherwise");
                     link.server_drop(reason, around.now.mono, around.dice);
                     self.past.push(conn);
                     self.sockets.remove(conn.slot());
@@ -345,6 +367,7 @@ impl Worker {
             self.sockets.iter().filter(|(_, socket)| socket.failed).map(|(slot, _)| slot).collect();
         for slot in failed {
             let socket = self.sockets.remove(slot);
+            assert!(socket.closing.is_some(), "{:?} ended without a reason", socket.conn);
             let link = &mut around.network.links[socket.link];
             link.server_drop(CloseReason::SocketError, around.now.mono, around.dice);
             self.past.push(socket.conn);

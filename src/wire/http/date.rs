@@ -33,7 +33,7 @@ pub(super) fn append_date(out: &mut Vec<u8>, ms: u64) {
 
 /// Year, month and day of the month, so many days after 1 January 1970. Years are counted from
 /// March, so that the leap day is the last one.
-fn civil(days: u64) -> (u64, u64, u64) {
+pub(crate) fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + DAYS_TO_1970;
     let day_of_era = days % DAYS_OF_ERA;
     let leap_days = day_of_era / 1_460 + day_of_era / (DAYS_OF_ERA - 1);

@@ -202,6 +202,7 @@ impl Worker {
     }
 
     fn close(&mut self, now: Now) {
+        while self.shard.poll_closing().is_some() {}
         while let Some(verdict) = self.shard.poll_verdict() {
             match verdict {
                 Verdict::Close(conn, _) => {

@@ -1,0 +1,126 @@
+//! What is known of a connection at the moment its end is decided.
+//!
+//! Owns the heart's part of the record of a close. It is taken when the decision falls and not when
+//! the socket goes, because by then the user has departed, the queue has been cut and the last
+//! words have been sent. Never looks at the socket: the shell adds what the kernel knows.
+
+use crate::base::counters::CloseReason;
+use crate::base::ids::ConnId;
+use crate::base::name::Name;
+use crate::base::time::Now;
+
+use super::batch::Dialect;
+use super::session::State;
+use super::shard::{Shard, Verdict};
+
+/// What a connection spoke, in the words of operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Speech {
+    /// Too little had come to tell.
+    Nothing,
+    /// Native frames.
+    Native,
+    /// Lines of text.
+    Text,
+    /// HTTP, without having become a WebSocket.
+    Http,
+    /// JSON on a WebSocket.
+    Json,
+    /// Native frames on a WebSocket.
+    Bin,
+    /// The WebSocket echo.
+    Echo,
+}
+
+impl Speech {
+    /// Its name in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Speech::Nothing => "none",
+            Speech::Native => "native",
+            Speech::Text => "text",
+            Speech::Http => "http",
+            Speech::Json => "ws-json",
+            Speech::Bin => "ws-bin",
+            Speech::Echo => "ws-echo",
+        }
+    }
+
+    fn of(state: State) -> Speech {
+        match state {
+            State::Sniffing | State::Closing(_) => Speech::Nothing,
+            State::AwaitingLine => Speech::Text,
+            State::AwaitingRequest | State::Browsing | State::AwaitingNumbers => Speech::Http,
+            State::Echo(_) => Speech::Echo,
+            State::AwaitingHello(dialect) | State::Resuming(dialect) | State::Live(dialect) => {
+                match dialect {
+                    Dialect::Native | Dialect::NativeCrc => Speech::Native,
+                    Dialect::Text => Speech::Text,
+                    web if web.is_json() => Speech::Json,
+                    _ => Speech::Bin,
+                }
+            }
+        }
+    }
+}
+
+/// A connection whose end was decided, and what the heart knew of it then.
+#[derive(Clone, Debug)]
+pub struct Closing {
+    /// Which one.
+    pub conn: ConnId,
+    /// Why.
+    pub reason: CloseReason,
+    /// What it spoke.
+    pub speech: Speech,
+    /// Its user, if it had said a name or was given one.
+    pub user: Option<Name>,
+    /// Bytes that waited for it, or were dropped because it did not read.
+    pub queued: usize,
+    /// How long it had been silent, in milliseconds: since its last whole frame, line or request,
+    /// or since its accept.
+    pub silent_ms: u64,
+    /// Its heartbeats' smoothed round trip in milliseconds, where heartbeats adapt and one came
+    /// back.
+    pub heartbeat_ms: Option<u16>,
+}
+
+impl Shard {
+    /// Counts a connection whose end is decided and notes what is known of it. To be called before
+    /// it departs, once for each connection.
+    pub(super) fn note_closing(
+        &mut self,
+        conn: ConnId,
+        reason: CloseReason,
+        queued: usize,
+        now: Now,
+    ) {
+        self.counters.count_close(reason);
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
+        let pulses = self.pulses.as_ref();
+        self.closings.push_back(Closing {
+            conn,
+            reason,
+            speech: Speech::of(session.state),
+            user: session.user.clone(),
+            queued,
+            silent_ms: now.mono.since_low_ms(session.last_heard),
+            heartbeat_ms: pulses.and_then(|pulses| pulses.round_trip_ms(conn.slot())),
+        });
+    }
+
+    /// A connection whose end was decided in this turn; its socket is still there. Call until
+    /// `None`, before [`Shard::poll_verdict`].
+    pub fn poll_closing(&mut self) -> Option<Closing> {
+        self.closings.pop_front()
+    }
+
+    /// Has the kernel lose patience with a connection when its heartbeat does. New connections have
+    /// the server's own timeout.
+    pub(super) fn bound_patience(&mut self, conn: ConnId, timeout_s: u16) {
+        self.verdicts.push_back(Verdict::GiveUpAfter(conn, timeout_s));
+    }
+}
