@@ -231,7 +231,6 @@ fn the_list_of_frames_is_bounded_by_the_connections() {
         seed: 1,
         secret: [1, 2],
         publish_everyone: true,
-        overflow: Default::default(),
         durability: None,
         web: WebConfig::default(),
     };

@@ -126,9 +126,10 @@ impl Client {
     }
 
     /// Comes as `user`, whatever the others do.
-    pub(crate) fn call(&mut self, world: &mut World, user: &str) {
+    pub(crate) fn call(&mut self, world: &mut World, user: &str) -> VisitId {
         let visit = self.connect(world);
         self.wisher(visit, world).greet(user);
+        visit
     }
 
     /// Loses its connection, which the server is told of.

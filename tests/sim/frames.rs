@@ -209,7 +209,7 @@ impl Visit {
                 }
             }
             Wish::Direct(ids) => {
-                let expected = [Code::TooLarge, Code::Unavailable];
+                let expected = [Code::TooLarge, Code::Unavailable, Code::TooMany];
                 assert!(expected.contains(&code), "{code:?} {text}");
                 let again = self.asked.get(&reference).is_some_and(|asked| asked.again);
                 if let ([id], false) = (&ids[..], again) {

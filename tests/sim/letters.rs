@@ -266,8 +266,8 @@ fn was_refused(world: &World, letter: &Letter) -> bool {
 }
 
 /// Judges what is missing of direct messages, when all is quiet and somebody has just asked for
-/// all that is kept for each of `users`. Returns how many messages it looked for.
-pub(crate) fn judge(world: &World, users: &[&str]) -> usize {
+/// all that is kept: each of `called` for one user. Returns how many messages it looked for.
+pub(crate) fn judge(world: &World, called: &[(&str, VisitId)]) -> usize {
     for visit in &world.visits {
         judge_repetitions(world, visit);
     }
@@ -276,17 +276,15 @@ pub(crate) fn judge(world: &World, users: &[&str]) -> usize {
     let different: BTreeSet<_> = sessions.iter().collect();
     assert_eq!(different.len(), sessions.len(), "a session lives on two connections");
     let mut looked_for = 0;
-    for user in users {
+    for (user, id) in called {
+        let asked = &world.visits[*id];
         for id in world.present() {
             judge_session(world, &world.visits[id], user);
         }
         looked_for += judge_user(world, user);
-        let asked = world.visits.iter().rev().find(|visit| visit.user == *user);
-        if let Some(asked) = asked.filter(|visit| world.is_able(visit.id)) {
-            judge_again(world, asked);
-            if ABSENT.contains(user) && world.now.mono.since_ms(world.began) < age_ms(world) {
-                judge_absent(world, asked);
-            }
+        judge_again(world, asked);
+        if ABSENT.contains(user) && world.now.mono.since_ms(world.began) < age_ms(world) {
+            judge_absent(world, asked);
         }
     }
     looked_for
