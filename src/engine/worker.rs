@@ -24,7 +24,7 @@ use super::close_log::CloseTally;
 use super::closings::CloseNotes;
 use super::parcel::{Command, News, Parcel, Report, Waiting};
 use crate::base::clock::Clock;
-use crate::base::counters::{CloseReason, Counters};
+use crate::base::counters::Counters;
 use crate::base::gcra::Rate;
 use crate::base::ids::{ConnId, SHARDS_MAX, ShardId};
 use crate::base::limits::{
@@ -95,7 +95,7 @@ pub struct Worker {
     /// Where reads go before the shard sees them.
     scratch: Box<[u8]>,
     /// Sockets that failed in this turn, to be dropped in its close phase.
-    failed: Vec<ConnId>,
+    pub(super) failed: Vec<ConnId>,
     max_connections: usize,
     /// What the server's own heartbeat leaves an unacknowledged byte.
     patience: Duration,
@@ -458,17 +458,6 @@ impl Worker {
             }
             Err(error) => self.fail(conn, socket::reason_of(&error)),
         }
-    }
-
-    /// The kernel has given up a connection.
-    fn fail(&mut self, conn: ConnId, reason: CloseReason) {
-        let unacknowledged = self.unacknowledged_bytes(conn);
-        self.shard.closed(conn, reason, unacknowledged, self.now);
-        self.failed.push(conn);
-    }
-
-    fn unacknowledged_bytes(&mut self, conn: ConnId) -> usize {
-        self.sockets.of(conn).map_or(0, |socket| socket.unacknowledged_bytes())
     }
 
     /// Phase, the last: carries out what the shard decided, and frees slots.
