@@ -1,7 +1,7 @@
 //! A worker and the connections that end.
 //!
 //! Owns the worker's end of it: who leaves is written down while the kernel still knows the socket,
-//! and the steward is told how many left and why. Never closes.
+//! the heart is told of sockets that failed, and the steward how many left and why. Never closes.
 
 use super::close_journal::{CloseJournal, CloseQuery};
 use super::close_log::CloseTally;
@@ -9,6 +9,8 @@ use super::close_record::CloseRecord;
 use super::close_watch::CloseAnswer;
 use super::parcel::News;
 use super::worker::Worker;
+use crate::base::counters::CloseReason;
+use crate::base::ids::ConnId;
 
 /// What a worker knows of the connections that it had.
 #[derive(Debug, Default)]
@@ -28,6 +30,17 @@ impl CloseNotes {
 }
 
 impl Worker {
+    /// The kernel has given up a connection.
+    pub(super) fn fail(&mut self, conn: ConnId, reason: CloseReason) {
+        let unacknowledged = self.unacknowledged_bytes(conn);
+        self.shard.closed(conn, reason, unacknowledged, self.now);
+        self.failed.push(conn);
+    }
+
+    pub(super) fn unacknowledged_bytes(&mut self, conn: ConnId) -> usize {
+        self.sockets.of(conn).map_or(0, |socket| socket.unacknowledged_bytes())
+    }
+
     /// Part of a phase: writes down whose end was decided. Their sockets are still there, since
     /// they go in the last phase alone.
     pub(super) fn note_closings(&mut self) {

@@ -25,7 +25,7 @@ use super::closings::CloseNotes;
 use super::parcel::{Command, News, Parcel, Report, Waiting};
 use super::steering::Steering;
 use crate::base::clock::Clock;
-use crate::base::counters::{CloseReason, Counters};
+use crate::base::counters::Counters;
 use crate::base::gcra::Rate;
 use crate::base::ids::{ConnId, SHARDS_MAX, ShardId};
 use crate::base::limits::{
@@ -101,7 +101,7 @@ pub struct Worker {
     /// Where reads go before the shard sees them.
     scratch: Box<[u8]>,
     /// Sockets that failed in this turn, to be dropped in its close phase.
-    failed: Vec<ConnId>,
+    pub(super) failed: Vec<ConnId>,
     pub(super) max_connections: usize,
     /// Others may have handed connections over.
     pub(super) hatch_waits: bool,
@@ -480,17 +480,6 @@ impl Worker {
             }
             Err(error) => self.fail(conn, socket::reason_of(&error)),
         }
-    }
-
-    /// The kernel has given up a connection.
-    fn fail(&mut self, conn: ConnId, reason: CloseReason) {
-        let unacknowledged = self.unacknowledged_bytes(conn);
-        self.shard.closed(conn, reason, unacknowledged, self.now);
-        self.failed.push(conn);
-    }
-
-    fn unacknowledged_bytes(&mut self, conn: ConnId) -> usize {
-        self.sockets.of(conn).map_or(0, |socket| socket.unacknowledged_bytes())
     }
 
     /// Phase, the last: carries out what the shard decided, and frees slots.
