@@ -175,9 +175,7 @@ impl Shard {
     pub fn new(config: ShardConfig, now: Now) -> Shard {
         let hasher = NameHasher::new(config.secret);
         let mut rooms = RoomTable::new(hasher, config.overflow);
-        let everyone_hash = hasher.hash(EVERYONE);
-        let everyone_home = hash::home(everyone_hash, config.shards);
-        rooms.find_or_add(EVERYONE, everyone_hash, everyone_home, Audience::Everyone);
+        let everyone_home = add_everyone_to(&mut rooms, hasher, config.shards);
         let mut shard = Shard {
             id: config.shard,
             shards: config.shards,
@@ -447,6 +445,14 @@ impl Shard {
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
+}
+
+/// Adds the room that everybody hears. Returns its home.
+fn add_everyone_to(rooms: &mut RoomTable, hasher: NameHasher, shards: u16) -> ShardId {
+    let hash = hasher.hash(EVERYONE);
+    let home = hash::home(hash, shards);
+    rooms.find_or_add(EVERYONE, hash, home, Audience::Everyone);
+    home
 }
 
 /// What the shard's other files ask of it.
