@@ -31,13 +31,15 @@ impl Shard {
     /// Bytes arrived.
     pub fn receive(&mut self, conn: ConnId, bytes: &[u8], now: Now) {
         self.counters.bytes_in += bytes.len() as u64;
+        if !self.meters.spend_bytes(conn.slot(), bytes.len()) {
+            self.pay_bytes(conn, bytes.len(), now);
+        }
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
         if matches!(session.state, State::Closing(_)) {
             return;
         }
-        let is_paid_for = self.meters.spend_bytes(conn.slot(), bytes.len());
         match session.input.as_mut() {
             Some(input) if !input.held.is_empty() => {
                 input.held.extend_from_slice(bytes);
@@ -52,9 +54,6 @@ impl Shard {
                 let used = self.consume(conn, bytes, now);
                 self.hold(conn, &bytes[used..], now);
             }
-        }
-        if !is_paid_for {
-            self.pay_bytes(conn, bytes.len(), now);
         }
     }
 
