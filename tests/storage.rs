@@ -6,6 +6,8 @@ mod common;
 mod ledger;
 #[path = "storage/load.rs"]
 mod load;
+#[path = "storage/small_disk.rs"]
+mod small_disk;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,6 +19,7 @@ use common::{ERROR, Native, OK, eventually, publish};
 use ledger::Ledger;
 use load::{Crew, ROOMS, check_directs, history};
 use rustix::process::Signal;
+use small_disk::SmallDisk;
 
 /// A directory that goes when the test ends.
 struct Data(PathBuf);
@@ -223,6 +226,57 @@ fn a_full_disk_is_an_error_to_the_client_and_not_to_the_server() {
     let said = history(start(&data, &[]).address, "tea");
     let bodies: Vec<&[u8]> = said.messages.iter().map(|(_, body)| &body[..]).collect();
     assert_eq!(bodies, [&b"one"[..], b"two"]);
+}
+
+/// Publishes until an answer is of `kind`, and notes what was acknowledged.
+fn publish_until(
+    ann: &mut Native,
+    kind: u8,
+    sent: &mut u32,
+    acknowledged: &mut Vec<((u32, u64), Vec<u8>)>,
+) {
+    eventually("another answer", || {
+        *sent += 1;
+        let mut body = format!("message {sent} ").into_bytes();
+        body.resize(1_000, b'.');
+        ann.send(&publish(*sent, "tea", &body));
+        let answer = ann.next_but_pings().expect("an answer");
+        match answer.kind {
+            OK => acknowledged.push((load::place(&answer), body)),
+            _ => assert_eq!(answer.error_code(), 503),
+        }
+        answer.kind == kind
+    });
+}
+
+#[test]
+fn a_disk_that_is_really_full_costs_nobody_what_was_acknowledged() {
+    let Some(disk) = SmallDisk::mount(24) else { return };
+    let data = disk.root().join("data");
+    let arguments = ["--data", data.to_str().unwrap(), "--workers", "1"];
+    let server = Corebeat::start(&arguments);
+    let mut ann = Native::enter(server.address, "ann", "lobby");
+    let (mut sent, mut acknowledged) = (0, Vec::new());
+    for _ in 0..2 {
+        publish_until(&mut ann, OK, &mut sent, &mut acknowledged);
+        disk.fill();
+        publish_until(&mut ann, ERROR, &mut sent, &mut acknowledged);
+        server.wait_for_line("what must be stored is refused until it can");
+        // All that needs no disk goes on.
+        let mut bob = Native::enter(server.address, "bob", "lobby");
+        bob.echo(b"still there");
+        disk.relieve();
+        publish_until(&mut ann, OK, &mut sent, &mut acknowledged);
+    }
+    server.signal(Signal::USR1);
+    let counters = server.wait_for_line("store_failures");
+    let failures = counters.split("store_failures").nth(1).unwrap();
+    let failures = failures.trim_start_matches(|c: char| !c.is_ascii_digit());
+    assert!(!failures.starts_with('0'), "they are counted: {counters}");
+    server.signal(Signal::KILL);
+    drop(server);
+    let said = history(Corebeat::start(&arguments).address, "tea");
+    assert_eq!(said.messages, acknowledged);
 }
 
 #[test]

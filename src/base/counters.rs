@@ -115,22 +115,13 @@ macro_rules! counters {
             }
         }
 
-        impl fmt::Display for Counters {
-            /// Every number that is not zero, as `name=value`, in the order of declaration.
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let mut space = "";
-                $(if self.$name != 0 {
-                    write!(f, "{space}{}={}", stringify!($name), self.$name)?;
-                    space = " ";
-                })*
+        impl Counters {
+            /// Tells every number with its name, in the order of declaration.
+            pub fn each(&self, mut tell: impl FnMut(&str, u64)) {
+                $(tell(stringify!($name), self.$name);)*
                 for reason in CloseReason::ALL {
-                    let count = self.closed[reason as usize];
-                    if count != 0 {
-                        write!(f, "{space}closed_{}={count}", reason.name())?;
-                        space = " ";
-                    }
+                    tell(&format!("closed_{}", reason.name()), self.closed[reason as usize]);
                 }
-                if space.is_empty() { f.write_str("nothing counted") } else { Ok(()) }
             }
         }
     };
@@ -194,6 +185,8 @@ counters! {
     directs_expired,
     /// Requests refused with an ERROR that left the connection alive.
     refused,
+    /// GOAWAYs sent: clients told to leave and when to come back.
+    goaways,
     /// PINGs sent, the further ones included.
     pings,
     /// Further PINGs, sent because the first was not answered.
@@ -266,10 +259,40 @@ counters! {
     busy_us,
 }
 
+impl fmt::Display for Counters {
+    /// Every number that is not zero, as `name=value`, in the order of declaration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mut space, mut outcome) = ("", Ok(()));
+        self.each(|name, number| {
+            if number != 0 && outcome.is_ok() {
+                outcome = write!(f, "{space}{name}={number}");
+                space = " ";
+            }
+        });
+        outcome?;
+        if space.is_empty() { f.write_str("nothing counted") } else { Ok(()) }
+    }
+}
+
 impl Counters {
     /// Counts one closed connection.
     pub fn count_close(&mut self, reason: CloseReason) {
         self.closed[reason as usize] += 1;
+    }
+
+    /// What was refused, paused or left unread because of a limit on clients, by name.
+    pub fn limited(&self) -> [(&'static str, u64); 9] {
+        [
+            ("connections", self.limited_connections),
+            ("addresses", self.limited_addresses),
+            ("sessions", self.limited_sessions),
+            ("accepts", self.limited_accepts),
+            ("messages", self.limited_messages),
+            ("reads", self.limited_reads),
+            ("rooms", self.limited_rooms),
+            ("members", self.limited_members),
+            ("subscriptions", self.limited_subscriptions),
+        ]
     }
 
     /// How many connections ended for `reason`.

@@ -61,6 +61,9 @@ impl ConnId {
         ConnId(bits & ((1 << (SLOT_BITS + GENERATION_BITS)) - 1))
     }
 
+    /// The highest value of [`ConnId::to_bits`].
+    pub const BITS_MAX: u64 = (1 << (SLOT_BITS + GENERATION_BITS)) - 1;
+
     /// All of it in the low 52 bits of one word, for a mio token.
     pub fn to_bits(self) -> u64 {
         self.0

@@ -54,6 +54,8 @@ pub const COMMIT_BYTES: usize = 4 << 20;
 /// Where answers do not wait for the disk itself, it is waited for this long after a commit at the
 /// latest.
 pub const STORE_SYNC_PERIOD_MS: u64 = 1_000;
+/// Or sooner, when so many bytes have been committed since.
+pub const STORE_SYNC_BYTES: usize = 4 << 20;
 /// Members served in one visit of the fan-out to a room, before the next room has its turn.
 pub const FAN_OUT_SLICE: usize = 1_024;
 /// Connections for which a worker reserves its tables at start. The memory is touched as they come;
@@ -159,8 +161,25 @@ pub const OUTBOXES_KEPT: usize = 2_048;
 pub const BATCHES_KEPT: usize = 64;
 /// How long a draining server goes on delivering what it had accepted before it hangs up.
 pub const DRAIN_SETTLE_MS: u64 = 300;
-/// Earliest and latest time that GOAWAY asks clients to wait before they come back.
+/// How long it waits for hellos that are on their way when everybody else was told.
+pub const DRAIN_HELLO_MS: u64 = 2_000;
+/// Earliest and latest time that GOAWAY asks clients to wait before they come back, where all are
+/// told at once; a drain that takes longer has them come back over as much time as it takes.
 pub const RECONNECT_AFTER_MS: (u32, u32) = (500, 5_000);
+
+/// Commands that the admin socket serves at a time; more are told to try again.
+pub const ADMIN_CLIENTS_MAX: usize = 16;
+/// Longest request of such a command.
+pub const ADMIN_REQUEST_BYTES: usize = 1 << 10;
+/// Bytes of an answer above which the rest of it is left out.
+pub const ADMIN_ANSWER_BYTES: usize = 64 << 20;
+/// A command that neither asks nor reads its answer is dropped after this long.
+pub const ADMIN_PATIENCE_MS: u64 = 10_000;
+
+/// A process that takes over and is not ready after this long has lost its chance.
+pub const TAKE_OVER_PATIENCE_MS: u64 = 30_000;
+/// Descriptors that travel together from one process to another; the kernel allows 253.
+pub const DESCRIPTORS_AT_ONCE: usize = 64;
 
 /// Requests of one client of [`client`](crate::client) that may wait for an answer. Fewer than the
 /// server remembers, so that all of them can be repeated.
@@ -192,6 +211,7 @@ const _: () = assert!(READ_CHUNK >= FRAME_HEADER + FRAME_CRC);
 const _: () = assert!(MAIL_BUDGET >= MAILBOX_CAPACITY, "a turn empties a mailbox");
 const _: () = assert!(MAX_FRAME_RANGE.0 > 2 * (NAME_MAX + 1) + 64, "every fixed frame fits");
 const _: () = assert!(OWN_PIECE_BYTES <= BUFFER_KEPT_BYTES, "pieces of small frames are reused");
+const _: () = assert!(RECONNECT_AFTER_MS.0 as u64 > DRAIN_SETTLE_MS, "closed before they go");
 const _: () = assert!(LINGER_MS >= 10 * super::time::TICK_MS);
 
 /// Bounds that an operator sets. Every field is an option of `corebeat serve`.

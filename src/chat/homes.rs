@@ -106,39 +106,55 @@ impl Shard {
 
     /// Gives a message its place and puts it into the room's batch.
     pub(super) fn home_publish(&mut self, room: &str, hash: u64, said: &Said<'_>, now: Now) {
-        if let Some(reason) = self.refuses_to_write() {
-            return self.refuse_for_home(said.origin, said.reference, Asked::Publish, reason, now);
-        }
-        let Some(key) = self.home_room(room, hash, now) else {
-            let (origin, reference) = (said.origin, said.reference);
-            return self.refuse_for_home(origin, reference, Asked::Publish, TOO_MANY_ROOMS, now);
-        };
-        let home = self.homes.get_mut(key);
-        home.seq = Seq(home.seq.0 + 1);
-        home.last_active = now.mono;
-        let (epoch, seq) = (home.epoch, home.seq);
         if self.journal.is_some() {
-            self.add_to_batch(key, said, now);
-            if self.waits_for_write(key, said) {
-                return;
-            }
-        } else if home.links.is_empty() {
+            return self.home_publish_stored(room, hash, said, now);
+        }
+        let Some(key) = self.home_of_message(room, hash, said, now) else { return };
+        let home = self.homes.get_mut(key);
+        let (epoch, seq) = (home.epoch, home.seq);
+        if home.links.is_empty() {
             self.list_if_idle(key, now);
         } else {
             self.add_to_batch(key, said, now);
         }
         if self.homes.get(key).keeps {
             self.keep(key, said, now);
-            self.trim_records(key);
         }
+        self.answer_publish(said, Position { epoch, seq }, now);
+    }
+
+    /// The room in which `said` takes the next place. None where the request is refused.
+    #[inline]
+    pub(super) fn home_of_message(
+        &mut self,
+        room: &str,
+        hash: u64,
+        said: &Said<'_>,
+        now: Now,
+    ) -> Option<HomeKey> {
+        let Some(key) = self.home_room(room, hash, now) else {
+            let (origin, reference) = (said.origin, said.reference);
+            self.refuse_for_home(origin, reference, Asked::Publish, TOO_MANY_ROOMS, now);
+            return None;
+        };
+        let home = self.homes.get_mut(key);
+        home.seq = Seq(home.seq.0 + 1);
+        home.last_active = now.mono;
+        Some(key)
+    }
+
+    /// Tells a publisher its message's place, if it wants to know.
+    #[inline]
+    pub(super) fn answer_publish(&mut self, said: &Said<'_>, at: Position, now: Now) {
         if said.reference.wants_answer() {
-            let (conn, reference) = (said.origin.conn(), said.reference);
+            let (conn, reference, Position { epoch, seq }) =
+                (said.origin.conn(), said.reference, at);
             let mail = Mail::Published { conn, reference, epoch, seq };
             self.send(said.origin.shard(), mail, now);
         }
     }
 
-    fn add_to_batch(&mut self, key: HomeKey, said: &Said<'_>, now: Now) {
+    pub(super) fn add_to_batch(&mut self, key: HomeKey, said: &Said<'_>, now: Now) {
         let home = self.homes.get(key);
         let payload = native::message_payload_len(&home.name, said.from, said.body.len());
         let full = home

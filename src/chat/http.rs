@@ -1,8 +1,8 @@
 //! What HTTP requests get.
 //!
-//! Owns the routes: `/ws` and `/echo` become WebSockets, `/healthz`, `/stats` and the built-in
-//! files are answered; how one connection asks for several things; and when it is closed. Never
-//! reads or writes HTTP itself ([`wire::http`](mod@crate::wire::http) does). Called by the
+//! Owns the routes: `/ws` and `/echo` become WebSockets, `/healthz`, `/readyz`, `/stats` and the
+//! built-in files are answered; how one connection asks for several things; and when it is closed.
+//! Never reads or writes HTTP itself ([`wire::http`](mod@crate::wire::http) does). Called by the
 //! [`intake`](super::intake).
 //!
 //! Requests of one connection are answered in their order. One that asks for all shards' numbers
@@ -20,11 +20,13 @@ use crate::wire::http::{
 };
 
 use super::dialect::Dialect;
+use super::drain::Readiness;
 use super::intake::Step;
 use super::session::{Compression, Marks, State};
 use super::shard::Shard;
 
 const HEALTH_PATH: &str = "/healthz";
+const READY_PATH: &str = "/readyz";
 const STATS_PATH: &str = "/stats";
 
 impl Shard {
@@ -91,6 +93,7 @@ impl Shard {
                 self.counters.http_served += 1;
             }
             (_, HEALTH_PATH, _) => self.respond_text(conn, Status::Ok, "ok\n", exchange),
+            (_, READY_PATH, _) => self.tell_readiness(conn, exchange),
             (_, STATS_PATH, _) if self.web.numbers => self.ask_stats(conn, exchange, now),
             (_, _, Some(asset)) => {
                 let mut sends_body = false;
@@ -105,6 +108,16 @@ impl Shard {
             }
             _ => self.respond_text(conn, Status::NotFound, "not found\n", exchange),
         }
+    }
+
+    /// Tells a load balancer whether to send clients here.
+    fn tell_readiness(&mut self, conn: ConnId, exchange: Exchange) {
+        let (status, text) = match self.readiness {
+            Readiness::Ready => (Status::Ok, "ready\n"),
+            Readiness::Starting => (Status::ServiceUnavailable, "starting\n"),
+            Readiness::Draining => (Status::ServiceUnavailable, "draining\n"),
+        };
+        self.respond_text(conn, status, text, exchange);
     }
 
     fn respond_text(&mut self, conn: ConnId, status: Status, text: &str, exchange: Exchange) {

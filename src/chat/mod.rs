@@ -26,7 +26,8 @@
 //! | [`whereabouts`] | who is there at all: online and offline |
 //! | [`meters`] | how fast connections may send |
 //! | [`excess`] | connections and sessions beyond a limit, and what they are told |
-//! | [`timers`], [`patience`] | heartbeats, time-outs, the drain; frames and readers that hang |
+//! | [`timers`], [`patience`] | heartbeats, time-outs; frames and readers that hang |
+//! | [`drain`] | how connections are sent on when the server ends |
 //!
 //! and the nouns they work on: [`session`], [`room`], [`home`], [`history`], [`roster`],
 //! [`directory`], [`inboxes`], [`inbox`], [`reader`], [`direct`], [`changes`], [`batch`],
@@ -44,6 +45,7 @@ pub mod direct;
 pub mod direct_feed;
 pub mod directory;
 pub mod directs;
+pub mod drain;
 pub mod egress;
 pub mod excess;
 pub mod fan_out;

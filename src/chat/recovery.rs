@@ -56,7 +56,7 @@ impl Shard {
     /// Keeps the message that a room took last.
     pub(super) fn keep(&mut self, key: HomeKey, said: &Said<'_>, now: Now) {
         let home = self.homes.get_mut(key);
-        let at = home.head();
+        let at = Position { epoch: home.epoch, seq: home.seq };
         let HomeRoom { name, open, history, .. } = home;
         let frame = match open {
             Some(open) => open.frames.frame(open.frames.count() - 1),

@@ -31,6 +31,7 @@ use super::catch_up::CatchUps;
 use super::config::{ShardConfig, WebConfig};
 use super::detach::Loss;
 use super::directory::Directory;
+use super::drain::{Drain, Readiness};
 use super::hash::{self, NameHasher};
 use super::heartbeat::HeartbeatPolicy;
 pub use super::holdings::Holdings;
@@ -49,7 +50,6 @@ use super::resume::Keeping;
 use super::room::{Audience, RoomTable};
 use super::session::{Marks, RoomKey, SessionTable, State, Stay};
 use super::stats::{Gathering, RoundTrips, Speakers};
-use super::timers::Drain;
 use super::web::WebDesk;
 use super::whereabouts::Telling;
 
@@ -146,7 +146,8 @@ pub struct Shard {
     pub(super) agenda: Agenda,
     pub(super) patience: Patience,
     pub(super) meters: Meters,
-    pub(super) drain: Option<Drain>,
+    pub(super) drain: Option<Box<Drain>>,
+    pub(super) readiness: Readiness,
     /// Sessions without connections.
     pub(super) keeping: Keeping,
     /// Users whose coming and going is being told.
@@ -173,10 +174,7 @@ impl Shard {
     /// A shard without connections.
     pub fn new(config: ShardConfig, now: Now) -> Shard {
         let hasher = NameHasher::new(config.secret);
-        let mut rooms = RoomTable::new(hasher, config.overflow);
-        let everyone_hash = hasher.hash(EVERYONE);
-        let everyone_home = hash::home(everyone_hash, config.shards);
-        rooms.find_or_add(EVERYONE, everyone_hash, everyone_home, Audience::Everyone);
+        let everyone_home = hash::home(hasher.hash(EVERYONE), config.shards);
         let mut shard = Shard {
             id: config.shard,
             shards: config.shards,
@@ -191,7 +189,7 @@ impl Shard {
             sessions: SessionTable::with_capacity(
                 config.limits.max_connections.min(CONNECTIONS_RESERVED),
             ),
-            rooms,
+            rooms: RoomTable::new(hasher, config.overflow),
             homes: HomeTable::new(hasher),
             directory: Directory::default(),
             inboxes: Inboxes::new(hasher, &config.limits, now.wall_ms << DIRECT_ID_SHIFT),
@@ -215,6 +213,7 @@ impl Shard {
             patience: Patience::default(),
             meters: Meters::new(&config.limits),
             drain: None,
+            readiness: Readiness::Starting,
             keeping: Keeping::default(),
             tellings: VecDeque::new(),
             trimmed_at: now.mono,
@@ -238,6 +237,8 @@ impl Shard {
         if self.journal.is_some() {
             self.inboxes.gather_changes();
         }
+        let hash = self.hasher.hash(EVERYONE);
+        self.rooms.find_or_add(EVERYONE, hash, everyone_home, Audience::Everyone);
         if everyone_home == self.id {
             self.add_everyone(now);
         }
@@ -429,7 +430,7 @@ impl Shard {
             return Some(Mono(0));
         }
         let timers = self.wheel.next_due().map(Tick::starts_at);
-        let drain = self.drain.as_ref().and_then(Drain::next_step);
+        let drain = self.drain.as_ref().and_then(|drain| drain.next_step());
         let (directs, kept) = (self.inboxes.next_due(), self.next_kept_due());
         let (slowed, patience) = (self.meters.next(), self.patience.next());
         let due = [timers, self.agenda.next(), drain, directs, kept, slowed, patience];

@@ -129,9 +129,30 @@ impl Shard {
         }
     }
 
+    /// Gives a message its place and puts it into the room's batch, which is to be written. It is
+    /// kept and its publisher answered then, or at once where nothing waits for the disk.
+    #[inline(never)]
+    pub(super) fn home_publish_stored(&mut self, room: &str, hash: u64, said: &Said<'_>, now: Now) {
+        if let Some(reason) = self.refuses_to_write() {
+            return self.refuse_for_home(said.origin, said.reference, Asked::Publish, reason, now);
+        }
+        let Some(key) = self.home_of_message(room, hash, said, now) else { return };
+        let home = self.homes.get(key);
+        let at = Position { epoch: home.epoch, seq: home.seq };
+        self.add_to_batch(key, said, now);
+        if self.waits_for_write(key, said) {
+            return;
+        }
+        if self.homes.get(key).keeps {
+            self.keep(key, said, now);
+            self.trim_records(key);
+        }
+        self.answer_publish(said, at, now);
+    }
+
     /// Notes who waits for a message of the open batch. False where nobody does, because answers
     /// are given at once.
-    pub(super) fn waits_for_write(&mut self, key: HomeKey, said: &Said<'_>) -> bool {
+    fn waits_for_write(&mut self, key: HomeKey, said: &Said<'_>) -> bool {
         if self.journal_mut().durability() == Durability::None {
             return false;
         }

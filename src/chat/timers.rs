@@ -1,11 +1,11 @@
-//! Heartbeats, time-outs and the drain.
+//! Heartbeats and time-outs.
 //!
 //! Owns what happens when a connection's timer fires and what else is due at some time. Never
 //! touches the wheel for a sign of life: that is a store to the session, and the timer finds out.
 
 use crate::base::counters::CloseReason;
 use crate::base::ids::{ConnId, Ref};
-use crate::base::limits::{DRAIN_SETTLE_MS, RECONNECT_AFTER_MS, STARVED_MS, TRIM_PERIOD_MS};
+use crate::base::limits::{STARVED_MS, TRIM_PERIOD_MS};
 use crate::base::time::{Mono, Now, TICK_MS, Tick};
 use crate::wire::message::{Code, Event, Heartbeat};
 
@@ -14,32 +14,6 @@ use super::batch::Dialect;
 use super::heartbeat::{Beat, Tempo, beat};
 use super::session::{Marks, State};
 use super::shard::{Progress, Shard, Verdict};
-
-/// How far the drain has come.
-#[derive(Debug)]
-pub struct Drain {
-    reason: String,
-    /// Until then what was accepted is still delivered.
-    settled_at: Mono,
-    /// The next slot to be told GOAWAY.
-    next_goaway: usize,
-    /// The next slot to be closed.
-    next_close: usize,
-    slots: usize,
-}
-
-impl Drain {
-    /// When there is something to do for it.
-    pub fn next_step(&self) -> Option<Mono> {
-        if self.next_goaway < self.slots {
-            Some(Mono(0))
-        } else if self.next_close < self.slots {
-            Some(self.settled_at)
-        } else {
-            None
-        }
-    }
-}
 
 impl Shard {
     /// Does what is due, as much of it as the budget allows.
@@ -72,20 +46,6 @@ impl Shard {
         if due.is_some_and(|due| now.mono.since_ms(due) > STARVED_MS) {
             self.amnesty_at = now.mono;
             self.counters.amnesties += 1;
-        }
-    }
-
-    /// Starts draining: every connection is told GOAWAY now, and closed when what was accepted has
-    /// been delivered. [`Shard::expire`] goes on with it.
-    pub fn drain(&mut self, reason: &str, now: Now) {
-        if self.drain.is_none() {
-            self.drain = Some(Drain {
-                reason: reason.to_owned(),
-                settled_at: now.mono + DRAIN_SETTLE_MS,
-                next_goaway: 0,
-                next_close: 0,
-                slots: self.sessions.slots(),
-            });
         }
     }
 
@@ -160,7 +120,7 @@ impl Shard {
         }
     }
 
-    fn awaits_hello(&self, conn: ConnId) -> bool {
+    pub(super) fn awaits_hello(&self, conn: ConnId) -> bool {
         let awaits = |state: State| {
             let speaks = matches!(state, State::AwaitingHello(_) | State::AwaitingLine);
             let resumes = matches!(state, State::Resuming(_));
@@ -353,49 +313,5 @@ impl Shard {
         let (node, status) = (self.node, self.status());
         let ping = Heartbeat { node, time_ms: now.wall_ms, status, seq: self.pings };
         self.tell_urgently(conn, &Event::Ping(ping), now);
-    }
-
-    /// Goes on with the drain: GOAWAY to everybody first, and when what was accepted has been
-    /// delivered, the closes.
-    fn drain_step(&mut self, now: Now) {
-        let Some(mut drain) = self.drain.take() else {
-            return;
-        };
-        drain.slots = self.sessions.slots();
-        let budget = self.limits.timer_budget;
-        let until = drain.slots.min(drain.next_goaway + budget);
-        while drain.next_goaway < until {
-            if let Some(conn) = self.sessions.conn_in_slot(drain.next_goaway) {
-                self.tell_go_away(conn, &drain.reason, now);
-            }
-            drain.next_goaway += 1;
-        }
-        if drain.next_goaway == drain.slots && now.mono >= drain.settled_at {
-            let until = drain.slots.min(drain.next_close + budget);
-            while drain.next_close < until {
-                if let Some(conn) = self.sessions.conn_in_slot(drain.next_close) {
-                    self.close(conn, CloseReason::Draining, None, now);
-                }
-                drain.next_close += 1;
-            }
-        }
-        self.drain = Some(drain);
-    }
-
-    fn tell_go_away(&mut self, conn: ConnId, reason: &str, now: Now) {
-        if self.sessions.get(conn).is_some_and(|s| matches!(s.state, State::Live(_))) {
-            let (earliest, latest) = RECONNECT_AFTER_MS;
-            let reconnect_after_ms = self.dice.u32(earliest..=latest);
-            let event = Event::GoAway { reconnect_after_ms, reason, address: "" };
-            self.tell_urgently(conn, &event, now);
-        }
-    }
-
-    /// Tells a client whose hello came while the server drains.
-    pub(super) fn send_on_if_draining(&mut self, conn: ConnId, now: Now) {
-        if let Some(drain) = self.drain.take() {
-            self.tell_go_away(conn, &drain.reason, now);
-            self.drain = Some(drain);
-        }
     }
 }

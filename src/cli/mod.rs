@@ -3,6 +3,7 @@
 //! Owns the commands, the form of errors and of the log. Never serves: the engine does.
 //! `main` calls [`main`](main()).
 
+pub mod admin;
 #[cfg(feature = "bench")]
 pub mod bench;
 #[cfg(feature = "terminal")]
@@ -15,6 +16,7 @@ pub mod options;
 pub mod overflow;
 pub mod serve;
 pub mod sessions;
+pub mod stopping;
 pub mod storage;
 pub mod units;
 
@@ -69,6 +71,9 @@ enum Command {
     /// Run the server; so does corebeat without a command
     #[command(after_help = EXAMPLES)]
     Serve(Box<ServeOptions>),
+    /// Ask a running server: ping tells what it is, counters its numbers
+    #[command(after_help = admin::HELP, max_term_width = 100)]
+    Admin(admin::AdminCommand),
     /// Measure a server with simulated clients
     #[cfg(feature = "bench")]
     #[command(after_help = bench::HELP, max_term_width = 100)]
@@ -86,6 +91,9 @@ enum Command {
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let options = match CommandLine::try_parse_from(arguments) {
         Ok(CommandLine { command: Some(Command::Serve(options)), .. }) => *options,
+        Ok(CommandLine { command: Some(Command::Admin(command)), .. }) => {
+            return ExitCode::from(admin::admin(&command));
+        }
         #[cfg(feature = "bench")]
         Ok(CommandLine { command: Some(Command::Bench(options)), .. }) => {
             return ExitCode::from(bench::bench(*options));
@@ -134,6 +142,7 @@ fn one_line(rendered: &str) -> String {
 fn command_of(rendered: &str) -> &'static str {
     let usage = rendered.lines().find_map(|line| line.trim().strip_prefix("Usage: corebeat "));
     match usage.and_then(|usage| usage.split(' ').next()) {
+        Some("admin") => "corebeat admin",
         Some("bench") => "corebeat bench",
         Some("chat") => "corebeat chat",
         Some("serve") => "corebeat serve",

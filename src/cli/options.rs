@@ -9,11 +9,13 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 
+use super::admin::AdminOption;
 use super::history::HistoryOptions;
 use super::limits::LimitOptions;
 use super::offline::OfflineOptions;
 use super::overflow::OverflowOptions;
 use super::sessions::SessionOptions;
+use super::stopping::StoppingOptions;
 use super::storage::StorageOptions;
 use super::units;
 use crate::base::ids::{NodeId, SHARDS_MAX};
@@ -30,7 +32,6 @@ const WEB: &str = "Browsers";
 const HEARTBEAT: &str = "Heartbeat";
 pub(super) const LIMITS: &str = "Limits";
 const BUDGETS: &str = "Budgets of one turn of a worker";
-const STOPPING: &str = "Stopping";
 
 /// Heartbeats for the kinds of network that clients sit on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -252,10 +253,13 @@ pub struct ServeOptions {
     #[command(flatten)]
     pub storage: StorageOptions,
 
-    /// How long a stop may take before connections are cut
-    #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "10s")]
-    #[arg(env = "COREBEAT_DRAIN", hide_env = true, help_heading = STOPPING)]
-    pub drain: Duration,
+    /// Where commands are taken.
+    #[command(flatten)]
+    pub admin: AdminOption,
+
+    /// How it ends.
+    #[command(flatten)]
+    pub stopping: StoppingOptions,
 }
 
 impl ServeOptions {
@@ -275,13 +279,15 @@ impl ServeOptions {
             max_connections: self.max_connections.filter(|most| *most > 0),
             exempt: self.bounds.exempt()?,
             heartbeat,
-            drain: self.drain,
+            drain: self.stopping.drain()?,
+            take_over: self.stopping.take_over(),
             node: NodeId(self.node),
             publish_everyone: self.publish_everyone == Switch::On,
             overflow: self.overflow.policies()?,
             data: self.storage.data,
             durability: self.storage.durability.into(),
             web,
+            admin: self.admin.place(),
         })
     }
 

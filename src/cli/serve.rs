@@ -65,6 +65,9 @@ fn introduce(
     };
     let room = facts.connections_per_worker * usize::from(workers);
     info!("corebeat {} listening on {address}", env!("CARGO_PKG_VERSION"));
+    if let Some(pid) = facts.took_over_from {
+        info!("took the place of process {pid}");
+    }
     info!("workers: {workers} on {cores} cores, {pinned}, {tables}");
     info!("open files: {} {limit}, room for {room} connections", facts.open_files);
     info!(

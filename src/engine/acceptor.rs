@@ -1,13 +1,16 @@
-//! The door of one worker.
+//! The doors of one worker.
 //!
-//! Owns the listener and the reasons why it may be left alone for a moment. Never registers or
+//! Owns the listeners and the reasons why they may be left alone for a moment. Never registers or
 //! counts what it accepts: the worker does. The worker calls it once a turn.
+//!
+//! There is one door, or several where a process took over the listeners of one with more workers.
 
 use std::io;
 use std::net::SocketAddr;
 
 use log::warn;
 use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
 
 use crate::base::gcra::{Bucket, Rate, TooFast};
 use crate::base::ids::ShardId;
@@ -20,7 +23,7 @@ const REST_MS: u64 = 100;
 /// At most one line is logged in this time about connections that could not be taken.
 const COMPLAINT_PERIOD_MS: u64 = 1_000;
 
-/// What is known of the queue of connections before the door.
+/// What is known of the queue of connections before a door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Queue {
     /// Empty; the next connection brings an event.
@@ -32,18 +35,26 @@ enum Queue {
     Taken,
     /// Somebody waits and cannot be taken before this instant.
     Resting(Mono),
-    /// Somebody may wait, and nobody is taken before this instant, because so many were.
-    Paced(Mono),
 }
 
-/// The door of one worker: open from [`Acceptor::open`] to [`Acceptor::shut`].
+#[derive(Debug)]
+struct Door {
+    listener: TcpListener,
+    queue: Queue,
+}
+
+/// The doors of one worker: open from [`Acceptor::open`] to [`Acceptor::shut`].
 #[derive(Debug)]
 pub struct Acceptor {
     worker: ShardId,
-    listener: Option<TcpListener>,
-    queue: Queue,
+    doors: Vec<Door>,
+    is_open: bool,
+    /// The door that is looked at first.
+    next: usize,
     rate: Rate,
     bucket: Bucket,
+    /// Nobody is taken before this instant, because so many were.
+    paced_until: Option<Mono>,
     /// Times that accepting was paced and nobody asked.
     pauses: u64,
     /// Connections not taken since the last complaint.
@@ -52,14 +63,16 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// A door that is shut, and will be passed at that rate.
+    /// No door yet. Those that are added will be passed at that rate, all together.
     pub fn new(worker: ShardId, rate: Rate) -> Acceptor {
         Acceptor {
             worker,
-            listener: None,
-            queue: Queue::Empty,
+            doors: Vec::new(),
+            is_open: false,
+            next: 0,
             rate,
             bucket: Bucket::default(),
+            paced_until: None,
             pauses: 0,
             untold: 0,
             complained: None,
@@ -69,7 +82,8 @@ impl Acceptor {
     /// From here on nobody who waits is kept waiting by the rate.
     pub fn hurry(&mut self) {
         self.rate = Rate::UNLIMITED;
-        self.queue = Queue::Waiting;
+        self.paced_until = None;
+        self.note_all_waiting();
     }
 
     /// How many times accepting paused because of the rate, since this was last asked.
@@ -77,73 +91,95 @@ impl Acceptor {
         std::mem::take(&mut self.pauses)
     }
 
-    /// Opens the door. The worker has registered the listener with its poll.
-    pub fn open(&mut self, listener: TcpListener) {
-        self.listener = Some(listener);
+    /// Adds a door that is shut still. `registry` tells by `token` when somebody waits before it.
+    ///
+    /// # Errors
+    /// What the kernel says to the registration.
+    pub fn add(
+        &mut self,
+        mut listener: TcpListener,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<()> {
+        registry.register(&mut listener, token, Interest::READABLE)?;
+        self.doors.push(Door { listener, queue: Queue::Empty });
+        Ok(())
     }
 
-    /// An event: somebody waits before the door.
-    pub fn note_waiting(&mut self) {
-        if matches!(self.queue, Queue::Empty | Queue::Taken) {
-            self.queue = Queue::Waiting;
+    /// How many doors there are.
+    pub fn doors(&self) -> usize {
+        self.doors.len()
+    }
+
+    /// Opens the doors: from now on whoever waits is taken in.
+    pub fn open(&mut self) {
+        self.is_open = true;
+        self.note_all_waiting();
+    }
+
+    /// An event: somebody waits before a door.
+    pub fn note_waiting(&mut self, door: usize) {
+        if let Some(door) = self.doors.get_mut(door)
+            && matches!(door.queue, Queue::Empty | Queue::Taken)
+        {
+            door.queue = Queue::Waiting;
         }
+    }
+
+    /// Somebody may wait before any door.
+    pub fn note_all_waiting(&mut self) {
+        (0..self.doors.len()).for_each(|door| self.note_waiting(door));
     }
 
     /// A connection was closed: its descriptor can serve another.
     pub fn note_descriptor_freed(&mut self) {
-        if matches!(self.queue, Queue::Resting(_)) {
-            self.queue = Queue::Waiting;
+        for door in &mut self.doors {
+            if matches!(door.queue, Queue::Resting(_)) {
+                door.queue = Queue::Waiting;
+            }
         }
     }
 
     /// When there is something to accept: the past where somebody waits already.
     pub fn deadline(&self) -> Option<Mono> {
-        match self.queue {
+        let due = |door: &Door| match door.queue {
             Queue::Empty => None,
             Queue::Waiting | Queue::Taken => Some(Mono(0)),
-            Queue::Resting(until) | Queue::Paced(until) => Some(until),
-        }
+            Queue::Resting(until) => Some(until),
+        };
+        let first = self.doors.iter().filter_map(due).min().filter(|_| self.is_open);
+        first.map(|due| self.paced_until.map_or(due, |until| until.max(due)))
     }
 
-    /// The next connection, or `None` when there is none to be had now.
+    /// The next connection, or `None` when there is none to be had now. Of several doors each has
+    /// its turn.
     pub fn accept(&mut self, now: Mono) -> Option<(TcpStream, SocketAddr)> {
-        let listener = self.listener.as_ref()?;
-        match self.queue {
-            Queue::Empty => return None,
-            Queue::Resting(until) | Queue::Paced(until) if now < until => return None,
-            Queue::Taken if !listener::somebody_waits(listener) => {
-                self.queue = Queue::Empty;
-                return None;
-            }
-            _ => self.queue = Queue::Waiting,
-        }
-        if let Err(TooFast { wait_ms }) = self.rate.look(self.bucket, 1, now) {
-            self.queue = Queue::Paced(now + wait_ms);
-            self.pauses += 1;
+        if !self.is_open || self.paced_until.is_some_and(|until| now < until) {
             return None;
         }
-        loop {
-            let error = match listener.accept() {
-                Ok(taken) => {
-                    self.queue = Queue::Taken;
+        self.paced_until = None;
+        for _ in 0..self.doors.len() {
+            let index = self.next;
+            self.next = if index + 1 < self.doors.len() { index + 1 } else { 0 };
+            let door = &mut self.doors[index];
+            if !door.may_have_somebody(now) {
+                continue;
+            }
+            if let Err(TooFast { wait_ms }) = self.rate.look(self.bucket, 1, now) {
+                self.paced_until = Some(now + wait_ms);
+                self.pauses += 1;
+                return None;
+            }
+            match door.accept(now) {
+                Ok(Some(taken)) => {
                     let _ = self.rate.charge(&mut self.bucket, 1, now);
                     return Some(taken);
                 }
-                Err(error) => error,
-            };
-            match error.kind() {
-                io::ErrorKind::WouldBlock => self.queue = Queue::Empty,
-                // A peer that hung up while it waited is nobody's loss.
-                io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => continue,
-                _ => {
-                    // No descriptor, no memory: both pass. Asking again at once would spin, and
-                    // waiting for an event would wait for ever, since none comes for the old ones.
-                    self.queue = Queue::Resting(now + REST_MS);
-                    self.complain(now, &format_args!("{error}"));
-                }
+                Ok(None) => {}
+                Err(error) => self.complain(now, &format_args!("{error}")),
             }
-            return None;
         }
+        None
     }
 
     /// A connection was accepted and will not be served.
@@ -151,10 +187,18 @@ impl Acceptor {
         self.complain(now, reason);
     }
 
-    /// Shuts the door. The kernel resets whoever waits before it, so accept them first.
-    pub fn shut(&mut self) {
-        self.listener = None;
-        self.queue = Queue::Empty;
+    /// Shuts the doors for good. Where no other process has the listeners, the kernel resets
+    /// whoever waits before them, so accept them first.
+    pub fn shut(&mut self, registry: &Registry) {
+        self.is_open = false;
+        for door in &mut self.doors {
+            // Closing would not do: the kernel tells of a listener until its last descriptor is
+            // closed, and another table or process may have one. A poll that never told of it has
+            // nothing to forget.
+            let _ = registry.deregister(&mut door.listener);
+        }
+        self.doors.clear();
+        self.next = 0;
     }
 
     fn complain(&mut self, now: Mono, reason: &dyn std::fmt::Display) {
@@ -168,29 +212,81 @@ impl Acceptor {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn door() -> (Acceptor, SocketAddr) {
-        door_with(Rate::UNLIMITED)
+impl Door {
+    /// Whether it is worth asking for a connection.
+    fn may_have_somebody(&mut self, now: Mono) -> bool {
+        self.queue = match self.queue {
+            Queue::Resting(until) if now < until => return false,
+            Queue::Taken if !listener::somebody_waits(&self.listener) => Queue::Empty,
+            Queue::Waiting | Queue::Taken | Queue::Resting(_) => Queue::Waiting,
+            Queue::Empty => Queue::Empty,
+        };
+        self.queue == Queue::Waiting
     }
 
-    fn door_with(rate: Rate) -> (Acceptor, SocketAddr) {
-        let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = listener.local_addr().unwrap();
+    /// # Errors
+    /// What keeps the kernel from giving a connection that waits.
+    fn accept(&mut self, now: Mono) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+        loop {
+            let error = match self.listener.accept() {
+                Ok(taken) => {
+                    self.queue = Queue::Taken;
+                    return Ok(Some(taken));
+                }
+                Err(error) => error,
+            };
+            match error.kind() {
+                io::ErrorKind::WouldBlock => {
+                    self.queue = Queue::Empty;
+                    return Ok(None);
+                }
+                // A peer that hung up while it waited is nobody's loss.
+                io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
+                _ => {
+                    // No descriptor, no memory: both pass. Asking again at once would spin, and
+                    // waiting for an event would wait for ever, since none comes for the old ones.
+                    self.queue = Queue::Resting(now + REST_MS);
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mio::Poll;
+
+    use super::*;
+
+    fn doors(count: usize) -> (Acceptor, Poll, Vec<SocketAddr>) {
+        doors_with(count, Rate::UNLIMITED)
+    }
+
+    fn doors_with(count: usize, rate: Rate) -> (Acceptor, Poll, Vec<SocketAddr>) {
+        let poll = Poll::new().unwrap();
         let mut acceptor = Acceptor::new(ShardId(0), rate);
-        acceptor.open(listener);
-        (acceptor, address)
+        let mut addresses = Vec::new();
+        for number in 0..count {
+            let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            addresses.push(listener.local_addr().unwrap());
+            acceptor.add(listener, poll.registry(), Token(number)).unwrap();
+        }
+        (acceptor, poll, addresses)
+    }
+
+    fn come(address: SocketAddr, count: usize) -> Vec<std::net::TcpStream> {
+        (0..count).map(|_| std::net::TcpStream::connect(address).unwrap()).collect()
     }
 
     #[test]
     fn accepts_all_that_wait_and_then_waits_for_an_event() {
-        let (mut acceptor, address) = door();
-        let _peers: Vec<_> =
-            (0..3).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        let (mut acceptor, _poll, addresses) = doors(1);
+        acceptor.open();
+        assert!(acceptor.accept(Mono(0)).is_none());
+        let _peers = come(addresses[0], 3);
         assert!(acceptor.accept(Mono(0)).is_none(), "no event has come");
-        acceptor.note_waiting();
+        acceptor.note_waiting(0);
         assert_eq!(acceptor.deadline(), Some(Mono(0)));
         let taken = std::iter::from_fn(|| acceptor.accept(Mono(0))).count();
         assert_eq!(taken, 3);
@@ -199,10 +295,11 @@ mod tests {
 
     #[test]
     fn rests_until_the_time_is_over_or_a_descriptor_is_freed() {
-        let (mut acceptor, address) = door();
-        let _peer = std::net::TcpStream::connect(address).unwrap();
-        acceptor.queue = Queue::Resting(Mono(100));
-        acceptor.note_waiting();
+        let (mut acceptor, _poll, addresses) = doors(1);
+        acceptor.open();
+        let _peers = come(addresses[0], 1);
+        acceptor.doors[0].queue = Queue::Resting(Mono(100));
+        acceptor.note_waiting(0);
         assert_eq!(acceptor.deadline(), Some(Mono(100)), "an event does not end the rest");
         assert!(acceptor.accept(Mono(99)).is_none());
         acceptor.note_descriptor_freed();
@@ -212,29 +309,75 @@ mod tests {
 
     #[test]
     fn a_crowd_is_taken_at_the_rate_and_those_behind_wait_in_the_kernel() {
-        let (mut acceptor, address) = door_with(Rate::new(10, 2));
-        let _peers: Vec<_> =
-            (0..5).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
-        acceptor.note_waiting();
+        let (mut acceptor, _poll, addresses) = doors_with(2, Rate::new(10, 2));
+        acceptor.open();
+        let _peers: Vec<_> = addresses.iter().flat_map(|&address| come(address, 3)).collect();
+        acceptor.note_all_waiting();
         let mut taken_at = |now| std::iter::from_fn(|| acceptor.accept(Mono(now))).count();
         assert_eq!(taken_at(1_000), 2);
         assert_eq!(taken_at(1_099), 0);
         assert_eq!(taken_at(1_100), 1);
-        acceptor.note_waiting();
+        acceptor.note_all_waiting();
         acceptor.note_descriptor_freed();
         assert_eq!(acceptor.deadline(), Some(Mono(1_200)), "neither lets anybody in early");
         assert_eq!(acceptor.take_pauses(), 2);
         acceptor.hurry();
-        assert_eq!(std::iter::from_fn(|| acceptor.accept(Mono(1_101))).count(), 2);
+        assert_eq!(std::iter::from_fn(|| acceptor.accept(Mono(1_101))).count(), 3);
         assert_eq!(acceptor.deadline(), None);
     }
 
     #[test]
+    fn nobody_is_taken_in_before_the_doors_are_open() {
+        let (mut acceptor, _poll, addresses) = doors(1);
+        let _peers = come(addresses[0], 2);
+        acceptor.note_waiting(0);
+        assert_eq!(acceptor.deadline(), None, "or the worker would not sleep");
+        assert!(acceptor.accept(Mono(0)).is_none());
+        acceptor.open();
+        assert_eq!(acceptor.deadline(), Some(Mono(0)));
+        assert_eq!(std::iter::from_fn(|| acceptor.accept(Mono(0))).count(), 2);
+    }
+
+    #[test]
+    fn every_door_has_its_turn_and_none_is_forgotten() {
+        let (mut acceptor, _poll, addresses) = doors(3);
+        let _peers: Vec<_> = addresses.iter().flat_map(|&address| come(address, 2)).collect();
+        acceptor.open();
+        let mut ports: Vec<u16> = Vec::new();
+        while let Some((stream, _)) = acceptor.accept(Mono(0)) {
+            ports.push(stream.local_addr().unwrap().port());
+        }
+        let expected: Vec<u16> = addresses.iter().map(SocketAddr::port).collect();
+        assert_eq!(ports, [&expected[..], &expected[..]].concat());
+        let _late = come(addresses[1], 1);
+        acceptor.note_waiting(1);
+        assert!(acceptor.accept(Mono(0)).is_some());
+    }
+
+    #[test]
     fn a_shut_door_refuses_connections() {
-        let (mut acceptor, address) = door();
-        acceptor.shut();
-        assert!(std::net::TcpStream::connect(address).is_err());
+        let (mut acceptor, poll, addresses) = doors(2);
+        acceptor.open();
+        acceptor.shut(poll.registry());
+        assert!(std::net::TcpStream::connect(addresses[0]).is_err());
         assert!(acceptor.accept(Mono(0)).is_none());
         assert_eq!(acceptor.deadline(), None);
+    }
+
+    #[test]
+    fn a_door_that_is_left_to_another_process_keeps_nobody_awake() {
+        let (mut acceptor, mut poll, addresses) = doors(0);
+        assert!(addresses.is_empty());
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let copy = listener.try_clone().unwrap();
+        copy.set_nonblocking(true).unwrap();
+        acceptor.add(TcpListener::from_std(copy), poll.registry(), Token(0)).unwrap();
+        acceptor.open();
+        acceptor.shut(poll.registry());
+        let _peers = come(address, 1);
+        let mut events = mio::Events::with_capacity(4);
+        poll.poll(&mut events, Some(std::time::Duration::ZERO)).unwrap();
+        assert!(events.is_empty(), "{events:?}");
     }
 }

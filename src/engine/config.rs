@@ -11,12 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::{NodeId, SLOTS_PER_SHARD};
-use crate::base::limits::{Limits, REFUSALS_HELD_MAX};
+use crate::base::limits::{DRAIN_SETTLE_MS, LINGER_MS, Limits, REFUSALS_HELD_MAX};
 use crate::chat::config::WebConfig;
+use crate::chat::drain::DrainPlan;
 use crate::chat::heartbeat::HeartbeatPolicy;
 use crate::chat::overflow::OverflowPolicies;
 use crate::chat::record::Durability;
 use crate::net::addresses::AddressBlock;
+use crate::net::admin_socket::{self, Place};
 use crate::store::OpenError;
 use crate::web::ASSETS;
 use crate::wire::http::Origins;
@@ -38,8 +40,8 @@ pub struct ServerConfig {
     pub exempt: Vec<AddressBlock>,
     /// When connections are pinged and given up.
     pub heartbeat: HeartbeatPolicy,
-    /// How long a stop may take before sockets are cut.
-    pub drain: Duration,
+    /// How it ends.
+    pub drain: DrainConfig,
     /// This process in the eyes of clients.
     pub node: NodeId,
     /// Whether clients may publish to `*`.
@@ -52,6 +54,78 @@ pub struct ServerConfig {
     pub durability: Durability,
     /// What HTTP clients and WebSockets get.
     pub web: WebConfig,
+    /// Where the commands of operators are taken.
+    pub admin: Place,
+    /// Whether it takes over from a server that runs.
+    pub take_over: TakeOver,
+}
+
+/// How a server ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrainConfig {
+    /// How long it may take before connections are cut, from the time at which no more are taken
+    /// in.
+    pub within: Duration,
+    /// Connections that are sent on in a second, in all; 0: all at once. It gives way where they
+    /// would not be done in time.
+    pub rate_per_s: u32,
+    /// How long it goes on as ever after `/readyz` has begun to send clients elsewhere.
+    pub delay: Duration,
+    /// Where clients are told to go; empty: back to the same address.
+    pub address: String,
+}
+
+impl Default for DrainConfig {
+    /// The defaults of the options.
+    fn default() -> DrainConfig {
+        DrainConfig {
+            within: Duration::from_secs(10),
+            rate_per_s: 2_000,
+            delay: Duration::ZERO,
+            address: String::new(),
+        }
+    }
+}
+
+impl DrainConfig {
+    /// How `connections` are sent on. Where the server's successor waits for the `store`, nobody is
+    /// kept waiting longer than need be: all are told at once, and come back at the rate.
+    pub fn plan(&self, reason: &str, connections: usize, store: bool) -> DrainPlan {
+        let over_ms = self.paced_ms(connections).min(self.telling_ms());
+        let mut plan = DrainPlan::over(over_ms, reason, &self.address);
+        if store {
+            plan.over_ms = 0;
+        }
+        plan
+    }
+
+    /// How long it takes to tell so many at the rate.
+    pub fn paced_ms(&self, connections: usize) -> u64 {
+        match u64::from(self.rate_per_s) {
+            0 => 0,
+            rate => connections as u64 * 1_000 / rate,
+        }
+    }
+
+    /// How long the telling may take, so that whoever is told last has a moment to settle and to
+    /// hang up.
+    pub fn telling_ms(&self) -> u64 {
+        (self.within.as_millis() as u64).saturating_sub(DRAIN_SETTLE_MS + LINGER_MS)
+    }
+}
+
+/// Whether a server takes the place of one that runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TakeOver {
+    /// It does not: a busy port is an error.
+    #[default]
+    Never,
+    /// It does where there is one.
+    IfAny,
+    /// It does, of the one that takes commands where this one would.
+    Usual,
+    /// It does, of the one that takes commands at this path.
+    From(PathBuf),
 }
 
 impl Default for ServerConfig {
@@ -65,7 +139,7 @@ impl Default for ServerConfig {
             max_connections: None,
             exempt: AddressBlock::LOOPBACK.to_vec(),
             heartbeat: HeartbeatPolicy::default(),
-            drain: Duration::from_secs(10),
+            drain: DrainConfig::default(),
             node: NodeId(1),
             publish_everyone: true,
             overflow: Arc::default(),
@@ -77,6 +151,8 @@ impl Default for ServerConfig {
                 origins: Origins::same(),
                 deflate: false,
             },
+            admin: Place::Off,
+            take_over: TakeOver::Never,
         }
     }
 }
@@ -84,8 +160,8 @@ impl Default for ServerConfig {
 /// Descriptors of one table that are not connections: standard streams, polls, wakers, listeners,
 /// the signals' pipe, and some to spare for what libraries open for a moment.
 const DESCRIPTOR_RESERVE: u64 = 64;
-/// As above, for each worker: its poll, its waker and its listener.
-const DESCRIPTORS_PER_WORKER: u64 = 3;
+/// As above, for each worker: its poll, its waker, its listener and the main thread's of it.
+const DESCRIPTORS_PER_WORKER: u64 = 4;
 /// Connections beyond a limit, which a worker holds until they are told so.
 const HELD_PER_WORKER: u64 = REFUSALS_HELD_MAX as u64;
 
@@ -168,6 +244,10 @@ pub enum StartError {
         /// The limit of one table.
         open_files: u64,
     },
+    /// The server that runs cannot be taken over from. The line says how to go on.
+    TakeOver(String),
+    /// Commands cannot be taken where they are to be.
+    Admin(admin_socket::OpenError),
     /// The store cannot be used.
     Store(OpenError),
     /// The store's thread ended in a panic while it read.
@@ -188,8 +268,8 @@ impl fmt::Display for StartError {
                 write!(f, "--listen {address}: ")?;
                 match cause.kind() {
                     io::ErrorKind::AddrInUse => f.write_str(
-                        "the port is in use; choose another with --listen HOST:PORT or stop what \
-                         holds it",
+                        "the port is in use; choose another with --listen HOST:PORT, stop what \
+                         holds it, or take its place with --take-over if it is a corebeat",
                     ),
                     io::ErrorKind::AddrNotAvailable => f.write_str(
                         "this machine has no such address; use one of its own, 127.0.0.1 for \
@@ -212,6 +292,8 @@ impl fmt::Display for StartError {
                 "--max-connections {wanted}: the limit on open files ({open_files}) allows \
                  {allowed}; raise it (ulimit -n) or ask for fewer"
             ),
+            StartError::TakeOver(why) => f.write_str(why),
+            StartError::Admin(error) => write!(f, "{error}"),
             StartError::Store(error) => write!(f, "{error}"),
             StartError::StorePanicked => f.write_str(
                 "--data: the store cannot be read; restore a backup, or move the directory away \
@@ -226,9 +308,11 @@ impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             StartError::Listen { cause, .. } | StartError::Machine { cause, .. } => Some(cause),
+            StartError::Admin(error) => Some(error),
             StartError::Store(error) => Some(error),
             StartError::TooFewFiles { .. }
             | StartError::TooManyConnections { .. }
+            | StartError::TakeOver(_)
             | StartError::StorePanicked => None,
         }
     }
@@ -239,11 +323,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_rate_gives_way_to_the_time_there_is() {
+        let ways = DrainConfig {
+            within: Duration::from_secs(10),
+            rate_per_s: 100,
+            ..DrainConfig::default()
+        };
+        assert_eq!(ways.plan("", 300, false).over_ms, 3_000);
+        assert_eq!(ways.plan("", 1_000_000, false).over_ms, ways.telling_ms());
+        let waits = ways.plan("", 600, true);
+        assert_eq!((waits.over_ms, waits.return_over_ms), (0, 6_000));
+        let at_once = DrainConfig { rate_per_s: 0, ..ways.clone() };
+        assert_eq!(at_once.plan("", 1_000, false).over_ms, 0);
+        let short = DrainConfig { within: Duration::from_secs(1), ..ways };
+        assert_eq!(short.plan("", 1_000, false).over_ms, 0);
+    }
+
+    #[test]
     fn private_tables_give_each_worker_the_whole_limit() {
         let private = connections_per_worker(20_000, FileTables::Private, 4, None).unwrap();
         let shared = connections_per_worker(20_000, FileTables::Shared, 4, None).unwrap();
-        assert_eq!(private, 20_000 - 64 - 12 - 16);
-        assert_eq!(shared, (20_000 - 64 - 12 - 4 * 16) / 4);
+        assert_eq!(private, 20_000 - 64 - 16 - 16);
+        assert_eq!(shared, (20_000 - 64 - 16 - 4 * 16) / 4);
     }
 
     #[test]
@@ -254,13 +355,13 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_divided_and_must_be_allowed() {
-        let ask = |wanted| connections_per_worker(1_092, FileTables::Private, 4, Some(wanted));
+        let ask = |wanted| connections_per_worker(1_096, FileTables::Private, 4, Some(wanted));
         assert_eq!(ask(1_001).unwrap(), 251);
         assert_eq!(ask(4_000).unwrap(), 1_000);
         let refusal = ask(4_001).unwrap_err().to_string();
         assert_eq!(
             refusal,
-            "--max-connections 4001: the limit on open files (1092) allows 4000; raise it \
+            "--max-connections 4001: the limit on open files (1096) allows 4000; raise it \
              (ulimit -n) or ask for fewer"
         );
     }
@@ -268,7 +369,7 @@ mod tests {
     #[test]
     fn too_low_a_limit_names_the_lowest_that_would_do() {
         let refusal = connections_per_worker(40, FileTables::Shared, 2, None).unwrap_err();
-        assert!(refusal.to_string().contains("(ulimit -n 104)"), "{refusal}");
-        assert_eq!(connections_per_worker(104, FileTables::Shared, 2, None).unwrap(), 1);
+        assert!(refusal.to_string().contains("(ulimit -n 106)"), "{refusal}");
+        assert_eq!(connections_per_worker(106, FileTables::Shared, 2, None).unwrap(), 1);
     }
 }

@@ -3,13 +3,13 @@
 //! Owns the worker's end of it: the records of a turn go into the store's channel, and outcomes
 //! come back by the mailbox. Never waits, but when the loop is left.
 
-use crossbeam_channel::TrySendError;
 use log::error;
 
 use super::worker::Worker;
 use crate::base::ids::ShardId;
 use crate::chat::record::{Recovered, StoreNumbers};
 use crate::chat::shard::Shard;
+use crate::store::intake::Refused;
 use crate::store::keeper::{Outcome, Submission};
 
 impl Worker {
@@ -31,15 +31,15 @@ impl Worker {
         self.records_wait = false;
         let Some(store) = &self.seat.store else { return };
         let Some(submission) = submission(self.id, &mut self.shard) else { return };
-        match store.try_send(submission) {
+        match store.submit(submission) {
             Ok(()) => {}
-            Err(TrySendError::Full(submission)) => {
+            Err(Refused::Full(submission)) => {
                 self.records_wait = true;
                 for record in submission.records.into_iter().rev() {
                     self.shard.write_refused(record);
                 }
             }
-            Err(TrySendError::Disconnected(_)) => {
+            Err(Refused::Closed) => {
                 error!("worker {}: the store is gone; nothing is stored any more", self.id);
                 self.seat.store = None;
                 self.shard.write_failed(StoreNumbers::default(), self.now);
@@ -50,9 +50,15 @@ impl Worker {
     /// The loop is left, nobody is served any more, and what is left may wait for the store.
     pub(super) fn hand_over_the_rest(&mut self) {
         let Some(store) = self.seat.store.take() else { return };
-        while let Some(submission) = submission(self.id, &mut self.shard) {
-            if store.send(submission).is_err() {
-                break;
+        let mut left = submission(self.id, &mut self.shard);
+        while let Some(submission) = left.take() {
+            match store.submit(submission) {
+                Ok(()) => left = self::submission(self.id, &mut self.shard),
+                Err(Refused::Full(submission)) => {
+                    store.wait_until_taken();
+                    left = Some(submission);
+                }
+                Err(Refused::Closed) => {}
             }
         }
     }

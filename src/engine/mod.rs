@@ -6,10 +6,14 @@
 
 pub mod acceptor;
 pub mod config;
+pub mod desk;
 pub mod hand_over;
+pub mod inquiries;
 pub mod parcel;
+pub mod predecessor;
 pub mod server;
 pub mod steward;
 pub mod store_thread;
+pub mod succession;
 pub mod worker;
 pub mod worker_thread;

@@ -3,8 +3,11 @@
 //! Owns the words between the workers, and between them and the steward. Never carries a
 //! descriptor: file tables are private.
 
+use std::sync::Arc;
+
 use crate::base::counters::Counters;
 use crate::base::ids::ShardId;
+use crate::chat::drain::DrainPlan;
 use crate::chat::mail::Mail;
 use crate::chat::record::StoreNumbers;
 use crate::store::keeper::Outcome;
@@ -31,15 +34,29 @@ pub enum Parcel {
 }
 
 /// What the steward wants of a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Accept no more, say goodbye to every connection, and tell when none is left. Answered by
-    /// [`News::Draining`] and later [`News::Emptied`].
-    Drain,
+    /// Accept connections, and say so at `/readyz`.
+    OpenDoor,
+    /// Say at `/readyz` that clients had better go elsewhere; serve on.
+    BeUnready,
+    /// Accept no more. Answered by [`News::DoorShut`].
+    ShutDoor(Waiting),
+    /// Send every connection on, and tell when none is left. Answered by [`News::Emptied`].
+    Drain(Arc<DrainPlan>),
     /// Tell your numbers. Answered by [`News::Counted`].
     Count,
     /// Leave the loop, whatever is left.
     Stop,
+}
+
+/// What becomes of those who wait before a door that is shut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// They are taken in first: the kernel resets whoever is left.
+    TakenIn,
+    /// Another process has the same listeners and takes them in.
+    Left,
 }
 
 /// What lies in the steward's mailbox.
@@ -54,13 +71,13 @@ pub struct Report {
 /// What a worker tells the steward.
 #[derive(Debug)]
 pub enum News {
-    /// It listens and turns.
+    /// It turns.
     Started {
         /// Whether it stays on its core.
         pinned: bool,
     },
     /// It accepts no more.
-    Draining {
+    DoorShut {
         /// The connections that it holds.
         connections: usize,
     },

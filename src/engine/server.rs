@@ -5,22 +5,26 @@
 //! The command line runs one with signals, tests run many without.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::num::NonZero;
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
-use log::warn;
+use log::{debug, info, warn};
 use mio::Poll;
 use rustix::rand::{GetRandomFlags, getrandom};
 use signal_hook_mio::v1_0::Signals;
 
 use super::config::{FileTables, ServerConfig, StartError, connections_per_worker};
 use super::parcel::{Parcel, REPORTS_PER_WORKER};
+use super::predecessor::{Predecessor, canonical};
 use super::steward::{self, Steward, Stopped, WorkerLost};
 use super::store_thread::{RunningStore, StoreThread};
+use super::succession::Identity;
 use super::worker::{BELL, Seat};
 use super::worker_thread::WorkerThread;
 use crate::base::clock::Clock;
@@ -29,15 +33,23 @@ use crate::base::limits::MAILBOX_CAPACITY;
 use crate::chat::config::ShardConfig;
 use crate::chat::hash::{self, NameHasher};
 use crate::chat::record::Recovered;
+use crate::net::admin_socket::{AdminSocket, Place};
 use crate::net::file_table;
-use crate::net::listener::{self, Reservation};
+use crate::net::listener::{self, Listeners, Reservation};
 use crate::net::mailbox::{Receiver, Sender, mailbox};
+use crate::store::OpenError;
+
+/// How long a predecessor that was killed may still hold its store, and how often that is tried.
+const UNLOCK_PATIENCE: Duration = Duration::from_secs(10);
+const UNLOCK_LOOK: Duration = Duration::from_millis(20);
 
 /// What a started server found and chose, for the start-up lines.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts {
     /// Where it listens.
     pub address: SocketAddr,
+    /// The process whose place it took.
+    pub took_over_from: Option<u32>,
     /// How many workers turn.
     pub workers: u16,
     /// How many cores they may use.
@@ -73,7 +85,7 @@ pub struct StoreFacts {
 pub struct Server {
     steward: Steward,
     /// Behind the steward: it ends when the workers have.
-    _store: Option<RunningStore>,
+    store: Option<RunningStore>,
     facts: Facts,
 }
 
@@ -118,8 +130,14 @@ impl Server {
     ///
     /// # Errors
     /// [`WorkerLost`] where a worker panicked or lost its poll; the others are stopped then.
-    pub fn join(mut self) -> Result<Stopped, WorkerLost> {
-        self.steward.run()
+    pub fn join(self) -> Result<Stopped, WorkerLost> {
+        let Server { mut steward, store, .. } = self;
+        let outcome = steward.run();
+        // Whoever takes over hears by the end of its conversation that all is closed.
+        let desk = steward.desk.take();
+        drop((steward, store));
+        drop(desk);
+        outcome
     }
 }
 
@@ -136,7 +154,16 @@ struct Opened {
 struct Start {
     config: ServerConfig,
     clock: Clock,
-    reservation: Reservation,
+    /// Where it listens.
+    address: SocketAddr,
+    /// What holds the port until the workers listen; none where it was taken over.
+    reservation: Option<Reservation>,
+    /// Whose place it takes.
+    predecessor: Option<Predecessor>,
+    /// Where its predecessor takes commands.
+    replaced: Option<PathBuf>,
+    /// The descriptor of the socket for commands.
+    desk: Option<RawFd>,
     signals: Option<Signals>,
     /// Whether the server is all there is in this process.
     alone: bool,
@@ -169,8 +196,18 @@ impl Start {
         *memory = memory.div_ceil(usize::from(workers));
         let sessions = &mut config.limits.max_kept_sessions;
         *sessions = sessions.div_ceil(usize::from(workers));
-        let reservation = listener::reserve(config.listen)
-            .map_err(|cause| StartError::Listen { address: config.listen, cause })?;
+        let predecessor = Predecessor::ask(&config)?;
+        let reservation = match predecessor {
+            Some(_) => None,
+            None => Some(
+                listener::reserve(config.listen)
+                    .map_err(|cause| StartError::Listen { address: config.listen, cause })?,
+            ),
+        };
+        let address = match (&predecessor, &reservation) {
+            (Some(predecessor), _) => predecessor.address(),
+            (None, reserved) => reserved.as_ref().expect("one of the two").address(),
+        };
         let [first, second, seed] = random_words().map_err(machine("read random numbers"))?;
         Ok(Start {
             clock: Clock::start(),
@@ -178,7 +215,11 @@ impl Start {
             secret: [first, second],
             seeds: fastrand::Rng::with_seed(seed),
             config,
+            address,
             reservation,
+            replaced: predecessor.as_ref().map(|it| it.path().to_owned()),
+            predecessor,
+            desk: None,
             alone: signals.is_some(),
             signals,
             tables,
@@ -188,17 +229,25 @@ impl Start {
     }
 
     fn run(mut self) -> Result<Server, StartError> {
-        let address = self.reservation.address();
         let (mut seats, mut steward) = self.furnish().map_err(machine("set up the workers"))?;
-        let Opened { store, parts, stored } = self.open_store(&mut seats)?;
-        let mut parts = parts.into_iter();
-        for (seat, number) in seats.into_iter().zip(0..) {
-            let worker = self.thread(ShardId(number), seat, parts.next());
-            let builder = thread::Builder::new().name(format!("cb-worker-{number}"));
-            let handle = builder.spawn(move || worker.run()).map_err(machine("start a thread"))?;
-            steward.employ(handle);
+        if self.predecessor.is_none() {
+            self.open_desk(&mut steward)?;
         }
-        let pinned = steward.wait_for_start().map_err(|cause| self.refusal(cause))?;
+        let given = match &mut self.predecessor {
+            Some(predecessor) => predecessor.take_listeners()?,
+            None => Vec::new(),
+        };
+        let took_over_from = self.predecessor.as_ref().map(Predecessor::pid);
+        if self.config.data.is_some() {
+            // Its store has to be closed before this one can open it.
+            self.succeed(&mut steward)?;
+        }
+        let Opened { store, parts, stored } = self.open_store(&mut seats, &given)?;
+        let listeners = Listeners::open(given, self.address, seats.len());
+        steward.listeners = Some(Arc::new(listeners.map_err(|cause| self.refusal(cause))?));
+        let pinned = self.employ(&mut steward, seats, parts)?;
+        self.succeed(&mut steward)?;
+        steward.open_doors().map_err(|cause| self.refusal(cause))?;
         // Only now: a start that is refused is told in one line.
         if let Some(error) = &self.no_private_tables {
             warn!("workers share one file table: the system forbids private ones ({error})");
@@ -207,7 +256,8 @@ impl Start {
             warn!("the system does not let workers be pinned to cores; they run unpinned");
         }
         let facts = Facts {
-            address,
+            address: self.address,
+            took_over_from,
             workers: self.config.workers,
             cores: self.cores.len(),
             pinned,
@@ -216,22 +266,96 @@ impl Start {
             connections_per_worker: self.config.limits.max_connections,
             stored,
         };
-        Ok(Server { steward, _store: store, facts })
+        Ok(Server { steward, store, facts })
+    }
+
+    /// Starts the workers' threads. Returns whether all that asked for it are pinned.
+    fn employ(
+        &mut self,
+        steward: &mut Steward,
+        seats: Vec<Seat>,
+        parts: Vec<Recovered>,
+    ) -> Result<bool, StartError> {
+        let listeners = steward.listeners.clone().expect("they were just opened");
+        let mut parts = parts.into_iter();
+        for (seat, number) in seats.into_iter().zip(0..) {
+            let worker = self.thread(ShardId(number), seat, &listeners, parts.next());
+            let builder = thread::Builder::new().name(format!("cb-worker-{number}"));
+            let handle = builder.spawn(move || worker.run()).map_err(machine("start a thread"))?;
+            steward.employ(handle);
+        }
+        drop(listeners);
+        steward.wait_for_start().map_err(|cause| self.refusal(cause))
+    }
+
+    /// Takes the predecessor's place, where there still is one. With a store, waits until it is
+    /// closed; clients wait in the kernel meanwhile.
+    fn succeed(&mut self, steward: &mut Steward) -> Result<(), StartError> {
+        let Some(mut predecessor) = self.predecessor.take() else { return Ok(()) };
+        predecessor.tell_ready()?;
+        if let Err(error) = self.open_desk(steward) {
+            // There is no way back, and clients need this less than a server.
+            warn!("no commands are taken: {error}");
+        }
+        if self.config.data.is_some() {
+            info!("waiting for process {} to close its store", predecessor.pid());
+            if !predecessor.wait_for_end(|| !steward.is_told_to_stop()) {
+                return Err(StartError::TakeOver("told to stop before it had started".into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Descriptors of the main thread that no other has a use for.
+    fn elsewhere(&self) -> Vec<RawFd> {
+        let reserved = self.reservation.as_ref().map(Reservation::descriptor);
+        let predecessor = self.predecessor.as_ref().map(Predecessor::descriptor);
+        reserved.into_iter().chain(predecessor).chain(self.desk).collect()
+    }
+
+    /// Lets the steward take commands. Where only the usual place was asked for, and cannot be had,
+    /// the server does without.
+    fn open_desk(&mut self, steward: &mut Steward) -> Result<(), StartError> {
+        let replaced = self.replaced.as_deref();
+        let opened = match &self.config.admin {
+            Place::Off => return Ok(()),
+            Place::At(path) => AdminSocket::open(path, replaced).map_err(StartError::Admin)?,
+            Place::Usual => match AdminSocket::open_usual(self.address.port(), replaced) {
+                Ok(opened) => opened,
+                Err(error) => {
+                    warn!("no commands are taken: {error}");
+                    return Ok(());
+                }
+            },
+        };
+        debug!("commands are taken at {}", opened.path().display());
+        self.desk = Some(opened.descriptor());
+        steward.open_desk(opened).map_err(machine("take commands"))
     }
 
     /// Starts the store, where there is to be one, and gives every seat its end of the channel.
-    fn open_store(&self, seats: &mut [Seat]) -> Result<Opened, StartError> {
+    fn open_store(&self, seats: &mut [Seat], given: &[TcpListener]) -> Result<Opened, StartError> {
         let Some(data) = self.config.data.clone() else { return Ok(Opened::default()) };
         let began = Instant::now();
-        let thread = StoreThread {
-            data,
-            durability: self.config.durability,
-            tables: self.tables,
-            alone: self.alone,
-            reserved: self.reservation.descriptor(),
-            workers: seats[0].peers.clone(),
+        let (store, submit, loaded) = loop {
+            let thread = StoreThread {
+                data: data.clone(),
+                durability: self.config.durability,
+                tables: self.tables,
+                alone: self.alone,
+                elsewhere: given.iter().map(AsRawFd::as_raw_fd).chain(self.elsewhere()).collect(),
+                workers: seats[0].peers.clone(),
+            };
+            match thread.start() {
+                // A process that is killed hangs up a moment before it lets go of its store.
+                Err(StartError::Store(OpenError::Locked { .. }))
+                    if self.replaced.is_some() && began.elapsed() < UNLOCK_PATIENCE =>
+                {
+                    thread::sleep(UNLOCK_LOOK);
+                }
+                other => break other?,
+            }
         };
-        let (store, submit, loaded) = thread.start()?;
         let stored = StoreFacts {
             rooms: loaded.rooms.len(),
             messages: loaded.messages,
@@ -269,11 +393,23 @@ impl Start {
             })
             .collect();
         let signals = self.signals.take();
-        let steward = Steward::new(poll, reports, peers, signals, self.config.drain, self.clock)?;
+        let identity = Identity {
+            address: self.address,
+            node: self.config.node.0,
+            data: self.config.data.as_deref().map(canonical),
+        };
+        let ways = (identity, self.config.drain.clone());
+        let steward = Steward::new(poll, reports, peers, signals, ways, self.clock)?;
         Ok((seats, steward))
     }
 
-    fn thread(&mut self, shard: ShardId, seat: Seat, recovered: Option<Recovered>) -> WorkerThread {
+    fn thread(
+        &mut self,
+        shard: ShardId,
+        seat: Seat,
+        listeners: &Arc<Listeners>,
+        recovered: Option<Recovered>,
+    ) -> WorkerThread {
         let core = match self.cores.len() {
             count if count > 0 && self.config.pin => Some(self.cores[shard.index() % count]),
             _ => None,
@@ -282,8 +418,8 @@ impl Start {
             core,
             tables: self.tables,
             alone: self.alone,
-            reserved: self.reservation.descriptor(),
-            address: self.reservation.address(),
+            elsewhere: self.elsewhere(),
+            listeners: Arc::clone(listeners),
             clock: self.clock,
             seat,
             recovered,

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,14 +17,22 @@ use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook_mio::v1_0::Signals;
 
-use super::parcel::{Command, News, Parcel, Report};
+use super::config::DrainConfig;
+use super::desk::Desk;
+use super::inquiries::Curious;
+use super::parcel::{Command, News, Parcel, Report, Waiting};
+use super::succession::{Identity, Successor};
 use super::worker_thread::{Departure, Tally};
 use crate::base::clock::Clock;
 use crate::base::counters::Counters;
 use crate::base::ids::ShardId;
 use crate::base::time::Mono;
+use crate::net::admin_socket::AdminSocket;
+use crate::net::listener::Listeners;
 use crate::net::mailbox::{Receiver, Sender};
 
+/// What clients are told when the server ends.
+const FAREWELL: &str = "shutting down";
 const SIGNALS: Token = Token(0);
 /// A worker whose mailbox was full is asked again after this long.
 const RETRY: Duration = Duration::from_millis(10);
@@ -68,22 +77,33 @@ impl std::error::Error for WorkerLost {}
 
 /// How far the stop has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     Serving,
-    Draining { deadline: Mono },
+    /// It serves as ever until then, while `/readyz` sends clients elsewhere.
+    Leaving {
+        until: Mono,
+    },
+    /// The workers have been told to take in nobody any more.
+    Shutting {
+        deadline: Mono,
+    },
+    /// Connections are sent on.
+    Draining {
+        deadline: Mono,
+    },
     Stopping,
 }
 
 /// What the steward knows of one worker.
-struct Employee {
+pub(super) struct Employee {
     mailbox: Sender<Parcel>,
     /// Commands that did not fit into its mailbox yet.
     commands: VecDeque<Command>,
     thread: Option<JoinHandle<Departure>>,
     /// Whether it is pinned; none until it has started.
     pinned: Option<bool>,
-    /// Its connections when it began to drain.
-    draining: Option<usize>,
+    /// Its connections when it shut its door.
+    shut: Option<usize>,
     emptied: bool,
     /// Its answer to the last count; none while one is awaited.
     counted: Option<Counters>,
@@ -91,14 +111,24 @@ struct Employee {
 
 /// Waits for workers, signals and deadlines.
 pub(super) struct Steward {
-    poll: Poll,
+    pub(super) poll: Poll,
     reports: Receiver<Report>,
     signals: Option<Signals>,
-    clock: Clock,
-    drain: Duration,
-    stage: Stage,
-    counting: bool,
-    employees: Vec<Employee>,
+    /// Where commands are taken; none before the workers have started, and where none are.
+    pub(super) desk: Option<Desk>,
+    /// Who the server is.
+    pub(super) identity: Identity,
+    /// The process that is about to take over, or has.
+    pub(super) successor: Option<Successor>,
+    /// The listeners; none before the workers have been given theirs, and once they are let go.
+    /// Behind them, so that no worker lets go of the last reference.
+    pub(super) listeners: Option<Arc<Listeners>>,
+    pub(super) clock: Clock,
+    drain: DrainConfig,
+    pub(super) stage: Stage,
+    /// Who waits for the numbers that the workers were asked for.
+    curious: Vec<Curious>,
+    pub(super) employees: Vec<Employee>,
     tally: Tally,
     lost: Option<WorkerLost>,
 }
@@ -113,7 +143,7 @@ impl Steward {
         reports: Receiver<Report>,
         mailboxes: Vec<Sender<Parcel>>,
         mut signals: Option<Signals>,
-        drain: Duration,
+        (identity, drain): (Identity, DrainConfig),
         clock: Clock,
     ) -> io::Result<Steward> {
         if let Some(signals) = &mut signals {
@@ -124,14 +154,27 @@ impl Steward {
             poll,
             reports,
             signals,
+            desk: None,
+            identity,
+            successor: None,
+            listeners: None,
             clock,
             drain,
             stage: Stage::Serving,
-            counting: false,
+            curious: Vec::new(),
             employees,
             tally: Tally::default(),
             lost: None,
         })
+    }
+
+    /// Takes commands at `socket` from now on.
+    ///
+    /// # Errors
+    /// What the kernel says to the registration.
+    pub(super) fn open_desk(&mut self, socket: AdminSocket) -> io::Result<()> {
+        self.desk = Some(Desk::new(socket, self.poll.registry())?);
+        Ok(())
     }
 
     /// Takes charge of the next worker's thread, in the order of their shards.
@@ -154,6 +197,12 @@ impl Steward {
         Ok(self.employees.iter().all(|employee| employee.pinned == Some(true)))
     }
 
+    /// Whether a signal has come that ends the server, before it has started.
+    pub(super) fn is_told_to_stop(&mut self) -> bool {
+        self.heed_signals();
+        self.stage != Stage::Serving
+    }
+
     /// Waits until all workers have ended.
     ///
     /// # Errors
@@ -172,26 +221,66 @@ impl Steward {
         }
     }
 
-    /// Tells all workers to drain, if they do not already.
+    /// Lets the workers take clients in, through the listeners that they were given.
+    ///
+    /// # Errors
+    /// What the kernel says to the listeners.
+    pub(super) fn open_doors(&mut self) -> io::Result<()> {
+        self.listeners.as_ref().map_or(Ok(()), |listeners| listeners.listen())?;
+        self.command(&Command::OpenDoor);
+        Ok(())
+    }
+
+    /// Begins to drain, unless it does already: first of all `/readyz` says so.
     pub(super) fn drain(&mut self) {
         if self.stage == Stage::Serving {
-            let deadline = self.clock.now().mono + self.drain.as_millis() as u64;
-            self.stage = Stage::Draining { deadline };
-            self.command(Command::Drain);
+            self.command(&Command::BeUnready);
+            let delay_ms = self.drain.delay.as_millis() as u64;
+            if delay_ms == 0 {
+                return self.shut_doors(Waiting::TakenIn);
+            }
+            let delay_s = self.drain.delay.as_secs_f64();
+            info!("/readyz says no; draining in {delay_s}s; a second signal stops at once");
+            self.stage = Stage::Leaving { until: self.clock.now().mono + delay_ms };
         }
+    }
+
+    /// Tells all workers to take in nobody any more. What follows waits for their answers.
+    pub(super) fn shut_doors(&mut self, waiting: Waiting) {
+        let deadline = self.clock.now().mono + self.drain.within.as_millis() as u64;
+        self.stage = Stage::Shutting { deadline };
+        if waiting == Waiting::TakenIn {
+            // The workers' own are the last then, and none waits behind an original that nobody
+            // takes in.
+            self.listeners = None;
+        }
+        self.command(&Command::ShutDoor(waiting));
+    }
+
+    /// Once all workers have shut their doors: sends the connections on.
+    fn send_on_when_shut(&mut self) {
+        let Stage::Shutting { deadline } = self.stage else { return };
+        let connections: Option<usize> = self.employees.iter().map(|employee| employee.shut).sum();
+        let Some(connections) = connections else { return };
+        self.listeners = None;
+        self.announce_drain(connections);
+        let has_store = self.successor.is_some() && self.identity.data.is_some();
+        let plan = self.drain.plan(FAREWELL, connections, has_store);
+        self.stage = Stage::Draining { deadline };
+        self.command(&Command::Drain(Arc::new(plan)));
     }
 
     /// Tells all workers to leave their loops.
     fn stop(&mut self) {
         if self.stage != Stage::Stopping {
             self.stage = Stage::Stopping;
-            self.command(Command::Stop);
+            self.command(&Command::Stop);
         }
     }
 
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, command: &Command) {
         for employee in &mut self.employees {
-            employee.commands.push_back(command);
+            employee.commands.push_back(command.clone());
         }
         self.deliver();
     }
@@ -210,6 +299,8 @@ impl Steward {
         while let Some(report) = self.reports.try_receive() {
             self.hear(report);
         }
+        // Behind the reports: who was answered by one may have asked for more already.
+        self.serve_desk();
         self.proceed();
         self.deliver();
     }
@@ -217,12 +308,16 @@ impl Steward {
     fn longest_sleep(&self) -> Option<Duration> {
         let retry = self.employees.iter().any(|employee| !employee.commands.is_empty());
         let deadline = match self.stage {
-            Stage::Draining { deadline } => {
+            Stage::Leaving { until: deadline }
+            | Stage::Shutting { deadline }
+            | Stage::Draining { deadline } => {
                 Some(Duration::from_millis(deadline.since_ms(self.clock.now().mono)))
             }
             Stage::Serving | Stage::Stopping => None,
         };
-        deadline.into_iter().chain(retry.then_some(RETRY)).min()
+        let desk = self.desk.as_ref().and_then(Desk::deadline);
+        let desk = desk.map(|at| Duration::from_millis(at.since_ms(self.clock.now().mono)));
+        [deadline, desk, retry.then_some(RETRY)].into_iter().flatten().min()
     }
 
     fn heed_signals(&mut self) {
@@ -230,11 +325,11 @@ impl Steward {
         let pending: Vec<i32> = signals.pending().collect();
         for signal in pending {
             match (signal, self.stage) {
-                (SIGUSR1, _) => self.count(),
+                (SIGUSR1, _) => self.count(Curious::Log),
                 // A file of the store may grow no more. The write fails, which is dealt with there.
                 (SIGXFSZ, _) => {}
                 (_, Stage::Serving) => self.drain(),
-                (_, Stage::Draining { .. }) => {
+                (_, Stage::Leaving { .. } | Stage::Shutting { .. } | Stage::Draining { .. }) => {
                     info!("a second signal: stopping at once");
                     self.stop();
                 }
@@ -243,12 +338,19 @@ impl Steward {
         }
     }
 
-    /// Asks all workers for their numbers, unless an earlier question is still open.
-    fn count(&mut self) {
-        if !self.counting && self.stage != Stage::Stopping {
-            self.counting = true;
+    /// Asks all workers for their numbers, unless an earlier question is still open: its answer
+    /// serves both.
+    pub(super) fn count(&mut self, curious: Curious) {
+        if self.stage == Stage::Stopping {
+            return;
+        }
+        let asked = !self.curious.is_empty();
+        if !self.curious.contains(&curious) {
+            self.curious.push(curious);
+        }
+        if !asked {
             self.employees.iter_mut().for_each(|employee| employee.counted = None);
-            self.command(Command::Count);
+            self.command(&Command::Count);
         }
     }
 
@@ -256,9 +358,9 @@ impl Steward {
         let employee = &mut self.employees[report.worker.index()];
         match report.news {
             News::Started { pinned } => employee.pinned = Some(pinned),
-            News::Draining { connections } => {
-                employee.draining = Some(connections);
-                self.announce_drain();
+            News::DoorShut { connections } => {
+                employee.shut = Some(connections);
+                self.send_on_when_shut();
             }
             News::Emptied => employee.emptied = true,
             News::Counted(counters) => {
@@ -269,15 +371,17 @@ impl Steward {
         }
     }
 
-    /// Once all workers have shut their doors: how many connections there are to be closed.
-    fn announce_drain(&self) {
-        let connections: Option<usize> =
-            self.employees.iter().map(|employee| employee.draining).sum();
-        if let Some(connections) = connections {
-            let drain_s = self.drain.as_secs_f64();
-            info!(
-                "draining {connections} {}, at most {drain_s}s; a second signal stops at once",
-                if connections == 1 { "connection" } else { "connections" },
+    fn announce_drain(&self, connections: usize) {
+        let within_s = self.drain.within.as_secs_f64();
+        let noun = if connections == 1 { "connection" } else { "connections" };
+        info!("draining {connections} {noun}, at most {within_s}s; a second signal stops at once");
+        let paced_ms = self.drain.paced_ms(connections);
+        if paced_ms > self.drain.telling_ms() {
+            warn!(
+                "at --drain-rate {} that takes {}s, longer than --drain {within_s}s allows: they \
+                 are told faster",
+                self.drain.rate_per_s,
+                paced_ms.div_ceil(1_000),
             );
         }
     }
@@ -289,13 +393,19 @@ impl Steward {
         else {
             return;
         };
-        self.counting = false;
         let mut total = Counters::default();
-        for (worker, counters) in counted.iter().enumerate() {
-            info!("worker {worker}: {counters}");
-            total.add(counters);
+        counted.iter().for_each(|counters| total.add(counters));
+        for curious in std::mem::take(&mut self.curious) {
+            match curious {
+                Curious::Command(asker) => self.answer_count(asker, &counted, &total),
+                Curious::Log => {
+                    for (worker, counters) in counted.iter().enumerate() {
+                        info!("worker {worker}: {counters}");
+                    }
+                    info!("all workers: {total}");
+                }
+            }
         }
-        info!("all workers: {total}");
     }
 
     /// A worker's thread ends: takes what it leaves behind.
@@ -322,20 +432,28 @@ impl Steward {
 
     /// Moves a drain on: stops the workers when all are empty, or when the time is over.
     fn proceed(&mut self) {
-        let Stage::Draining { deadline } = self.stage else { return };
-        if self.employees.iter().all(|employee| employee.emptied) {
-            self.stop();
-        } else if self.clock.now().mono >= deadline {
-            warn!("the time to drain is over; what is left is cut");
-            self.stop();
+        let now = self.clock.now().mono;
+        match self.stage {
+            Stage::Serving | Stage::Stopping => {}
+            Stage::Leaving { until } if now >= until => self.shut_doors(Waiting::TakenIn),
+            Stage::Leaving { .. } => {}
+            Stage::Draining { .. } if self.employees.iter().all(|employee| employee.emptied) => {
+                self.stop();
+            }
+            Stage::Shutting { deadline } | Stage::Draining { deadline } => {
+                if now >= deadline {
+                    warn!("the time to drain is over; what is left is cut");
+                    self.stop();
+                }
+            }
         }
     }
 
     /// Posts commands that wait, as far as mailboxes have room.
     fn deliver(&mut self) {
         for employee in &mut self.employees {
-            while let Some(&command) = employee.commands.front() {
-                match employee.mailbox.try_send(Parcel::Command(command)) {
+            while let Some(command) = employee.commands.front() {
+                match employee.mailbox.try_send(Parcel::Command(command.clone())) {
                     Err(TrySendError::Full(_)) => break,
                     // Whoever is gone needs no command.
                     Ok(()) | Err(TrySendError::Disconnected(_)) => {
@@ -354,7 +472,7 @@ impl Employee {
             commands: VecDeque::new(),
             thread: None,
             pinned: None,
-            draining: None,
+            shut: None,
             emptied: false,
             counted: None,
         }
@@ -399,8 +517,10 @@ mod tests {
             }
         };
         let seats = (0..workers).map(seat).collect();
-        let drain = Duration::from_secs(60);
-        let steward = Steward::new(poll, reports, mailboxes, None, drain, Clock::start()).unwrap();
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        let identity = Identity { address, node: 1, data: None };
+        let ways = (identity, DrainConfig::default());
+        let steward = Steward::new(poll, reports, mailboxes, None, ways, Clock::start()).unwrap();
         (steward, seats)
     }
 
@@ -459,8 +579,10 @@ mod tests {
                     seat.steward.try_send(report).expect("there is room for all of these");
                 };
                 report(News::Started { pinned: number == 0 });
-                assert_eq!(next_command(seat), Command::Drain);
-                report(News::Draining { connections: 1 });
+                assert_eq!(next_command(seat), Command::BeUnready);
+                assert_eq!(next_command(seat), Command::ShutDoor(Waiting::TakenIn));
+                report(News::DoorShut { connections: 1 });
+                assert!(matches!(next_command(seat), Command::Drain(_)));
                 report(News::Emptied);
                 obedient(seat)
             }));
@@ -478,8 +600,10 @@ mod tests {
         let seat = seats.remove(0);
         steward.drain();
         steward.stop();
-        assert_eq!(next_command(&seat), Command::Drain);
+        assert_eq!(next_command(&seat), Command::BeUnready);
         assert!(seat.mailbox.try_receive().is_none(), "there was no room for a second one");
+        steward.deliver();
+        assert_eq!(next_command(&seat), Command::ShutDoor(Waiting::TakenIn));
         steward.deliver();
         assert_eq!(next_command(&seat), Command::Stop);
     }

@@ -8,7 +8,7 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender as ChannelSender, TrySendError, bounded};
+use crossbeam_channel::{Sender as ChannelSender, TrySendError, bounded};
 
 use super::config::{FileTables, StartError};
 use super::parcel::Parcel;
@@ -17,6 +17,7 @@ use crate::chat::record::Durability;
 use crate::net::file_table;
 use crate::net::mailbox::Sender;
 use crate::store::OpenError;
+use crate::store::intake::{self, Intake, Submitter};
 use crate::store::keeper::{Keeper, KeeperConfig, Post, Submission};
 use crate::store::load::Loaded;
 
@@ -27,8 +28,8 @@ pub(super) struct StoreThread {
     pub(super) tables: FileTables,
     /// Whether the server is all there is in this process.
     pub(super) alone: bool,
-    /// The descriptor that holds the port until the workers listen.
-    pub(super) reserved: RawFd,
+    /// Descriptors of the main thread that the store has no use for.
+    pub(super) elsewhere: Vec<RawFd>,
     /// The mailboxes of all workers, by shard.
     pub(super) workers: Vec<Sender<Parcel>>,
 }
@@ -48,12 +49,10 @@ impl Drop for RunningStore {
 }
 
 impl StoreThread {
-    /// Starts the thread and waits until everything is read. The channel is what workers hand their
-    /// records over by.
-    pub(super) fn start(
-        self,
-    ) -> Result<(RunningStore, ChannelSender<Submission>, Loaded), StartError> {
-        let (submit, submissions) = bounded(STORE_CHANNEL_CAPACITY);
+    /// Starts the thread and waits until everything is read. Workers hand their records over by the
+    /// submitter.
+    pub(super) fn start(self) -> Result<(RunningStore, Submitter<Submission>, Loaded), StartError> {
+        let (submit, submissions) = intake::bounded(STORE_CHANNEL_CAPACITY);
         let (tell, told) = bounded(1);
         let builder = thread::Builder::new().name("cb-store".into());
         let thread = builder
@@ -64,11 +63,7 @@ impl StoreThread {
         Ok((store, submit, loaded.map_err(StartError::Store)?))
     }
 
-    fn run(
-        self,
-        submissions: Receiver<Submission>,
-        tell: &ChannelSender<Result<Loaded, OpenError>>,
-    ) {
+    fn run(self, submissions: Intake<Submission>, tell: &ChannelSender<Result<Loaded, OpenError>>) {
         self.take_table();
         let config = KeeperConfig {
             durability: self.durability,
@@ -94,9 +89,9 @@ impl StoreThread {
             && let Ok(table) = file_table::make_private()
         {
             if self.alone {
-                table.close_copy(self.reserved);
+                self.elsewhere.iter().for_each(|&number| table.close_copy(number));
             } else {
-                table.close_strangers();
+                table.close_strangers(&[]);
             }
         }
     }

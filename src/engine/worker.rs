@@ -10,27 +10,28 @@
 //! not sleep; so no crowd and no loud client delays anybody by more than one turn.
 
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use crossbeam_channel::{Sender as StoreSender, TrySendError};
+use crossbeam_channel::TrySendError;
 use log::debug;
 use mio::event::Event;
-use mio::net::TcpStream;
+use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
 use super::acceptor::Acceptor;
-use super::parcel::{Command, News, Parcel, Report};
+use super::parcel::{Command, News, Parcel, Report, Waiting};
 use crate::base::clock::Clock;
 use crate::base::counters::{CloseReason, Counters};
 use crate::base::gcra::Rate;
-use crate::base::ids::{ConnId, ShardId};
+use crate::base::ids::{ConnId, SHARDS_MAX, ShardId};
 use crate::base::limits::{
     ACCEPT_BUDGET, CONNECTIONS_RESERVED, EVENTS_PER_TURN, MAIL_BUDGET, READ_CHUNK,
     REFUSALS_HELD_MAX, WRITE_SLICES, WRITE_SLICES_USUAL,
 };
 use crate::base::time::{Mono, Now};
 use crate::chat::config::ShardConfig;
+use crate::chat::drain::Readiness;
 use crate::chat::excess::Excess;
 use crate::chat::pulse::Network;
 use crate::chat::shard::{Progress, Shard, Verdict};
@@ -39,17 +40,18 @@ use crate::net::listener;
 use crate::net::mailbox::{Receiver, Sender};
 use crate::net::socket::{Arrival, Input};
 use crate::net::socket_table::SocketTable;
+use crate::store::intake::Submitter;
 use crate::store::keeper::Submission;
 
 /// The bell's token, and the door's. Connection ids have 52 bits, so these name no connection.
 pub const BELL: Token = Token(usize::MAX);
-const DOOR: Token = Token(usize::MAX - 1);
+const FIRST_DOOR: usize = usize::MAX - 1;
+const LAST_DOOR: usize = FIRST_DOOR - SHARDS_MAX;
+const _: () = assert!(LAST_DOOR as u64 > ConnId::BITS_MAX, "a door names no connection");
 const _: () = assert!(usize::BITS == 64, "a mio token holds a connection id");
 
 /// While letters wait for a full mailbox, a worker sleeps no longer than this.
 const RETRY_MAIL: Duration = Duration::from_millis(1);
-/// What clients are told when the server stops.
-const FAREWELL: &str = "shutting down";
 
 /// What a worker brings into its thread. All of it was opened before file tables became private.
 pub struct Seat {
@@ -62,7 +64,7 @@ pub struct Seat {
     /// The steward's mailbox.
     pub steward: Sender<Report>,
     /// Where records are handed to the store; none where all is in memory.
-    pub store: Option<StoreSender<Submission>>,
+    pub store: Option<Submitter<Submission>>,
     /// Addresses whose connections are not counted.
     pub exempt: Vec<AddressBlock>,
 }
@@ -132,14 +134,15 @@ impl Worker {
         }
     }
 
-    /// Opens the door on the reserved `address`.
+    /// Gives it the doors that it is to open when it is told to.
     ///
     /// # Errors
-    /// What the kernel says to the listener and its registration.
-    pub fn listen(&mut self, address: SocketAddr) -> io::Result<()> {
-        let mut listener = listener::open(address)?;
-        self.seat.poll.registry().register(&mut listener, DOOR, Interest::READABLE)?;
-        self.acceptor.open(listener);
+    /// What the kernel says to their registration.
+    pub fn add_doors(&mut self, listeners: Vec<TcpListener>) -> io::Result<()> {
+        for listener in listeners {
+            let token = Token(FIRST_DOOR - self.acceptor.doors());
+            self.acceptor.add(listener, self.seat.poll.registry(), token)?;
+        }
         Ok(())
     }
 
@@ -225,7 +228,9 @@ impl Worker {
         for event in events {
             match event.token() {
                 BELL => {}
-                DOOR => self.acceptor.note_waiting(),
+                Token(bits @ LAST_DOOR..=FIRST_DOOR) => {
+                    self.acceptor.note_waiting(FIRST_DOOR - bits);
+                }
                 Token(bits) => self.take_socket_event(ConnId::from_bits(bits as u64), event),
             }
         }
@@ -358,22 +363,31 @@ impl Worker {
 
     fn obey(&mut self, command: Command) {
         match command {
+            Command::OpenDoor => {
+                self.acceptor.open();
+                self.shard.note_readiness(Readiness::Ready);
+            }
+            Command::BeUnready => self.shard.note_readiness(Readiness::Draining),
+            Command::ShutDoor(waiting) => self.shut_door(waiting),
+            Command::Drain(plan) => {
+                self.life = Life::Draining;
+                self.shard.drain(plan, self.now);
+            }
             Command::Count => self.report(News::Counted(Box::new(*self.shard.counters()))),
             Command::Stop => self.life = Life::Stopped,
-            Command::Drain if self.life == Life::Serving => self.drain(),
-            Command::Drain => {}
         }
     }
 
-    /// Takes in whoever waits before the door, because shutting it resets them; then shuts it.
-    fn drain(&mut self) {
-        self.life = Life::Draining;
-        self.acceptor.hurry();
-        let most = usize::try_from(listener::backlog()).unwrap_or(0);
-        let _ = self.accept_at_most(most);
-        self.acceptor.shut();
-        self.shard.drain(FAREWELL, self.now);
-        self.report(News::Draining { connections: self.sockets.len() });
+    /// Shuts the doors. Where no other process has the listeners, whoever waits before them is
+    /// taken in first, because shutting resets them.
+    fn shut_door(&mut self, waiting: Waiting) {
+        if waiting == Waiting::TakenIn {
+            self.acceptor.hurry();
+            let most = usize::try_from(listener::backlog()).unwrap_or(0) * self.acceptor.doors();
+            let _ = self.accept_at_most(most);
+        }
+        self.acceptor.shut(self.seat.poll.registry());
+        self.report(News::DoorShut { connections: self.sockets.len() });
     }
 
     /// Phase: posts what the shard wrote to others.

@@ -4,10 +4,11 @@
 //! starts these threads, the steward joins them.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
 use core_affinity::CoreId;
+use mio::net::TcpListener;
 
 use super::config::FileTables;
 use super::parcel::{News, Report};
@@ -18,6 +19,7 @@ use crate::base::ids::ShardId;
 use crate::chat::config::ShardConfig;
 use crate::chat::record::Recovered;
 use crate::net::file_table;
+use crate::net::listener::Listeners;
 use crate::net::mailbox::Sender;
 
 /// What a thread needs to become a worker.
@@ -26,9 +28,10 @@ pub(super) struct WorkerThread {
     pub(super) tables: FileTables,
     /// Whether the server is all there is in this process: every open descriptor is its own then.
     pub(super) alone: bool,
-    /// The descriptor that holds the port until the workers listen.
-    pub(super) reserved: RawFd,
-    pub(super) address: SocketAddr,
+    /// Descriptors of the main thread that no worker has a use for.
+    pub(super) elsewhere: Vec<RawFd>,
+    /// All listeners of the server.
+    pub(super) listeners: Arc<Listeners>,
     pub(super) clock: Clock,
     pub(super) seat: Seat,
     pub(super) config: ShardConfig,
@@ -72,15 +75,18 @@ impl WorkerThread {
         let steward = self.seat.steward.clone();
         let _farewell = Farewell { worker: id, steward: steward.clone() };
         let pinned = self.core.is_some_and(core_affinity::set_for_current);
-        // Before anything is opened on this thread.
-        if let Err(error) = self.take_table() {
-            return Departure { outcome: Err(error), seat: self.seat };
-        }
+        // Before anything else is opened on this thread.
+        let doors = match self.take_table() {
+            Ok(doors) => doors,
+            Err(error) => return Departure { outcome: Err(error), seat: self.seat },
+        };
+        // The main thread alone decides from here on when the originals are closed.
+        drop(self.listeners);
         let mut worker = Worker::new(self.config, self.clock, self.seat);
         if let Some(recovered) = self.recovered {
             worker.recover(recovered);
         }
-        let outcome = worker.listen(self.address).and_then(|()| {
+        let outcome = worker.add_doors(doors).and_then(|()| {
             let _ = steward.try_send(Report { worker: id, news: News::Started { pinned } });
             worker.run()
         });
@@ -88,16 +94,22 @@ impl WorkerThread {
         Departure { outcome, seat: worker.leave() }
     }
 
-    fn take_table(&self) -> io::Result<()> {
-        if self.tables == FileTables::Private {
-            let table = file_table::make_private()?;
-            if self.alone {
-                // All else is meant to be here, the signals' pipe above all.
-                table.close_copy(self.reserved);
-            } else {
-                table.close_strangers();
-            }
+    /// Makes the thread's table its own, where it may have one, and takes the worker's listeners.
+    fn take_table(&self) -> io::Result<Vec<TcpListener>> {
+        let (number, workers) = (self.config.shard.index(), usize::from(self.config.shards));
+        if self.tables == FileTables::Shared {
+            return self.listeners.share_of(number, workers);
         }
-        Ok(())
+        let table = file_table::make_private()?;
+        let originals: Vec<RawFd> = self.listeners.descriptors().collect();
+        if self.alone {
+            // All else is meant to be here, the signals' pipe above all.
+            self.elsewhere.iter().for_each(|&number| table.close_copy(number));
+        } else {
+            table.close_strangers(&originals);
+        }
+        let doors = self.listeners.share_of(number, workers)?;
+        originals.into_iter().for_each(|number| table.close_copy(number));
+        Ok(doors)
     }
 }

@@ -83,7 +83,7 @@ impl ServerProcess {
                     .map_err(|error| format!("cannot find this executable: {error}"))?;
                 let mut command = Command::new(program);
                 command.args(["serve", "--listen", "127.0.0.1:0", "--workers"]);
-                command.arg(workers.to_string()).args(options);
+                command.arg(workers.to_string()).args(["--admin", "off"]).args(options);
                 for limit in RATE_LIMITS.iter().filter(|limit| std::env::var_os(limit).is_none()) {
                     command.env(limit, "0");
                 }

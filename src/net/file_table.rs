@@ -105,16 +105,17 @@ impl PrivateTable {
         unsafe { rustix::io::close(descriptor) };
     }
 
-    /// Closes this table's copies of all sockets, pipes and files but the standard streams.
+    /// Closes this table's copies of all sockets, pipes and files but the standard streams and
+    /// those to be `kept`.
     ///
     /// For a server inside a larger process: a copy of a stranger's socket would keep that
     /// connection open after its owner has closed it. Polls and wakers stay. Must be called before
     /// this thread opens anything of its own.
-    pub fn close_strangers(&self) {
+    pub fn close_strangers(&self, kept: &[RawFd]) {
         let Ok(entries) = fs::read_dir("/proc/thread-self/fd") else { return };
         let numbers: Vec<RawFd> = entries
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter(|&number| number > 2)
+            .filter(|number| *number > 2 && !kept.contains(number))
             .collect();
         for number in numbers {
             // The listing's own descriptor is in the list and closed by now: it has no link.
@@ -191,7 +192,7 @@ mod tests {
         let (ready, is_ready) = crossbeam_channel::bounded::<()>(0);
         let (finish, finished) = crossbeam_channel::bounded::<()>(0);
         let thread = thread::spawn(move || {
-            make_private().unwrap().close_strangers();
+            make_private().unwrap().close_strangers(&[]);
             ready.send(()).unwrap();
             finished.recv().unwrap();
         });

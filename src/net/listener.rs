@@ -1,15 +1,16 @@
 //! Listening sockets.
 //!
-//! Owns how a port is reserved at start and how each worker opens its own listener on it. Never
-//! accepts: the worker's acceptor does. The server calls [`reserve`] once, each worker [`open`].
+//! Owns how a port is reserved at start, how a listener on it is opened for each worker, and who
+//! has which. Never accepts: the worker's acceptor does. The server opens them, each worker takes
+//! its share.
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, RawFd};
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use mio::net::TcpListener;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 /// The backlog asked for where the system's limit cannot be read.
 const BACKLOG_FALLBACK: i32 = 4_096;
@@ -49,17 +50,85 @@ pub fn reserve(address: SocketAddr) -> io::Result<Reservation> {
     Ok(Reservation { socket, address })
 }
 
-/// A listener of one worker on the reserved `address`, in the kernel's group for that port.
-///
-/// Options are set here once; accepted sockets inherit all of them.
+/// A listener on the reserved `address` by itself, with the options of the workers' own.
 ///
 /// # Errors
 /// What the kernel says to `socket`, `setsockopt`, `bind` or `listen`.
-pub fn open(address: SocketAddr) -> io::Result<TcpListener> {
+pub fn open(address: SocketAddr) -> io::Result<StdListener> {
+    let listener = prepare(address)?;
+    SockRef::from(&listener).listen(backlog())?;
+    Ok(listener)
+}
+
+/// A listener-to-be on the reserved `address`, in the kernel's group for that port. Nobody can
+/// connect to it yet.
+///
+/// Options are set here once; accepted sockets inherit all of them.
+fn prepare(address: SocketAddr) -> io::Result<StdListener> {
     let socket = bound(address, Sharing::Group)?;
     socket.set_tcp_nodelay(true)?;
-    socket.listen(backlog())?;
-    Ok(TcpListener::from_std(socket.into()))
+    Ok(socket.into())
+}
+
+/// All listeners of a server, as the main thread has them.
+///
+/// They are opened before the workers' file tables part. A worker makes descriptors of its own of
+/// its share, and closes what its table has of the others; so a listener lives until both its
+/// worker and the main thread, or another process that was given it, have closed it. Workers must
+/// have let go of their reference before the main thread lets go of the last.
+#[derive(Debug)]
+pub struct Listeners {
+    originals: Vec<StdListener>,
+    /// How many of them, from the first, listened before they came here.
+    given: usize,
+}
+
+impl Listeners {
+    /// At least `count` on `address`: those that are `given`, and new ones, which do not listen
+    /// before [`Listeners::listen`].
+    ///
+    /// # Errors
+    /// What the kernel says to `socket`, `setsockopt` or `bind`.
+    pub fn open(given: Vec<StdListener>, address: SocketAddr, count: usize) -> io::Result<Self> {
+        let (given, mut originals) = (given.len(), given);
+        while originals.len() < count {
+            originals.push(prepare(address)?);
+        }
+        Ok(Listeners { originals, given })
+    }
+
+    /// Lets clients connect to the new ones. To be called when nothing can go wrong any more: whom
+    /// the kernel leads to one, nobody else can take in.
+    ///
+    /// # Errors
+    /// What the kernel says to `listen`.
+    pub fn listen(&self) -> io::Result<()> {
+        let mut new = self.originals.iter().skip(self.given);
+        new.try_for_each(|listener| SockRef::from(listener).listen(backlog()))
+    }
+
+    /// Those of worker `number` of `workers`, with descriptors of their own. Together the workers
+    /// have all: behind a listener that is nobody's, clients would wait for ever.
+    ///
+    /// # Errors
+    /// What the kernel says to the copying of descriptors.
+    pub fn share_of(&self, number: usize, workers: usize) -> io::Result<Vec<TcpListener>> {
+        let own = self.originals.iter().skip(number).step_by(workers);
+        own.map(|listener| listener.try_clone().map(TcpListener::from_std)).collect()
+    }
+
+    /// The descriptors, to be closed in tables that have copies.
+    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        self.originals.iter().map(AsRawFd::as_raw_fd)
+    }
+
+    /// Copies of all, to be sent to another process.
+    ///
+    /// # Errors
+    /// What the kernel says to the copying of descriptors.
+    pub fn copies(&self) -> io::Result<Vec<OwnedFd>> {
+        self.originals.iter().map(|listener| listener.as_fd().try_clone_to_owned()).collect()
+    }
 }
 
 /// Whether a connection waits to be accepted.
@@ -118,13 +187,18 @@ mod tests {
         "127.0.0.1:0".parse().unwrap()
     }
 
+    fn listening(address: SocketAddr) -> TcpListener {
+        TcpListener::from_std(open(address).unwrap())
+    }
+
     #[test]
     fn a_reserved_port_takes_several_listeners_and_no_second_reservation() {
         let reservation = reserve(any_port()).unwrap();
         let address = reservation.address();
         assert_ne!(address.port(), 0);
-        let _first = open(address).unwrap();
-        let _second = open(address).unwrap();
+        let listeners = Listeners::open(Vec::new(), address, 2).unwrap();
+        assert!(std::net::TcpStream::connect(address).is_err(), "nobody listens yet");
+        listeners.listen().unwrap();
         assert_eq!(reserve(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(reservation);
         assert_eq!(reserve(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
@@ -133,7 +207,7 @@ mod tests {
     #[test]
     fn somebody_waits_until_accepted() {
         let reservation = reserve(any_port()).unwrap();
-        let listener = open(reservation.address()).unwrap();
+        let listener = listening(reservation.address());
         assert!(!somebody_waits(&listener));
         let _peer = std::net::TcpStream::connect(reservation.address()).unwrap();
         assert!(somebody_waits(&listener));
@@ -152,7 +226,36 @@ mod tests {
     fn a_port_is_free_again_once_its_listeners_are_gone() {
         let reservation = reserve(any_port()).unwrap();
         let address = reservation.address();
-        drop((open(address).unwrap(), reservation));
+        drop((listening(address), reservation));
         assert_eq!(reserve(address).unwrap().address(), address);
+    }
+
+    #[test]
+    fn the_workers_have_every_listener_between_them() {
+        for (given, workers) in [(0, 3), (2, 3), (3, 3), (5, 3), (7, 1)] {
+            let reservation = reserve(any_port()).unwrap();
+            let address = reservation.address();
+            let before = Listeners::open(Vec::new(), address, given).unwrap();
+            before.listen().unwrap();
+            let expected = given.max(workers);
+            let listeners = Listeners::open(before.originals, address, workers).unwrap();
+            listeners.listen().unwrap();
+            let shares: Vec<_> =
+                (0..workers).map(|number| listeners.share_of(number, workers).unwrap()).collect();
+            assert!(shares.iter().all(|share| !share.is_empty()), "nobody is idle");
+            assert_eq!(shares.iter().map(Vec::len).sum::<usize>(), expected);
+            drop(reservation);
+            // Whichever the kernel chooses, somebody can take the client in.
+            drop(listeners);
+            for _ in 0..20 {
+                let _client = std::net::TcpStream::connect(address).unwrap();
+                let mut taken_in = 0;
+                for listener in shares.iter().flatten().filter(|it| somebody_waits(it)) {
+                    let _stream = listener.accept().unwrap();
+                    taken_in += 1;
+                }
+                assert_eq!(taken_in, 1);
+            }
+        }
     }
 }

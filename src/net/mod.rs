@@ -5,6 +5,8 @@
 //! what: the heart does. The engine's worker puts these parts together.
 
 pub mod addresses;
+pub mod admin_socket;
+pub mod descriptors;
 pub mod file_table;
 pub mod listener;
 pub mod mailbox;

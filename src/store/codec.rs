@@ -5,7 +5,7 @@
 //!
 //! | key | value |
 //! | --- | --- |
-//! | `m` room:str8 id:u64 | epoch:u32 first:u64 count:u32, then the MESSAGE frames |
+//! | `m` room:str8 id:u64 | the MESSAGE frames, whose first one says epoch and place |
 //! | `h` room:str8 | id:u64 epoch:u32 seq:u64 |
 //! | `d` user:str8 id:u64 | the DIRECT frame |
 //! | `g` user:str8 | from:u64 to:u64 count:u64, the direct messages that are missing |
@@ -43,19 +43,19 @@ pub mod kind {
 pub const COUNTS_KEY: [u8; 1] = [kind::COUNTS];
 
 /// What a record does to the engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change<'a> {
     /// The key has this value from here on.
     Put {
         /// The key.
-        key: Vec<u8>,
+        key: &'a [u8],
         /// The value.
-        value: Vec<u8>,
+        value: &'a [u8],
     },
     /// The key has none from here on, whether it had one or not.
     Strike {
         /// The key.
-        key: Vec<u8>,
+        key: &'a [u8],
     },
 }
 
@@ -70,70 +70,76 @@ pub struct Counts {
 
 impl Counts {
     /// The value.
-    pub fn encode(self) -> Vec<u8> {
-        let mut value = vec![0; 16];
+    pub fn encode(self) -> [u8; 16] {
+        let mut value = [0; 16];
         BigEndian::write_u64(&mut value, self.commits);
         BigEndian::write_u64(&mut value[8..], self.next_direct);
         value
     }
 }
 
-/// What `record` does.
-pub fn change(record: &Record) -> Change {
-    match record {
-        Record::Messages { id, batch } => {
-            let frames = batch.frames.bytes();
-            let mut value = Vec::with_capacity(16 + frames.len());
-            value.extend_from_slice(&batch.epoch.0.to_be_bytes());
-            value.extend_from_slice(&batch.first.0.to_be_bytes());
-            value.extend_from_slice(&(batch.frames.count() as u32).to_be_bytes());
-            value.extend_from_slice(frames);
-            Change::Put { key: numbered(kind::MESSAGES, &batch.room, id.0), value }
-        }
-        Record::StrikeMessages { room, id } => {
-            Change::Strike { key: numbered(kind::MESSAGES, room, id.0) }
-        }
-        Record::Head { room, id, epoch, seq } => {
-            let mut value = Vec::with_capacity(20);
-            value.extend_from_slice(&id.0.to_be_bytes());
-            value.extend_from_slice(&epoch.0.to_be_bytes());
-            value.extend_from_slice(&seq.0.to_be_bytes());
-            Change::Put { key: named(kind::HEAD, room), value }
-        }
-        Record::StrikeHead { room } => Change::Strike { key: named(kind::HEAD, room) },
-        Record::Direct { user, direct } => {
-            let key = numbered(kind::DIRECT, user, direct.id());
-            Change::Put { key, value: direct.frame().to_vec() }
-        }
-        Record::StrikeDirect { user, id } => {
-            Change::Strike { key: numbered(kind::DIRECT, user, *id) }
-        }
-        Record::Missing { user, missing: Some(Missing { from, to, count }) } => {
-            let mut value = Vec::with_capacity(24);
-            for number in [from, to, count] {
-                value.extend_from_slice(&number.to_be_bytes());
+/// Renders records. Keeps the memory of the last one, and copies no message.
+#[derive(Debug, Default)]
+pub struct Codec {
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl Codec {
+    /// What `record` does.
+    pub fn change<'a>(&'a mut self, record: &'a Record) -> Change<'a> {
+        self.value.clear();
+        match record {
+            Record::Messages { id, batch } => {
+                self.numbered(kind::MESSAGES, &batch.room, id.0);
+                Change::Put { key: &self.key, value: batch.frames.bytes() }
             }
-            Change::Put { key: named(kind::MISSING, user), value }
-        }
-        Record::Missing { user, missing: None } => {
-            Change::Strike { key: named(kind::MISSING, user) }
+            Record::StrikeMessages { room, id } => {
+                self.numbered(kind::MESSAGES, room, id.0);
+                Change::Strike { key: &self.key }
+            }
+            Record::Head { room, id, epoch, seq } => {
+                self.named(kind::HEAD, room);
+                self.value.extend_from_slice(&id.0.to_be_bytes());
+                self.value.extend_from_slice(&epoch.0.to_be_bytes());
+                self.value.extend_from_slice(&seq.0.to_be_bytes());
+                Change::Put { key: &self.key, value: &self.value }
+            }
+            Record::StrikeHead { room } => {
+                self.named(kind::HEAD, room);
+                Change::Strike { key: &self.key }
+            }
+            Record::Direct { user, direct } => {
+                self.numbered(kind::DIRECT, user, direct.id());
+                Change::Put { key: &self.key, value: direct.frame() }
+            }
+            Record::StrikeDirect { user, id } => {
+                self.numbered(kind::DIRECT, user, *id);
+                Change::Strike { key: &self.key }
+            }
+            Record::Missing { user, missing } => {
+                self.named(kind::MISSING, user);
+                let Some(Missing { from, to, count }) = missing else {
+                    return Change::Strike { key: &self.key };
+                };
+                for number in [from, to, count] {
+                    self.value.extend_from_slice(&number.to_be_bytes());
+                }
+                Change::Put { key: &self.key, value: &self.value }
+            }
         }
     }
-}
 
-fn named(kind: u8, name: &Name) -> Vec<u8> {
-    let mut key = Vec::with_capacity(2 + name.len());
-    key.extend_from_slice(&[kind, name.len() as u8]);
-    key.extend_from_slice(name.as_bytes());
-    key
-}
+    fn named(&mut self, kind: u8, name: &Name) {
+        self.key.clear();
+        self.key.extend_from_slice(&[kind, name.len() as u8]);
+        self.key.extend_from_slice(name.as_bytes());
+    }
 
-fn numbered(kind: u8, name: &Name, number: u64) -> Vec<u8> {
-    let mut key = Vec::with_capacity(10 + name.len());
-    key.extend_from_slice(&[kind, name.len() as u8]);
-    key.extend_from_slice(name.as_bytes());
-    key.extend_from_slice(&number.to_be_bytes());
-    key
+    fn numbered(&mut self, kind: u8, name: &Name, number: u64) {
+        self.named(kind, name);
+        self.key.extend_from_slice(&number.to_be_bytes());
+    }
 }
 
 /// One key and its value, taken apart.
@@ -151,7 +157,7 @@ pub enum Entry {
     Counts(Counts),
 }
 
-/// Takes a key and its value apart. `None` where they are not what [`change`] writes.
+/// Takes a key and its value apart. `None` where they are not what [`Codec::change`] gives.
 pub fn entry(key: &[u8], value: &[u8]) -> Option<Entry> {
     let (&kind, rest) = key.split_first()?;
     if kind == kind::COUNTS {
@@ -193,19 +199,22 @@ pub fn entry(key: &[u8], value: &[u8]) -> Option<Entry> {
 }
 
 fn messages(id: RecordId, value: &mut Reader<'_>) -> Option<RecoveredMessages> {
-    let (epoch, first, count) = (Epoch(value.u32()?), Seq(value.u64()?), value.u32()?);
     let mut frames = Frames::default();
-    for seq in (first.0..).take(count as usize) {
+    let mut first = None;
+    while !value.0.is_empty() {
         let (found, length) = native::frame(value.0, usize::MAX).ok()??;
-        match native::event(&found).ok()?? {
-            Event::Message { epoch: e, seq: s, .. } if (e, s) == (epoch, Seq(seq)) => {}
-            _ => return None,
+        let Event::Message { epoch, seq, .. } = native::event(&found).ok()?? else { return None };
+        let (its_epoch, its_first) = *first.get_or_insert((epoch, seq));
+        let due = its_first.0.checked_add(frames.count() as u64)?;
+        if (epoch, seq.0) != (its_epoch, due) {
+            return None;
         }
         let (frame, behind) = value.0.split_at_checked(length)?;
         frames.push(|out| out.extend_from_slice(frame));
         value.0 = behind;
     }
-    (count > 0 && first.0 > 0).then_some(RecoveredMessages { id, epoch, first, frames })
+    let (epoch, first) = first.filter(|(_, first)| first.0 > 0)?;
+    Some(RecoveredMessages { id, epoch, first, frames })
 }
 
 /// Bytes that are read from the front. `None` where too few are left.
@@ -241,8 +250,8 @@ mod tests {
     use crate::chat::batch::Batch;
 
     fn put(record: &Record) -> (Vec<u8>, Vec<u8>) {
-        match change(record) {
-            Change::Put { key, value } => (key, value),
+        match Codec::default().change(record) {
+            Change::Put { key, value } => (key.to_vec(), value.to_vec()),
             Change::Strike { .. } => panic!("it puts something"),
         }
     }
@@ -273,8 +282,8 @@ mod tests {
         assert_eq!((room.as_str(), kept.id, kept.epoch), ("tea", RecordId(3), Epoch(7)));
         assert_eq!((kept.first, kept.frames.count()), (Seq(41), 2));
         assert_eq!(kept.frames.bytes(), batch.frames.bytes());
-        let strike = change(&Record::StrikeMessages { room: Name::new("tea"), id: RecordId(3) });
-        assert_eq!(strike, Change::Strike { key });
+        let strike = Record::StrikeMessages { room: Name::new("tea"), id: RecordId(3) };
+        assert_eq!(Codec::default().change(&strike), Change::Strike { key: &key });
     }
 
     #[test]
@@ -297,16 +306,16 @@ mod tests {
     #[test]
     fn what_was_not_written_by_this_is_not_read() {
         let (key, value) = put(&Record::Messages { id: RecordId(3), batch: Arc::new(batch()) });
-        for length in 0..value.len() {
+        let one = value.len() / 2;
+        for length in (0..value.len()).filter(|length| *length != one) {
             assert!(entry(&key, &value[..length]).is_none(), "cut at {length}");
         }
         for length in 0..key.len() {
             assert!(entry(&key[..length], &value).is_none(), "key cut at {length}");
         }
+        let twice = value[..one].repeat(2);
+        assert!(entry(&key, &twice).is_none(), "the second is not the one behind the first");
         let mut other = value.clone();
-        other[11] ^= 1;
-        assert!(entry(&key, &other).is_none(), "the frames say another place");
-        other.clone_from(&value);
         other.push(0);
         assert!(entry(&key, &other).is_none(), "something behind");
     }

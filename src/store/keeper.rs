@@ -1,7 +1,7 @@
 //! The store's work: groups of records to the disk, watermarks back.
 //!
 //! Owns the open engine and what is known of each shard's records. Takes what lies in its bounded
-//! channel as one group, commits it, and tells every shard that had a part in it how far it has
+//! [intake](super::intake) as one group, commits it, and tells every shard that had a part in it how far it has
 //! come; what arrives during a commit is the next group. Never decides what is kept, and never
 //! waits for a worker: a watermark that finds a mailbox full is kept, and a later one replaces it.
 //!
@@ -15,16 +15,17 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 use log::{error, info, warn};
 
 use super::OpenError;
-use super::codec::{COUNTS_KEY, Change, Counts, change};
+use super::codec::{COUNTS_KEY, Change, Codec, Counts};
 use super::directory::{Directory, LastRun};
 use super::engine::{self, Engine, Reach};
+use super::intake::{Found, Intake};
 use super::load::{Loaded, load};
+use super::syncer::Syncer;
 use crate::base::ids::ShardId;
-use crate::base::limits::{COMMIT_BYTES, STORE_SYNC_PERIOD_MS};
+use crate::base::limits::{COMMIT_BYTES, STORE_SYNC_BYTES, STORE_SYNC_PERIOD_MS};
 use crate::chat::record::{Durability, Record, StoreNumbers, Ticket};
 
 /// A watermark that found a mailbox full is posted again after this long.
@@ -88,16 +89,22 @@ pub struct Keeper {
     opener: Opener,
     engine: Option<Box<dyn Engine>>,
     reopen_after: Duration,
-    submissions: Receiver<Submission>,
+    submissions: Intake<Submission>,
+    /// Taken, and not in a group yet.
+    taken: VecDeque<Submission>,
     post: Post,
     desks: Vec<Desk>,
-    group: Vec<Change>,
+    codec: Codec,
     group_bytes: usize,
     group_records: u64,
     counts: Counts,
     numbers: StoreNumbers,
+    /// Waits for the disk, where answers do not.
+    syncer: Option<Syncer>,
     /// When the disk is to be waited for, since something was committed.
     sync_at: Option<Instant>,
+    /// Bytes committed since.
+    unsynced_bytes: usize,
 }
 
 /// How a store is to be kept.
@@ -107,7 +114,7 @@ pub struct KeeperConfig {
     /// How many shards hand records over.
     pub shards: u16,
     /// What they hand over.
-    pub submissions: Receiver<Submission>,
+    pub submissions: Intake<Submission>,
     /// Takes outcomes to them.
     pub post: Post,
 }
@@ -150,22 +157,28 @@ impl Keeper {
         loaded.renew_epochs = *directory.last_run() == LastRun::Torn;
         let marked = directory.mark_running(config.durability);
         marked.map_err(|cause| OpenError::System { data: data(), what: "mark the run", cause })?;
-        let keeper = Keeper {
+        let data = data();
+        let mut keeper = Keeper {
             directory,
             durability: config.durability,
             opener,
-            engine: Some(engine),
+            engine: None,
             reopen_after: REOPEN_AFTER.0,
             submissions: config.submissions,
+            taken: VecDeque::new(),
             post: config.post,
             desks: (0..config.shards).map(|_| Desk::default()).collect(),
-            group: Vec::new(),
+            codec: Codec::default(),
             group_bytes: 0,
             group_records: 0,
             counts: loaded.counts,
             numbers: StoreNumbers::default(),
+            syncer: None,
             sync_at: None,
+            unsynced_bytes: 0,
         };
+        let used = keeper.use_engine(engine);
+        used.map_err(|cause| OpenError::System { data, what: "start a thread", cause })?;
         Ok((keeper, loaded))
     }
 
@@ -180,30 +193,39 @@ impl Keeper {
                 }
                 continue;
             }
-            match self.next_submission() {
-                Ok(submission) => {
-                    self.gather(submission);
+            match self.take_submissions() {
+                Found::Some => {
                     while self.group_bytes < COMMIT_BYTES
-                        && let Ok(submission) = self.submissions.try_recv()
+                        && let Some(submission) = self.taken.pop_front()
                     {
                         self.gather(submission);
                     }
                     self.commit();
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.finish(),
+                Found::Nothing => {}
+                Found::End => return self.finish(),
             }
             self.sync_if_due();
         }
     }
 
-    fn next_submission(&self) -> Result<Submission, RecvTimeoutError> {
+    /// Takes what is there, if nothing is left of what was taken before.
+    fn take_submissions(&mut self) -> Found {
+        if !self.taken.is_empty() {
+            return Found::Some;
+        }
         let owing = self.desks.iter().any(|desk| !desk.owed.is_empty());
         let post_at = owing.then(|| Instant::now() + POST_AGAIN);
-        match [post_at, self.sync_at].into_iter().flatten().min() {
-            Some(deadline) => self.submissions.recv_deadline(deadline),
-            None => self.submissions.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        let deadline = [post_at, self.sync_at].into_iter().flatten().min();
+        self.submissions.take(&mut self.taken, deadline)
+    }
+
+    fn use_engine(&mut self, engine: Box<dyn Engine>) -> io::Result<()> {
+        if self.durability != Durability::Sync {
+            self.syncer = Some(Syncer::start(engine.syncing())?);
         }
+        self.engine = Some(engine);
+        Ok(())
     }
 
     /// Adds a shard's records to the group, unless it is yet to hear that they are lost.
@@ -212,6 +234,7 @@ impl Keeper {
         if submission.generation != desk.generation {
             return;
         }
+        let engine = self.engine.as_mut().expect("it is open while groups are gathered");
         desk.through = Some(Ticket(submission.first.0 + submission.records.len() as u64 - 1));
         self.group_records += submission.records.len() as u64;
         for record in submission.records {
@@ -220,32 +243,36 @@ impl Keeper {
                 self.counts.next_direct = self.counts.next_direct.max(direct.id() + 1);
             }
             // The record ends here: the shard reuses its batch when it hears that it is written.
-            self.group.push(change(&record));
+            engine.stage(self.codec.change(&record));
         }
     }
 
     fn commit(&mut self) {
-        if self.group.is_empty() {
+        if self.group_records == 0 {
             return;
         }
         let counts = Counts { commits: self.counts.commits + 1, ..self.counts };
-        self.group.push(Change::Put { key: COUNTS_KEY.to_vec(), value: counts.encode() });
         let reach = match self.durability {
             Durability::Sync => Reach::Disk,
             Durability::Batch | Durability::None => Reach::System,
         };
         let began = Instant::now();
         let engine = self.engine.as_mut().expect("it is open while groups are taken");
-        let outcome = engine.commit(std::mem::take(&mut self.group), reach);
+        engine.stage(Change::Put { key: &COUNTS_KEY, value: &counts.encode() });
+        let outcome = match self.syncer.as_ref().and_then(Syncer::failure) {
+            None => engine.commit(reach),
+            Some(cause) => Err(cause),
+        };
         let took_us = began.elapsed().as_micros() as u64;
         match outcome {
             Ok(()) => {
                 self.counts = counts;
                 self.count(took_us);
                 self.reopen_after = REOPEN_AFTER.0;
-                if reach == Reach::System && self.sync_at.is_none() {
+                if reach == Reach::System {
+                    self.unsynced_bytes += self.group_bytes;
                     let period = Duration::from_millis(STORE_SYNC_PERIOD_MS);
-                    self.sync_at = Some(Instant::now() + period);
+                    self.sync_at.get_or_insert_with(|| Instant::now() + period);
                 }
                 for desk in &mut self.desks {
                     if let Some(through) = desk.through.take() {
@@ -281,8 +308,14 @@ impl Keeper {
                 desk.owe(Outcome::Failed);
             }
         }
+        self.close_engine();
+    }
+
+    fn close_engine(&mut self) {
+        self.syncer = None;
         self.engine = None;
         self.sync_at = None;
+        self.unsynced_bytes = 0;
     }
 
     /// Waits a moment and opens the engine anew. False when the shards have hung up meanwhile.
@@ -293,11 +326,8 @@ impl Keeper {
             std::thread::sleep(left.min(POST_AGAIN));
             self.post_owed();
         }
-        match (self.opener)() {
-            Ok(engine) => {
-                self.engine = Some(engine);
-                true
-            }
+        match (self.opener)().and_then(|engine| self.use_engine(engine)) {
+            Ok(()) => true,
             Err(cause) => {
                 warn!("cannot open {} again: {cause}", self.directory.data().display());
                 self.refuse_waiting()
@@ -307,29 +337,35 @@ impl Keeper {
 
     /// Fails what waits, so that nobody is left without an answer. False when all have hung up.
     fn refuse_waiting(&mut self) -> bool {
+        let now = Instant::now();
         loop {
-            match self.submissions.try_recv() {
-                Ok(Submission { shard, generation, .. }) => {
-                    let desk = &mut self.desks[shard.index()];
-                    if generation == desk.generation {
-                        desk.generation += 1;
-                        desk.owe(Outcome::Failed);
-                    }
+            while let Some(Submission { shard, generation, .. }) = self.taken.pop_front() {
+                let desk = &mut self.desks[shard.index()];
+                if generation == desk.generation {
+                    desk.generation += 1;
+                    desk.owe(Outcome::Failed);
                 }
-                Err(TryRecvError::Empty) => return true,
-                Err(TryRecvError::Disconnected) => return false,
+            }
+            match self.submissions.take(&mut self.taken, Some(now)) {
+                Found::Some => {}
+                Found::Nothing => return true,
+                Found::End => return false,
             }
         }
     }
 
+    /// Has the disk waited for after a time and after many bytes, so that little is left to wait
+    /// for when the engine does it, and keeps commits out.
     fn sync_if_due(&mut self) {
-        if self.sync_at.is_none_or(|due| Instant::now() < due) {
+        let Some(due) = self.sync_at else { return };
+        if self.unsynced_bytes < STORE_SYNC_BYTES && Instant::now() < due {
             return;
         }
         self.sync_at = None;
-        self.numbers.syncs += 1;
-        if let Some(Err(cause)) = self.engine.as_mut().map(|engine| engine.sync()) {
-            self.fail(&cause);
+        self.unsynced_bytes = 0;
+        if let Some(syncer) = &self.syncer {
+            self.numbers.syncs += 1;
+            syncer.request();
         }
     }
 
@@ -347,8 +383,11 @@ impl Keeper {
 
     /// All shards have hung up, and all that they handed over is committed.
     fn finish(mut self) -> bool {
+        // Its end may bring a failure, and the engine's own wait would not tell of it again.
+        let failure = self.syncer.take().and_then(Syncer::end);
         let synced = self.engine.as_mut().is_some_and(|engine| engine.sync().is_ok());
-        self.engine = None;
+        let synced = synced && failure.is_none();
+        self.close_engine();
         let commits = self.counts.commits;
         let clean = synced && self.directory.mark_clean(self.durability, commits).is_ok();
         let data = self.directory.data().display();

@@ -11,13 +11,17 @@
 //! | [`codec`] | records to keys and values, and back |
 //! | [`engine`] | what an engine must do, and the one that does it |
 //! | [`load`] | all of it back into rooms and users |
+//! | [`intake`] | what workers hand over |
+//! | [`syncer`] | waits for the disk beside the commits |
 //! | [`keeper`] | groups of records, commits, failures, watermarks |
 
 pub mod codec;
 pub mod directory;
 pub mod engine;
+pub mod intake;
 pub mod keeper;
 pub mod load;
+pub mod syncer;
 
 use std::fmt;
 use std::io;

@@ -181,6 +181,18 @@ impl Native {
         Some(Frame { kind: header[1], flags, payload })
     }
 
+    /// The next frame; `None` where the connection ends, in whatever way.
+    pub fn try_next(&mut self) -> Option<Frame> {
+        let mut header = [0; 8];
+        self.stream.read_exact(&mut header).ok()?;
+        assert_eq!(header[0], 0xFB, "a frame begins with the magic byte");
+        let length = u32::from_be_bytes(header[4..8].try_into().unwrap());
+        let mut payload = vec![0; length as usize];
+        self.stream.read_exact(&mut payload).ok()?;
+        let flags = u16::from_be_bytes([header[2], header[3]]);
+        Some(Frame { kind: header[1], flags, payload })
+    }
+
     /// The next frame that is no PING; answers those.
     pub fn next_but_pings(&mut self) -> Option<Frame> {
         loop {

@@ -9,8 +9,8 @@ use std::io;
 use corebeat::base::ids::ShardId;
 use corebeat::chat::hash::{NameHasher, home};
 use corebeat::chat::record::{Record, Recovered, StoreNumbers, Ticket};
-use corebeat::store::codec::{Change, change};
-use corebeat::store::engine::{Engine, Reach};
+use corebeat::store::codec::{Change, Codec};
+use corebeat::store::engine::{Engine, Reach, Syncing};
 use corebeat::store::load::load;
 
 use super::world::SHARDS;
@@ -40,7 +40,7 @@ impl Disk {
     pub(crate) fn commit(&mut self, shard: usize, count: usize) -> Option<Ticket> {
         let mut through = None;
         for (ticket, _, record) in self.handed[shard].drain(..count) {
-            apply(&mut self.committed, change(&record));
+            apply(&mut self.committed, Codec::default().change(&record));
             through = Some(ticket);
         }
         through
@@ -69,17 +69,24 @@ impl Disk {
     }
 }
 
-fn apply(committed: &mut BTreeMap<Vec<u8>, Vec<u8>>, change: Change) {
+fn apply(committed: &mut BTreeMap<Vec<u8>, Vec<u8>>, change: Change<'_>) {
     match change {
-        Change::Put { key, value } => drop(committed.insert(key, value)),
-        Change::Strike { key } => drop(committed.remove(&key)),
+        Change::Put { key, value } => drop(committed.insert(key.to_vec(), value.to_vec())),
+        Change::Strike { key } => drop(committed.remove(key)),
     }
 }
 
 impl Engine for Disk {
-    fn commit(&mut self, changes: Vec<Change>, _reach: Reach) -> io::Result<()> {
-        changes.into_iter().for_each(|change| apply(&mut self.committed, change));
+    fn stage(&mut self, change: Change<'_>) {
+        apply(&mut self.committed, change);
+    }
+
+    fn commit(&mut self, _reach: Reach) -> io::Result<()> {
         Ok(())
+    }
+
+    fn syncing(&self) -> Syncing {
+        Box::new(|| Ok(()))
     }
 
     fn sync(&mut self) -> io::Result<()> {

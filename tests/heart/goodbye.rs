@@ -1,11 +1,12 @@
 //! How connections and servers end in peace: BYE, a half-close, the drain.
 
 use corebeat::base::counters::CloseReason;
-use corebeat::base::limits::{DRAIN_SETTLE_MS, LINGER_MS, RECONNECT_AFTER_MS};
+use corebeat::base::limits::{DRAIN_HELLO_MS, DRAIN_SETTLE_MS, LINGER_MS, RECONNECT_AFTER_MS};
+use corebeat::chat::drain::{DrainPlan, Readiness};
 use corebeat::wire::message::{Event, Hello, Request};
 
 use super::speech::{frames, hello, join, leave, publish, who};
-use super::world::{Fate, ROOMS, World};
+use super::world::{Client, Fate, ROOMS, World};
 
 #[test]
 fn bye_is_answered_by_the_end_of_what_was_asked() {
@@ -136,8 +137,11 @@ fn a_drain_tells_every_dialect_when_to_come_back() {
     for client in natives.into_iter().chain([crc, text]) {
         assert_eq!(world.fate(client), Fate::HalfClosed);
     }
+    assert_eq!(world.fate(silent), Fate::Open, "its hello may be on the way");
+    world.pass_ms(DRAIN_HELLO_MS);
     assert_eq!(world.fate(silent), Fate::Closed(CloseReason::Draining));
     world.pass_ms(LINGER_MS + 100);
+    assert_eq!(world.counters().goaways, 32);
     assert_eq!(world.counters().closed_for(CloseReason::Draining), 33);
     assert!(world.holdings().iter().all(|holdings| holdings.sessions == 0));
 }
@@ -169,4 +173,135 @@ fn a_drain_in_small_steps_reaches_everybody() {
         assert_eq!(world.heard(client), ["goaway"]);
         assert_eq!(world.fate(client), Fate::HalfClosed);
     }
+}
+
+/// Waits of GOAWAYs as they come, each with the time at which it was heard.
+fn goaways(world: &mut World, clients: &[Client], for_ms: u64) -> Vec<(usize, u64, u64)> {
+    let mut told = Vec::new();
+    for ms in 0..for_ms {
+        for (number, &client) in clients.iter().enumerate() {
+            world.each_event(client, |event| {
+                if let Event::GoAway { reconnect_after_ms, .. } = event {
+                    told.push((number, ms, ms + u64::from(reconnect_after_ms)));
+                }
+            });
+        }
+        world.pass_ms(1);
+    }
+    told
+}
+
+#[test]
+fn a_drain_with_a_rate_tells_evenly_and_serves_whoever_was_not_told() {
+    for room in ROOMS {
+        let mut world = World::new();
+        // All on one shard, whose order of slots is the order of their coming.
+        let clients: Vec<_> =
+            (0..50).map(|number| world.native(0, &format!("c{number}"))).collect();
+        let (first, last) = (clients[0], clients[49]);
+        world.say(last, join(0, room));
+        world.hush();
+        world.drain_by(DrainPlan::over(5_000, "upgrade", "10.0.0.2:8080"));
+        let told = goaways(&mut world, &clients, 4_000);
+        assert_eq!(told.len(), 40, "ten a second, the first at once");
+        for (expected, &(number, at_ms, _)) in told.iter().enumerate() {
+            assert_eq!(number, expected, "in the order of their coming");
+            assert!(at_ms.abs_diff(expected as u64 * 100) <= 2, "{number} was told at {at_ms}");
+        }
+        assert_ne!(world.fate(first), Fate::Open);
+        assert_eq!(world.fate(clients[36]), Fate::HalfClosed);
+        assert_eq!(world.fate(clients[38]), Fate::Open, "it has a moment left");
+        world.say(clients[45], publish(1, room, "still served"));
+        assert_eq!(world.heard(last), [format!("[{room} 1] c45: still served")]);
+        assert_eq!(goaways(&mut world, &clients, 1_300).len(), 10);
+        assert!(clients.iter().all(|&client| world.fate(client) != Fate::Open));
+    }
+}
+
+#[test]
+fn whoever_is_told_last_is_never_to_come_back_first() {
+    for over_ms in [0, 2_000, 9_000] {
+        let mut world = World::with(|config| config.limits.timer_budget = 7);
+        let clients: Vec<_> =
+            (0..60).map(|number| world.native(0, &format!("c{number}"))).collect();
+        world.hush();
+        world.drain_by(DrainPlan::over(over_ms, "upgrade", ""));
+        let told = goaways(&mut world, &clients, over_ms + 100);
+        assert_eq!(told.len(), 60);
+        let returns: Vec<u64> = told.iter().map(|&(_, _, back_ms)| back_ms).collect();
+        assert!(returns.is_sorted(), "{returns:?}");
+        let (earliest, latest) = RECONNECT_AFTER_MS;
+        let (earliest, latest) = (u64::from(earliest), u64::from(latest));
+        let window = (latest - earliest).max(over_ms);
+        // Each sixtieth of the time has its one.
+        for (number, &back_ms) in returns.iter().enumerate() {
+            let from = earliest + window * number as u64 / 60;
+            assert!((from..=from + window / 60 + 2).contains(&back_ms), "{number}: {back_ms}");
+        }
+    }
+}
+
+#[test]
+fn a_drain_names_the_address_to_go_to_in_every_dialect() {
+    let mut world = World::new();
+    let (native, text) = (world.native(0, "ann"), world.text(1, "bob"));
+    world.hush();
+    world.drain_by(DrainPlan::over(0, "upgrade", "10.0.0.2:8080"));
+    world.last_event(native, |event| {
+        assert!(matches!(event, Event::GoAway { address: "10.0.0.2:8080", .. }), "{event:?}");
+    });
+    let line = world.heard(text).remove(0);
+    assert!(line.ends_with(" to 10.0.0.2:8080"), "{line}");
+}
+
+#[test]
+fn a_hello_on_its_way_is_answered_and_then_sent_on() {
+    let mut world = World::new();
+    let (native, text, never) = (world.connect(0), world.text_connection(1), world.connect(0));
+    world.drain("enough");
+    world.pass_ms(DRAIN_SETTLE_MS + 500);
+    world.send(native, &frames(&[Request::Hello(hello("ann")), join(1, ROOMS[0])]));
+    world.send(text, b"/nick bob\n");
+    let heard = world.heard(native);
+    assert_eq!(heard, ["welcome ann", "goaway", "ok 1: 0"]);
+    let told = |line: &String| line.starts_with("* the server is going away");
+    assert!(world.heard(text).iter().any(told));
+    assert_eq!((world.fate(native), world.fate(text)), (Fate::Open, Fate::Open));
+    world.pass_ms(DRAIN_SETTLE_MS);
+    assert_eq!((world.fate(native), world.fate(text)), (Fate::HalfClosed, Fate::HalfClosed));
+    world.pass_ms(DRAIN_HELLO_MS);
+    assert_eq!(world.fate(never), Fate::Closed(CloseReason::Draining));
+}
+
+#[test]
+fn a_hello_before_its_turn_is_told_once() {
+    let mut world = World::new();
+    let clients: Vec<_> = (0..10).map(|_| world.connect(0)).collect();
+    world.drain_by(DrainPlan::over(1_000, "enough", ""));
+    world.pass_ms(50);
+    world.send(clients[9], &frames(&[Request::Hello(hello("ann"))]));
+    assert_eq!(world.heard(clients[9]), ["welcome ann"], "it is served until its turn");
+    world.pass_ms(1_000);
+    assert_eq!(world.heard(clients[9]), ["goaway"]);
+}
+
+#[test]
+fn readiness_is_told_apart_from_health() {
+    let mut world = World::new();
+    let ask = |world: &mut World, path: &str| {
+        let client = world.browser(0);
+        world.send(client, format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        let mut responses = world.responses(client);
+        let response = responses.remove(0);
+        (response.status, String::from_utf8(response.body).unwrap())
+    };
+    assert_eq!(ask(&mut world, "/readyz"), (503, "starting\n".to_owned()));
+    world.note_readiness(Readiness::Ready);
+    assert_eq!(ask(&mut world, "/readyz"), (200, "ready\n".to_owned()));
+    world.note_readiness(Readiness::Draining);
+    assert_eq!(ask(&mut world, "/readyz"), (503, "draining\n".to_owned()));
+    assert_eq!(ask(&mut world, "/healthz"), (200, "ok\n".to_owned()));
+    world.note_readiness(Readiness::Ready);
+    world.drain("enough");
+    assert_eq!(ask(&mut world, "/readyz"), (503, "draining\n".to_owned()));
 }

@@ -232,8 +232,8 @@ fn the_list_of_frames_is_bounded_by_the_connections() {
         secret: [1, 2],
         publish_everyone: true,
         durability: None,
-        web: WebConfig::default(),
         overflow: Default::default(),
+        web: WebConfig::default(),
     };
     let mut shard = Shard::new(config, now);
     let [slow, busy] = [ConnId::new(0, 1), ConnId::new(1, 1)];

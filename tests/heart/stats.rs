@@ -64,6 +64,7 @@ fn the_numbers_of_all_shards_are_told_together() {
         assert_eq!(sum(&stats, name), number, "{name}");
     }
     assert_eq!(stats["workers"][2]["closed"]["socket_error"], 1);
+    assert_eq!(stats["workers"][2]["limited"].as_object().map(|limited| limited.len()), Some(0));
     for (worker, wheel) in (0..SHARDS).map(|worker| (worker, &stats["workers"][worker]["wheel"])) {
         let occupancy = wheel["occupancy"].as_array().unwrap();
         let entries: u64 = occupancy.iter().map(|count| count.as_u64().unwrap()).sum();

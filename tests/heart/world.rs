@@ -6,12 +6,14 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::sync::Arc;
 
 use corebeat::base::counters::{CloseReason, Counters};
 use corebeat::base::ids::{Address, ConnId, NodeId, SessionId, ShardId};
 use corebeat::base::limits::{Limits, READ_CHUNK, WRITE_SLICES};
 use corebeat::base::time::{Mono, Now};
 use corebeat::chat::config::{ShardConfig, WebConfig};
+use corebeat::chat::drain::{DrainPlan, Readiness};
 use corebeat::chat::excess::Excess;
 use corebeat::chat::hash::{NameHasher, home};
 use corebeat::chat::heartbeat::HeartbeatPolicy;
@@ -305,6 +307,22 @@ impl World {
         }
     }
 
+    /// Lets a test read each event that a native client got since this was last asked.
+    pub(crate) fn each_event(&mut self, client: Client, mut read: impl FnMut(Event<'_>)) {
+        let raw = self.raw(client);
+        let mut rest = &raw[..];
+        while !rest.is_empty() {
+            let (frame, used) = native::frame(rest, usize::MAX).unwrap().expect("whole frames");
+            rest = &rest[used..];
+            read(native::event(&frame).unwrap().expect("a known type"));
+        }
+    }
+
+    /// Every shard is told what `/readyz` is to say.
+    pub(crate) fn note_readiness(&mut self, readiness: Readiness) {
+        self.shards.iter_mut().for_each(|shard| shard.note_readiness(readiness));
+    }
+
     /// Lets a test read the last binary message of a WebSocket client as it is.
     pub(crate) fn last_message<T>(
         &mut self,
@@ -385,10 +403,16 @@ impl World {
         self.shards[peer.shard].wants_input(peer.conn)
     }
 
-    /// Every shard drains.
+    /// Every shard drains, at once.
     pub(crate) fn drain(&mut self, reason: &str) {
+        self.drain_by(DrainPlan::at_once(reason));
+    }
+
+    /// Every shard drains by `plan`.
+    pub(crate) fn drain_by(&mut self, plan: DrainPlan) {
+        let plan = Arc::new(plan);
         for shard in &mut self.shards {
-            shard.drain(reason, self.now);
+            shard.drain(Arc::clone(&plan), self.now);
         }
         self.settle();
     }

@@ -424,7 +424,7 @@ fn judge_farewell(visit: &Visit, link: &Link, sessions_max: usize) {
             Some(CloseReason::TooLarge) => Some(Code::TooLarge),
             _ => None,
         };
-        let drained = link.fate == Some(CloseReason::Draining) && visit.must_be_told;
+        let drained = link.fate == Some(CloseReason::Draining) && visit.welcomed;
         assert!(visit.told_to_go || !drained, "visit {} was not told to go", visit.id);
         if let Some(code) = last_word {
             // Whoever did not read a page that it asked for is told nothing.

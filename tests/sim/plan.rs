@@ -132,6 +132,8 @@ pub(crate) struct Plan {
     /// Rounds of the storm.
     pub(crate) rounds: u64,
     pub(crate) finale: Finale,
+    /// Time over which a drain tells the clients; 0: at once.
+    pub(crate) drain_over_ms: u64,
 }
 
 impl Plan {
@@ -175,6 +177,7 @@ impl Plan {
                 Finale::DrainAtRest,
                 Finale::DrainInStorm,
             ]),
+            drain_over_ms: [0, 0, 300, 4_000][(seed % 4) as usize],
         }
     }
 

@@ -93,8 +93,6 @@ pub(crate) struct Visit {
     pub(crate) errors: Vec<Code>,
     /// It was told that the server goes away.
     pub(crate) told_to_go: bool,
-    /// It was greeted before the drain began, and is to be told.
-    pub(crate) must_be_told: bool,
     /// It does not answer any more.
     pub(crate) mute: bool,
     /// It sent what is not allowed.
@@ -185,7 +183,6 @@ impl Visit {
             hasty: false,
             errors: Vec::new(),
             told_to_go: false,
-            must_be_told: false,
             mute: false,
             hostile: false,
             foreign: false,

@@ -12,6 +12,7 @@ use corebeat::base::counters::CloseReason;
 use corebeat::base::ids::{ConnId, NodeId, ShardId};
 use corebeat::base::time::{Mono, Now};
 use corebeat::chat::config::{ShardConfig, WebConfig};
+use corebeat::chat::drain::DrainPlan;
 use corebeat::chat::shard::{Progress, Shard, Verdict};
 use corebeat::wire::http::{Asset, Origins};
 use slab::Slab;
@@ -147,12 +148,12 @@ impl Worker {
     }
 
     /// Starts the drain. A listener is emptied before it is closed.
-    pub(crate) fn drain(&mut self, around: &mut Surroundings<'_>) {
+    pub(crate) fn drain(&mut self, plan: Arc<DrainPlan>, around: &mut Surroundings<'_>) {
         while !around.network.backlogs[self.id].is_empty() {
             self.accept(around);
         }
         self.busy = true;
-        self.shard.drain("maintenance", around.now);
+        self.shard.drain(plan, around.now);
     }
 
     /// One turn.

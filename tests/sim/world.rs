@@ -5,8 +5,10 @@
 //! is judged by `oracle`.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use corebeat::base::time::{Mono, Now};
+use corebeat::chat::drain::DrainPlan;
 
 use super::client::Client;
 use super::dice::Dice;
@@ -376,11 +378,10 @@ impl World {
 
     fn drain(&mut self) {
         self.draining = true;
-        for id in self.present() {
-            self.visits[id].must_be_told = self.visits[id].welcomed;
-        }
+        let plan = Arc::new(DrainPlan::over(self.plan.drain_over_ms, "maintenance", ""));
         for index in 0..self.workers.len() {
-            self.with_worker(index, Worker::drain);
+            let plan = Arc::clone(&plan);
+            self.with_worker(index, |worker, around| worker.drain(plan, around));
         }
     }
 

@@ -47,7 +47,7 @@ pub(crate) fn run(tables: &str) -> io::Result<()> {
     }
     let reservation = listener::reserve(([127, 0, 0, 1], 0).into())?;
     let listener = listener::open(reservation.address())?;
-    let mut floor = Floor::new(TcpListener::from_std(listener.into()))?;
+    let mut floor = Floor::new(TcpListener::from_std(listener))?;
     writeln!(io::stderr(), "listening on {}", reservation.address())?;
     loop {
         floor.turn()?;

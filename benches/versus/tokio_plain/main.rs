@@ -97,7 +97,7 @@ async fn run(config: ServerConfig, service: Service, address: SocketAddr) -> io:
     }
     door.abort();
     sweeper.abort();
-    hub.drain(config.drain).await;
+    hub.drain(config.drain.within).await;
     Ok(())
 }
 

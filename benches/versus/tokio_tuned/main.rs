@@ -149,7 +149,7 @@ impl Seat {
             if id == ShardId(0) {
                 tokio::task::spawn_local(stop_at_signal(id, mailboxes.clone()));
             }
-            let drain = config.drain;
+            let drain = config.drain.within;
             let core = Core::new(Parts { id, service, listener, mailboxes, post, drain });
             // Its own task, because the reactor wakes a task without a system call; without a
             // budget, because a turn has bounds of its own.

@@ -4,12 +4,14 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::sync::Arc;
 
 use corebeat::base::counters::CloseReason;
 use corebeat::base::ids::{ConnId, NodeId, ShardId};
 use corebeat::base::limits::Limits;
 use corebeat::base::time::{Mono, Now};
 use corebeat::chat::config::{ShardConfig, WebConfig};
+use corebeat::chat::drain::DrainPlan;
 use corebeat::chat::heartbeat::HeartbeatPolicy;
 use corebeat::chat::holdings::Holdings;
 use corebeat::chat::mail::Mail;
@@ -120,7 +122,10 @@ impl World {
                 worker.shard.closed(conn, CloseReason::SocketError, 0, now);
                 worker.slots[slot] = None;
             }
-            _ => worker.shard.drain("maintenance", now),
+            _ => {
+                let plan = DrainPlan::over(u64::from(order) * 16, "maintenance", "");
+                worker.shard.drain(Arc::new(plan), now);
+            }
         }
         tail
     }
