@@ -237,7 +237,7 @@ impl Client {
         if is_waiting && world.dice.chance(self.character.impatient) {
             return self.is_cut_off(world);
         }
-        if world.dice.chance(self.character.hostile) {
+        if world.dice.chance(self.character.hostile) && !world.visits[id].foreign {
             return self.wisher(id, world).misbehave();
         }
         let visit = &world.visits[id];

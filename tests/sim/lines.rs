@@ -53,7 +53,8 @@ impl Visit {
         self.received += 1;
         let room = room_index(head);
         let (from, body) = rest[1..].split_once(": ").expect("a message names its sender");
-        let id = number_of(body.as_bytes(), b'm').expect("bodies begin with their number");
+        let id = number_of(body.as_bytes(), b'm');
+        let id = id.unwrap_or_else(|| panic!("[{line}: bodies begin with their number"));
         let message = &ledger.messages[id];
         let told = message.room.is_none_or(|known| known == room);
         assert!(told && !message.refused, "message {id} came in {head}");
