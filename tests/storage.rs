@@ -134,6 +134,32 @@ fn a_copy_begins_new_epochs_and_keeps_its_messages() {
     assert_eq!(said.seq, 0);
 }
 
+#[test]
+fn a_backup_in_the_place_of_the_directory_is_a_copy_too() {
+    let (data, backup) = (Data::new(), Data::new());
+    let copy = |from: &Data, to: &Data| {
+        let copied = std::process::Command::new("cp").arg("-a").args([&from.0, &to.0]).status();
+        assert!(copied.unwrap().success());
+    };
+    let publish_one = |body: &[u8]| {
+        let mut server = start(&data, &[]);
+        let mut ann = Native::greet(server.address, "ann");
+        ann.send(&publish(1, "tea", body));
+        let place = load::place(&ann.expect(OK));
+        server.signal(Signal::TERM);
+        server.wait();
+        place
+    };
+    publish_one(b"one");
+    copy(&data, &backup);
+    let lost = publish_one(b"two");
+    // The file system may give the copy's files the numbers of those that are deleted here.
+    fs::remove_dir_all(&data.0).unwrap();
+    copy(&backup, &data);
+    let other = publish_one(b"another two");
+    assert_ne!(other.0, lost.0, "a place names one message");
+}
+
 fn refusal(data: &str) -> String {
     let output = run(&["--listen", "127.0.0.1:0", "--data", data]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");

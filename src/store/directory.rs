@@ -6,13 +6,14 @@
 //!
 //! ```text
 //! format    corebeat store 1
-//! run       boot=0f3c…  durability=batch  lock=4711  state=running    or  state=clean commits=912
+//! run       boot=0f3c…  durability=batch  lock=4711.1795284301.52  state=running    or  state=clean commits=912
 //! ```
 //!
 //! The mark decides whether rooms may go on counting in their epochs. They may not if something
 //! that clients saw could be missing: after a crash that the durability does not cover, and where
-//! the directory is a copy, since the original may have gone on. A copy is known by the inode of
-//! its `lock`.
+//! the directory is a copy, since the original may have gone on. A copy is known by its `lock`: by
+//! the inode, and by the time at which the inode last changed, which nobody can set. The number alone
+//! does not do, because a file system gives that of a deleted file to the next one.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -75,9 +76,9 @@ impl Directory {
         }
         replace(data, "format", FORMAT).map_err(system("write to the directory"))?;
         let boot = fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned();
-        let inode = lock.metadata().map_err(system("look at the lock"))?.ino();
+        let identity = identity(&lock).map_err(system("look at the lock"))?;
         let last = match fs::read_to_string(data.join("run")) {
-            Ok(mark) => judge(&mark, &boot, inode),
+            Ok(mark) => judge(&mark, &boot, &identity),
             // Whoever restores a backup may leave the mark out.
             Err(_) if engine_path(data).exists() => LastRun::Torn,
             Err(_) => LastRun::None,
@@ -117,11 +118,17 @@ impl Directory {
     }
 
     fn mark(&self, durability: Durability, state: &str) -> io::Result<()> {
-        let (boot, inode) = (&self.boot, self.lock.metadata()?.ino());
+        let (boot, identity) = (&self.boot, identity(&self.lock)?);
         let durability = durability.name();
-        let mark = format!("boot={boot} durability={durability} lock={inode} state={state}\n");
+        let mark = format!("boot={boot} durability={durability} lock={identity} state={state}\n");
         replace(&self.data, "run", &mark)
     }
+}
+
+/// What no copy of the lock has in common with it. It does not change while a store is used.
+fn identity(lock: &File) -> io::Result<String> {
+    let found = lock.metadata()?;
+    Ok(format!("{}.{}.{}", found.ino(), found.ctime(), found.ctime_nsec()))
 }
 
 fn engine_path(data: &Path) -> PathBuf {
@@ -158,11 +165,11 @@ fn check_format(data: &Path) -> Result<(), OpenError> {
 }
 
 /// What the mark of the last run says to this boot and this lock.
-fn judge(mark: &str, boot: &str, inode: u64) -> LastRun {
+fn judge(mark: &str, boot: &str, identity: &str) -> LastRun {
     let field = |name: &str| {
         mark.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
     };
-    if field("lock") != Some(&inode.to_string()) {
+    if field("lock") != Some(identity) {
         return LastRun::Torn;
     }
     let same_boot = !boot.is_empty() && field("boot") == Some(boot);
@@ -203,18 +210,18 @@ mod tests {
             ("sync", LastRun::Whole, LastRun::Whole),
         ] {
             let mark = mark(durability, "running");
-            assert_eq!(judge(&mark, "b1", 7), same_boot, "{durability}");
-            assert_eq!(judge(&mark, "b2", 7), other_boot, "{durability}");
-            assert_eq!(judge(&mark, "b1", 8), LastRun::Torn, "a copy");
+            assert_eq!(judge(&mark, "b1", "7"), same_boot, "{durability}");
+            assert_eq!(judge(&mark, "b2", "7"), other_boot, "{durability}");
+            assert_eq!(judge(&mark, "b1", "8"), LastRun::Torn, "a copy");
         }
     }
 
     #[test]
     fn a_clean_end_covers_all_but_a_copy() {
         let mark = mark("none", "clean commits=912");
-        assert_eq!(judge(&mark, "b2", 7), LastRun::Clean { commits: 912 });
-        assert_eq!(judge(&mark, "b1", 8), LastRun::Torn);
-        assert_eq!(judge("garbage", "b1", 7), LastRun::Torn);
-        assert_eq!(judge(&mark.replace("912", "?"), "b1", 7), LastRun::Torn);
+        assert_eq!(judge(&mark, "b2", "7"), LastRun::Clean { commits: 912 });
+        assert_eq!(judge(&mark, "b1", "8"), LastRun::Torn);
+        assert_eq!(judge("garbage", "b1", "7"), LastRun::Torn);
+        assert_eq!(judge(&mark.replace("912", "?"), "b1", "7"), LastRun::Torn);
     }
 }

@@ -233,7 +233,6 @@ fn the_list_of_frames_is_bounded_by_the_connections() {
         publish_everyone: true,
         overflow: Default::default(),
         durability: None,
-        overflow: Default::default(),
         web: WebConfig::default(),
     };
     let mut shard = Shard::new(config, now);
