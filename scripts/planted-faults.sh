@@ -9,8 +9,8 @@
 # simulation, which tries so many seeds for each: 300 unless told otherwise, as `cargo test` runs
 # them. Faults are named without `.patch`.
 #
-# The faults are dealt out to as many lanes as there are cores, four at most. Each lane has a copy of
-# the tree and a target directory of its own, both below $CARGO_TARGET_DIR or `target`.
+# The faults are dealt out to as many lanes as there are cores, four at most. Each lane has a copy
+# of the tree and a target directory of its own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

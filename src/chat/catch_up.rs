@@ -24,7 +24,8 @@ use crate::wire::{line, native};
 use super::batch::{About, Batch, Chunk, Dialect, Label};
 use super::history::Missing;
 use super::mail::{Mail, Replay};
-use super::session::{RoomKey, State};
+use super::membership::RoomKey;
+use super::session::State;
 use super::shard::{Progress, Shard};
 
 /// Which of a shard's replays this is. Pages of one that was given up name it in vain.

@@ -15,10 +15,11 @@ use super::batch::Dialect;
 use super::catch_up::Feed;
 use super::kept::{Kept, KeptRoom};
 use super::mail::{Ending, Mail};
+use super::membership::{Membership, Stay};
 use super::refs::RefWindow;
 use super::resume::Rejoining;
 use super::room::Room;
-use super::session::{Compression, Marks, Membership, Session, State, Stay};
+use super::session::{Compression, Marks, Session, State};
 use super::shard::{Shard, Verdict};
 
 /// A session that lost its connection, of which something is still under way.

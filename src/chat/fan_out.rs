@@ -20,9 +20,10 @@ use crate::base::time::Now;
 use super::batch::{Batch, Chunk, ChunkPool, Dialect};
 use super::catch_up::Feed;
 use super::mail::{Ending, Mail};
+use super::membership::{Membership, Place, RoomKey};
 use super::outbox::{Outbox, OutboxPool};
 use super::room::{Audience, Delivery, News, Presence, Room};
-use super::session::{Marks, Membership, Place, RoomKey, SessionTable, State};
+use super::session::{Marks, SessionTable, State};
 use super::shard::{Progress, Shard};
 
 impl Shard {

@@ -18,8 +18,8 @@ use super::batch::Batch;
 use super::hash::NameHasher;
 use super::history::{History, NOTHING};
 use super::journal::RoomRecords;
+use super::membership::Stay;
 use super::roster::Roster;
-use super::session::Stay;
 
 /// A room in its home's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

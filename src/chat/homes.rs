@@ -21,8 +21,8 @@ use crate::wire::native;
 use super::batch::{Author, Batch};
 use super::home::HomeKey;
 use super::mail::{Asked, Mail, Since};
+use super::membership::Stay;
 use super::room::Presence;
-use super::session::Stay;
 use super::shard::Shard;
 
 /// Bytes of a ROSTER payload before the names: ref, total, count.

@@ -263,8 +263,8 @@ impl Inbox {
         }
     }
 
-    /// A session goes on on another connection, and is known to have lost the former. The last `undelivered` bytes that were on their
-    /// way to it may not have arrived.
+    /// A session goes on on another connection, and is known to have lost the former. The last
+    /// `undelivered` bytes that were on their way to it may not have arrived.
     pub fn resume(
         &mut self,
         identity: SessionId,

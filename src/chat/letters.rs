@@ -14,8 +14,9 @@ use super::catch_up::Feed;
 use super::homes::{Joiner, Said};
 use super::kept::Claim;
 use super::mail::{Asked, Mail, Replay};
+use super::membership::{Place, RoomKey, Stay};
 use super::room::News;
-use super::session::{Place, RoomKey, State, Stay};
+use super::session::State;
 use super::shard::Shard;
 
 /// What a home tells a member that it let in.

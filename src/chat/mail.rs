@@ -16,9 +16,9 @@ use super::direct::Direct;
 use super::excess::Purpose;
 use super::history::Missing;
 use super::kept::Kept;
+use super::membership::Stay;
 use super::reader::Missing as MissingDirects;
 use super::room::Presence;
-use super::session::Stay;
 use super::stats::ShardStats;
 use super::whereabouts::Whereabouts;
 

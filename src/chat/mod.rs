@@ -66,6 +66,7 @@ pub mod journal;
 pub mod kept;
 pub mod letters;
 pub mod mail;
+pub mod membership;
 pub mod meters;
 pub mod outbox;
 pub mod overflow;

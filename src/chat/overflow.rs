@@ -12,8 +12,9 @@ use crate::base::ids::{ConnId, Ref};
 use crate::base::time::Now;
 use crate::wire::message::{Code, Event};
 
+use super::membership::RoomKey;
 use super::relief::{Culprit, Loss};
-use super::session::{RoomKey, State};
+use super::session::State;
 use super::shard::Shard;
 
 /// What gives way when more waits for a member than may.

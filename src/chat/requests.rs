@@ -16,10 +16,11 @@ use super::batch::Dialect;
 use super::catch_up::Feed;
 use super::excess::Purpose;
 use super::mail::{Extent, Mail, Since};
+use super::membership::{Membership, Place, RoomKey};
 use super::refs::Arrival;
 use super::resume::Greeting;
 use super::room::Audience;
-use super::session::{Marks, Membership, Place, RoomKey, SessionTable, State};
+use super::session::{Marks, SessionTable, State};
 use super::shard::Shard;
 
 /// Who tells a user's home of a session that is welcomed.

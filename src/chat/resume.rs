@@ -29,8 +29,9 @@ use super::batch::Dialect;
 use super::detach::Unsettled;
 use super::kept::{Abode, Claim, Kept, KeptRoom, KeptTable};
 use super::mail::{Mail, Since};
+use super::membership::{Membership, Stay};
 use super::room::Audience;
-use super::session::{Marks, Membership, State, Stay};
+use super::session::{Marks, State};
 use super::shard::Shard;
 
 /// All that a shard does to keep sessions.

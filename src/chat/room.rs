@@ -23,9 +23,9 @@ use crate::wire::message::{Event, PresenceKind};
 
 use super::batch::{About, Batch, Chunk, ChunkPool, Dialect, Label, Renderings};
 use super::hash::NameHasher;
+use super::membership::{Place, RoomKey};
 use super::overflow::{Overflow, OverflowPolicies};
 use super::relief::Gap;
-use super::session::{Place, RoomKey};
 
 /// Something that all members, or those who asked for presence, are told.
 #[derive(Debug)]

@@ -4,8 +4,6 @@
 //! the shard's files do. A session is one cache line; what only some sessions need is in [`Extra`],
 //! allocated when it is first needed.
 
-use std::num::NonZeroU32;
-
 use crate::base::counters::CloseReason;
 use crate::base::ids::{ConnId, Position, Seq, SessionId};
 use crate::base::limits::{GAPS_APART, HTTP_HEAD_BYTES};
@@ -16,6 +14,7 @@ use super::batch::Dialect;
 use super::excess::Held;
 use super::heartbeat::{PROBES, Tempo};
 use super::input::{HalfMessage, Input};
+use super::membership::{Membership, Place, RoomKey};
 use super::outbox::{Outbox, OutboxPool};
 use super::refs::RefWindow;
 use super::relief::Gap;
@@ -130,97 +129,6 @@ impl Marks {
     /// Clears `mark`.
     pub fn clear(&mut self, mark: Marks) {
         self.0 &= !mark.0;
-    }
-}
-
-/// A room in this shard's table of rooms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RoomKey(NonZeroU32);
-
-impl RoomKey {
-    /// The room at `index`.
-    pub fn new(index: usize) -> RoomKey {
-        let number = u32::try_from(index + 1).expect("a shard has far fewer than 2^32 rooms");
-        RoomKey(NonZeroU32::new(number).expect("an index plus one is not zero"))
-    }
-
-    /// Index into the table of rooms.
-    pub fn index(self) -> usize {
-        self.0.get() as usize - 1
-    }
-}
-
-/// Which stay of a session in rooms this is: another one after every leave.
-///
-/// The home repeats it when it acknowledges a join, so that the acknowledgement of an earlier stay
-/// opens no later one: a member who left and joined again would see what came before and after the
-/// leave, and miss what came between.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Stay(u32);
-
-const NOTIFY_BIT: u32 = 1 << 31;
-
-impl Stay {
-    /// The stay that follows this one. Repeats itself after 2^31 joins of a shard.
-    #[must_use]
-    pub fn next(self) -> Stay {
-        Stay((self.0 + 1) & !NOTIFY_BIT)
-    }
-}
-
-/// Where a member stands in its room's list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place(u32);
-
-impl Place {
-    /// Nowhere: the home has not acknowledged the join.
-    pub const PENDING: Place = Place(u32::MAX);
-
-    /// The place at `index`.
-    pub fn new(index: usize) -> Place {
-        let place = Place(u32::try_from(index).expect("a room's members are counted by slots"));
-        assert!(place != Place::PENDING);
-        place
-    }
-
-    /// Index into the room's list, where there is one.
-    pub fn index(self) -> Option<usize> {
-        (self != Place::PENDING).then_some(self.0 as usize)
-    }
-}
-
-/// A session's part in one room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Membership {
-    /// The room.
-    pub room: RoomKey,
-    /// Where it stands in the room's list.
-    pub place: Place,
-    /// The stay, and in its highest bit whether presence is wanted: twelve bytes in all.
-    stay_and_notify: u32,
-}
-
-impl Membership {
-    /// A part in `room` that the home has yet to acknowledge.
-    pub fn pending(room: RoomKey, stay: Stay, notify: bool) -> Membership {
-        let mut membership = Membership { room, place: Place::PENDING, stay_and_notify: stay.0 };
-        membership.set_notify(notify);
-        membership
-    }
-
-    /// Which stay this is.
-    pub fn stay(&self) -> Stay {
-        Stay(self.stay_and_notify & !NOTIFY_BIT)
-    }
-
-    /// Whether the member wants to be told of joins and leaves.
-    pub fn notify(&self) -> bool {
-        self.stay_and_notify & NOTIFY_BIT != 0
-    }
-
-    /// Says whether the member wants to be told of joins and leaves.
-    pub fn set_notify(&mut self, notify: bool) {
-        self.stay_and_notify = self.stay().0 | if notify { NOTIFY_BIT } else { 0 };
     }
 }
 
@@ -561,6 +469,7 @@ impl SessionTable {
 
 #[cfg(test)]
 mod tests {
+    use super::super::membership::Stay;
     use super::*;
 
     fn membership(room: usize) -> Membership {

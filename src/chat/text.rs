@@ -15,9 +15,9 @@ use crate::wire::native;
 use super::batch::Dialect;
 use super::excess::Purpose;
 use super::mail::{Ending, Extent, Mail, Since};
+use super::membership::{RoomKey, Stay};
 use super::requests::{Part, Welcomed, code_of};
 use super::resume::Greeting;
-use super::session::{RoomKey, Stay};
 use super::shard::{Shard, Verdict};
 
 impl Shard {

@@ -5,6 +5,7 @@
 //! line and the tests call [`Server`](server::Server).
 
 pub mod acceptor;
+mod admission;
 pub mod balance;
 pub mod close_journal;
 pub mod close_log;

@@ -10,14 +10,13 @@
 //! not sleep; so no crowd and no loud client delays anybody by more than one turn.
 
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crossbeam_channel::TrySendError;
 use log::debug;
 use mio::event::Event;
-use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll, Token};
+use mio::net::TcpListener;
+use mio::{Events, Poll, Token};
 
 use super::acceptor::Acceptor;
 use super::close_log::CloseTally;
@@ -29,16 +28,14 @@ use crate::base::counters::Counters;
 use crate::base::gcra::Rate;
 use crate::base::ids::{ConnId, SHARDS_MAX, ShardId};
 use crate::base::limits::{
-    CONNECTIONS_RESERVED, EVENTS_PER_TURN, MAIL_BUDGET, READ_CHUNK, REFUSALS_HELD_MAX,
-    WRITE_SLICES, WRITE_SLICES_USUAL,
+    CONNECTIONS_RESERVED, EVENTS_PER_TURN, MAIL_BUDGET, READ_CHUNK, WRITE_SLICES,
+    WRITE_SLICES_USUAL,
 };
 use crate::base::time::{Mono, Now};
 use crate::chat::config::ShardConfig;
 use crate::chat::drain::Readiness;
-use crate::chat::excess::Excess;
-use crate::chat::pulse::Network;
 use crate::chat::shard::{Progress, Shard, Verdict};
-use crate::net::addresses::{AddressBlock, Addresses, Source, share_of};
+use crate::net::addresses::{AddressBlock, Addresses, share_of};
 use crate::net::listener;
 use crate::net::mailbox::{Receiver, Sender};
 use crate::net::socket::{self, Arrival, Input};
@@ -97,7 +94,7 @@ pub struct Worker {
     pub(super) sockets: SocketTable,
     pub(super) notes: CloseNotes,
     pub(super) acceptor: Acceptor,
-    addresses: Addresses,
+    pub(super) addresses: Addresses,
     /// Where reads go before the shard sees them.
     scratch: Box<[u8]>,
     /// Sockets that failed in this turn, to be dropped in its close phase.
@@ -321,65 +318,6 @@ impl Worker {
         Progress::More
     }
 
-    /// Takes a connection in, or refuses it.
-    pub(super) fn admit(&mut self, stream: TcpStream, peer: SocketAddr) {
-        let source = self.addresses.source(peer.ip());
-        match self.excess(source) {
-            None => {
-                if let Some(conn) = self.open(stream, peer) {
-                    self.addresses.enter(conn.slot(), source);
-                }
-            }
-            Some(excess) => self.refuse(stream, peer, excess),
-        }
-    }
-
-    /// Which limit a connection from `source` would be beyond.
-    fn excess(&self, source: Option<Source>) -> Option<Excess> {
-        if self.sockets.len() - self.shard.held() >= self.max_connections {
-            Some(Excess::Connections)
-        } else if !self.addresses.has_room(source) {
-            Some(Excess::Address)
-        } else {
-            None
-        }
-    }
-
-    /// Has a connection told that it is beyond a limit, or closes it at once where enough others
-    /// are being told.
-    fn refuse(&mut self, stream: TcpStream, peer: SocketAddr, excess: Excess) {
-        let reason = match excess {
-            Excess::Connections => {
-                format!("it holds {}, the most that --max-connections allows", self.max_connections)
-            }
-            Excess::Address => {
-                format!("{} has as many as --max-connections-per-address allows", peer.ip())
-            }
-        };
-        self.acceptor.note_refused(&reason, self.now.mono);
-        if self.shard.held() >= REFUSALS_HELD_MAX {
-            self.shard.note_turned_away(excess);
-        } else if let Some(conn) = self.open(stream, peer) {
-            self.shard.hold_to_refuse(conn, excess);
-        }
-    }
-
-    /// Registers a socket, once and for both directions, and tells the shard of it.
-    fn open(&mut self, mut stream: TcpStream, peer: SocketAddr) -> Option<ConnId> {
-        let token = Token(self.sockets.next_id().to_bits() as usize);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.seat.poll.registry().register(&mut stream, token, interest) {
-            debug!("worker {}: a new socket could not be registered: {error}", self.id);
-            return None;
-        }
-        let conn = self.sockets.insert(stream, peer, self.now.mono.tick());
-        self.shard.open(conn, self.now);
-        if self.shard.heartbeats_adapt() {
-            self.shard.note_network(conn, network_of(peer));
-        }
-        Some(conn)
-    }
-
     /// Phase: reads the mailbox.
     fn take_mail(&mut self) -> Progress {
         for _ in 0..MAIL_BUDGET {
@@ -554,19 +492,10 @@ impl Worker {
     }
 }
 
-/// The network that a peer comes from: the 24 bits of an IPv4 address, or the 48 of an IPv6 one,
-/// that are usually one site's or one carrier's way out.
-fn network_of(peer: SocketAddr) -> Network {
-    match peer.ip().to_canonical() {
-        IpAddr::V4(address) => Network(u64::from(address.to_bits() >> 8) | 1 << 63),
-        IpAddr::V6(address) => Network((address.to_bits() >> 80) as u64),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::TcpStream as Client;
+    use std::net::{SocketAddr, TcpStream as Client};
     use std::sync::Arc;
 
     use socket2::SockRef;
