@@ -101,7 +101,12 @@ impl Reader {
 
     /// Whether a message that was told live is or was its, and it has not broken since.
     pub fn holds(&self, id: u64) -> bool {
-        self.began < id && !matches!(self.standing, Standing::Kept(_))
+        let may_have_it = match self.standing {
+            Standing::CatchingUp | Standing::Live => true,
+            Standing::Leaving => id <= self.told_before,
+            Standing::Kept(_) => false,
+        };
+        self.began < id && may_have_it
     }
 
     /// Whether the pages are beyond the message `id`.
