@@ -2,11 +2,12 @@
 # Measures what storage costs: publishing in a closed loop with `--data` and a durability, against
 # the same in memory, in turns within one run. Prints medians with their spread, and ratios.
 #
-#   scripts/durability.sh [--rounds N] [--duration SECONDS] [--durability MODE] [--data DIR] [MEMBERS...]
+#   scripts/durability.sh [--rounds N] [--duration SECONDS] [--durability MODE] [--data DIR]
+#                         [MEMBERS...]
 #
 # MEMBERS of a room: 2, 10 or 100; all three unless told otherwise. The store lies in a new folder
-# within DIR, which is the system's folder for temporary files unless told otherwise; it should be on
-# the disk that is to be judged. CB_PROGRAM names a corebeat that is built already.
+# within DIR, which is the system's folder for temporary files unless told otherwise; it should be
+# on the disk that is to be judged. CB_PROGRAM names a corebeat that is built already.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -18,7 +19,7 @@ while (($# > 0)); do
     --durability) durability=$2 ;;
     --data) data=$2 ;;
     -*)
-        sed -n '5,9s/^# \{0,1\}//p' "$0" >&2
+        sed -n '5,10s/^# \{0,1\}//p' "$0" >&2
         exit 2
         ;;
     *) break ;;
@@ -51,8 +52,8 @@ plan_of() {
 run() { # plan, name, options of the server
     # The plan is several words, and the server's options are one.
     # shellcheck disable=SC2086
-    if ! "$program" bench broadcast $1 --workers 1 -d "${duration}s" --warm-up 1s --lag 1s --busy 100% \
-        --serve "$3" --json "$scratch/$2.json" >"$scratch/output" 2>&1; then
+    if ! "$program" bench broadcast $1 --workers 1 -d "${duration}s" --warm-up 1s --lag 1s \
+        --busy 100% --serve "$3" --json "$scratch/$2.json" >"$scratch/output" 2>&1; then
         cat "$scratch/output" >&2
         exit 1
     fi
@@ -87,7 +88,7 @@ def change(before, after):
     each = sorted(100 * (b / a - 1) for a, b in zip(before, after))
     return f"{statistics.median(each):+.0f} % ({each[0]:+.0f} to {each[-1]:+.0f})"
 
-print(f"Medians of {rounds} rounds, and the least and the most. Changes are those within a round.\n")
+print(f"Medians of {rounds} rounds, with the least and the most. Changes are within a round.\n")
 print(f"| members | deliveries/s in memory | {durability} | change "
       f"| ns of processor/delivery in memory | {durability} | change |")
 print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")

@@ -6,14 +6,15 @@
 //!
 //! ```text
 //! format    corebeat store 1
-//! run       boot=0f3c…  durability=batch  lock=4711.1795284301.52  state=running    or  state=clean commits=912
+//! run       boot=0f3c…  durability=batch  lock=4711.1795284301.52  state=running
+//!           or at its end  state=clean commits=912
 //! ```
 //!
 //! The mark decides whether rooms may go on counting in their epochs. They may not if something
 //! that clients saw could be missing: after a crash that the durability does not cover, and where
 //! the directory is a copy, since the original may have gone on. A copy is known by its `lock`: by
-//! the inode, and by the time at which the inode last changed, which nobody can set. The number alone
-//! does not do, because a file system gives that of a deleted file to the next one.
+//! the inode, and by the time at which the inode last changed, which nobody can set. The number
+//! alone does not do, because a file system gives that of a deleted file to the next one.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
