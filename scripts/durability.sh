@@ -19,7 +19,7 @@ while (($# > 0)); do
     --durability) durability=$2 ;;
     --data) data=$2 ;;
     -*)
-        sed -n '5,9s/^# \{0,1\}//p' "$0" >&2
+        sed -n '5,10s/^# \{0,1\}//p' "$0" >&2
         exit 2
         ;;
     *) break ;;
@@ -52,8 +52,8 @@ plan_of() {
 run() { # plan, name, options of the server
     # The plan is several words, and the server's options are one.
     # shellcheck disable=SC2086
-    if ! "$program" bench broadcast $1 --workers 1 -d "${duration}s" --warm-up 1s \
-        --lag 1s --busy 100% --serve "$3" --json "$scratch/$2.json" >"$scratch/output" 2>&1; then
+    if ! "$program" bench broadcast $1 --workers 1 -d "${duration}s" --warm-up 1s --lag 1s \
+        --busy 100% --serve "$3" --json "$scratch/$2.json" >"$scratch/output" 2>&1; then
         cat "$scratch/output" >&2
         exit 1
     fi
@@ -88,8 +88,7 @@ def change(before, after):
     each = sorted(100 * (b / a - 1) for a, b in zip(before, after))
     return f"{statistics.median(each):+.0f} % ({each[0]:+.0f} to {each[-1]:+.0f})"
 
-print(f"Medians of {rounds} rounds, and the least and the most. "
-      "Changes are those within a round.\n")
+print(f"Medians of {rounds} rounds, with the least and the most. Changes are within a round.\n")
 print(f"| members | deliveries/s in memory | {durability} | change "
       f"| ns of processor/delivery in memory | {durability} | change |")
 print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")

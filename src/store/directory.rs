@@ -7,7 +7,7 @@
 //! ```text
 //! format    corebeat store 1
 //! run       boot=0f3c…  durability=batch  lock=4711.1795284301.52  state=running
-//!           or, at the end of the line, state=clean commits=912
+//!           or at its end  state=clean commits=912
 //! ```
 //!
 //! The mark decides whether rooms may go on counting in their epochs. They may not if something

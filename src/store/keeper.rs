@@ -1,9 +1,10 @@
 //! The store's work: groups of records to the disk, watermarks back.
 //!
 //! Owns the open engine and what is known of each shard's records. Takes what lies in its bounded
-//! [intake](super::intake) as one group, commits it, and tells every shard that had a part in it how
-//! far it has come; what arrives during a commit is the next group. Never decides what is kept, and never
-//! waits for a worker: a watermark that finds a mailbox full is kept, and a later one replaces it.
+//! [intake](super::intake) as one group, commits it, and tells every shard that had a part in it
+//! how far it has come; what arrives during a commit is the next group. Never decides what is kept,
+//! and never waits for a worker: a watermark that finds a mailbox full is kept, and a later one
+//! replaces it.
 //!
 //! After a failed commit nothing is known of what the group left behind. So the engine is dropped
 //! and opened anew, again and again until it succeeds, and every shard whose records were lost is

@@ -326,3 +326,23 @@ fn what_is_dropped_and_what_is_acknowledged_leaves_the_disk() {
     world.commits_all();
     assert_eq!(world.stored_keys(), 0, "a room that is forgotten leaves nothing");
 }
+
+#[test]
+fn what_was_struck_while_the_disk_failed_is_struck_again() {
+    let mut world = World::with(|config| {
+        config.durability = Some(Durability::Batch);
+        config.limits.history_count = 3;
+    });
+    let ann = world.native(0, "ann");
+    for _ in 0..3 {
+        world.say(ann, publish(0, ROOMS[0], "hello"));
+        world.commits_all();
+    }
+    let home = world.home_of(ROOMS[0]).index();
+    world.say(ann, publish(0, ROOMS[0], "hello"));
+    world.commits(home, 1, true);
+    assert_eq!((world.stored_keys(), world.waiting(home)), (4, 1), "the oldest is to be struck");
+    world.fails(home, 0);
+    world.commits_all();
+    assert_eq!(world.stored_keys(), 3);
+}

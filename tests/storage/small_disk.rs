@@ -17,8 +17,7 @@ impl SmallDisk {
     /// A disk of `mebibytes`. None, and the reason printed, where nobody may mount one.
     pub(crate) fn mount(mebibytes: usize) -> Option<SmallDisk> {
         let script = format!(
-            "mount -t tmpfs -o size={mebibytes}m,mode=0700 corebeat-test /mnt \
-                && echo mounted && cat"
+            "mount -t tmpfs -o size={mebibytes}m,mode=0700 corebeat /mnt && echo mounted && cat"
         );
         // The end of its input is the end of the holder, and so of the disk.
         let holder = Command::new("unshare")
