@@ -267,13 +267,11 @@ impl Shard {
     pub(super) fn home_join(&mut self, room: Name, joiner: Joiner, now: Now) {
         let Joiner { user, member, reference, stay, again, returns, since } = joiner;
         let hash = self.hasher.hash(&room);
-        let key = if again {
-            // Where the shard has no member, the join before this one was refused.
-            let linked = |key: &HomeKey| self.homes.get(*key).link_index(member.shard()).is_some();
-            self.homes.find(&room, hash).filter(linked)
-        } else {
-            self.home_room(&room, hash, now)
-        };
+        // Asked again before it was heard that the stay is refused: so is this. The shard may have
+        // other members in the room.
+        let was_refused = again && self.homes.is_refused(member.shard(), stay);
+        let key =
+            if again { self.homes.find(&room, hash) } else { self.home_room(&room, hash, now) };
         let Some(key) = key else {
             if !again {
                 self.homes.refuse(member.shard(), stay);
@@ -282,9 +280,11 @@ impl Shard {
             return self.refuse_for_home(member, reference, request, TOO_MANY_ROOMS, now);
         };
         let is_new = !again && !returns && !matches!(since, Since::Resumed { .. });
-        if is_new && self.is_full(key) {
+        if was_refused || is_new && self.is_full(key) {
             self.counters.limited_members += 1;
-            self.homes.refuse(member.shard(), stay);
+            if !again {
+                self.homes.refuse(member.shard(), stay);
+            }
             self.list_if_idle(key, now);
             let (conn, request, code) = (member.conn(), Asked::Join { stay }, Code::TooMany);
             let text = ROOM_IS_FULL;
