@@ -1,7 +1,7 @@
 //! `corebeat closes`: why connections of a running server ended.
 //!
 //! Owns the options and the conversation. Never decides how a table looks: the
-//! [`close_table`](super::close_table) does.
+//! `close_table` does.
 
 use std::io::{self, Write};
 use std::thread;
