@@ -87,18 +87,8 @@ impl Shard {
         let Some(session) = self.sessions.get(conn) else {
             return false;
         };
-        let may_come_back = matches!(
-            reason,
-            CloseReason::PeerClosed
-                | CloseReason::SocketError
-                | CloseReason::Reset
-                | CloseReason::Unacknowledged
-                | CloseReason::HeartbeatTimeout
-                | CloseReason::SlowReader
-                | CloseReason::StalledReader
-                | CloseReason::FrameTimeout
-                | CloseReason::Superseded
-        );
+        // A server that drains will not be there when the client comes back.
+        let may_come_back = Ending::of(reason) == Ending::Cut && reason != CloseReason::Draining;
         let is_live = matches!(session.state, State::Live(dialect) if dialect != Dialect::Text);
         may_come_back
             && is_live

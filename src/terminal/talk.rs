@@ -3,6 +3,8 @@
 //! Owns the conversations, the line under way and what is shown of them. Pure: keys and events go
 //! in, [`Wish`]es and something to draw come out. The screen carries wishes to the client.
 
+mod hearing;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -13,9 +15,7 @@ use super::editor::Editor;
 use super::keys::Key;
 use super::paint::harmless;
 use super::past::{NOWHERE, last};
-use crate::client::{
-    Answer, Direct, Event, Gap, GapReason, Message, PresenceKind, RequestError, Seq, State, Ticket,
-};
+use crate::client::{Message, RequestError, Seq, State, Ticket};
 
 /// Messages of the past that are shown when a room is entered.
 const PAST_SHOWN: u16 = 50;
@@ -226,11 +226,7 @@ impl Talk {
                 }
                 None => self.alarm("this is no room"),
             },
-            command::Line::Clear => {
-                if let Some(conversation) = self.conversations.get_mut(self.current) {
-                    conversation.lines.clear();
-                }
-            }
+            command::Line::Clear => self.clear(),
             command::Line::Help => self.helping = true,
             command::Line::Quit => self.quits = true,
             command::Line::Wrong(why) => self.alarm(&why),
@@ -278,6 +274,22 @@ impl Talk {
         self.open(with)
     }
 
+    /// Empties what is shown. The room's past that is still on its way would fill it again.
+    fn clear(&mut self) {
+        let Some(conversation) = self.conversations.get_mut(self.current) else {
+            return;
+        };
+        conversation.lines.clear();
+        let With::Room(cleared) = &conversation.with else {
+            return;
+        };
+        for purpose in self.purposes.values_mut() {
+            if matches!(purpose, Purpose::Past(room, _, false) if room == cleared) {
+                *purpose = Purpose::Quiet;
+            }
+        }
+    }
+
     fn leave(&mut self) {
         if self.conversations.is_empty() {
             return;
@@ -310,199 +322,6 @@ impl Talk {
             self.conversations.push(Conversation::new(with));
             self.conversations.len() - 1
         })
-    }
-
-    // What the client tells.
-
-    /// The client told something.
-    pub fn hear(&mut self, event: Event) {
-        match event {
-            Event::State(state) => self.hear_state(state),
-            Event::Answered(ticket, answer) => {
-                if let Some(purpose) = self.purposes.remove(&ticket) {
-                    self.answer(purpose, answer);
-                }
-            }
-            Event::Message(message) => self.hear_message(message),
-            Event::Direct(direct) => self.hear_direct(direct),
-            Event::Presence { kind, total, room, user } => {
-                self.hear_presence(kind, total, &room, &user);
-            }
-            Event::Gap(gap) => self.hear_gap(&gap),
-            Event::DirectsDropped { .. } => {
-                self.alarm("direct messages to you were dropped: too many waited, or too long");
-            }
-            Event::Dropped { room, refusal } => {
-                self.put(&With::Room(room), Kind::Alarm, &format!("no longer here: {refusal}"));
-            }
-            Event::RoundTrip(round_trip) => self.round_trip_us = Some(round_trip.smoothed_us),
-            Event::GoAway { reason, .. } => {
-                self.note(&format!("the server asks us to come back in a moment: {reason}"));
-            }
-            Event::Complaint(refusal) => self.alarm(&format!("the server says {refusal}")),
-            Event::Tempo { .. } => {}
-        }
-    }
-
-    fn hear_state(&mut self, state: State) {
-        match &state {
-            State::Online { user, resumed, .. } => {
-                self.user = user.to_string();
-                if self.was_online {
-                    self.note(if *resumed { "back, where we were" } else { "back again" });
-                }
-                self.was_online = true;
-                let rooms: Vec<Arc<str>> = self.rooms().collect();
-                rooms.iter().for_each(|room| self.ask_who(room, false));
-            }
-            State::Waiting { reason, .. } => {
-                if matches!(self.state, State::Online { .. }) {
-                    self.alarm(&format!("offline: {reason}; what you write waits"));
-                }
-                self.round_trip_us = None;
-            }
-            State::Closed { .. } => self.quits = true,
-            State::Idle | State::Connecting { .. } => {}
-        }
-        self.state = state;
-    }
-
-    fn rooms(&self) -> impl Iterator<Item = Arc<str>> {
-        self.conversations.iter().filter_map(|conversation| match &conversation.with {
-            With::Room(room) => Some(Arc::clone(room)),
-            With::User(_) => None,
-        })
-    }
-
-    fn answer(&mut self, purpose: Purpose, answer: Result<Answer, RequestError>) {
-        match (purpose, answer) {
-            (Purpose::Join(room), Ok(Answer::Joined(head))) => {
-                self.ask_who(&room, false);
-                if head.seq > Seq(0) {
-                    self.ask_past(&room, head.seq, PAST_SHOWN, false);
-                }
-            }
-            (Purpose::Join(room), Err(error)) => {
-                self.put(&With::Room(room), Kind::Alarm, &format!("not joined: {error}"));
-            }
-            (Purpose::Say(with, number), outcome) => {
-                let fate = match outcome {
-                    Ok(Answer::Sent(receipt)) if receipt.queued => Fate::Queued,
-                    Ok(_) => Fate::Taken,
-                    Err(error) => Fate::Failed(error.to_string()),
-                };
-                if let Some(index) = self.find(&with) {
-                    self.conversations[index].settle(number, fate);
-                }
-            }
-            (Purpose::Who(room, aloud), Ok(Answer::Roster(roster))) => {
-                let with = With::Room(room);
-                let listed = roster.users.join(", ");
-                if aloud {
-                    self.put(&with, Kind::Note, &format!("{} here: {listed}", roster.total));
-                }
-                if let Some(index) = self.find(&with) {
-                    self.conversations[index].total = Some(roster.total);
-                    self.conversations[index].members = roster.users.into_iter().collect();
-                }
-            }
-            (Purpose::Head(room, count), Ok(Answer::History(history))) => {
-                self.ask_past(&room, history.head.seq, count, true);
-            }
-            (Purpose::Past(room, count, aloud), Ok(Answer::History(history))) => {
-                let Some(index) = self.find(&With::Room(Arc::clone(&room))) else {
-                    return;
-                };
-                let more = history.messages.len().saturating_sub(usize::from(count));
-                let past = history.messages.into_iter().skip(more);
-                let past = past.map(said).collect::<Vec<Line>>();
-                if aloud {
-                    let count = past.len();
-                    self.put(&With::Room(room), Kind::Note, &format!("the last {count} messages:"));
-                    past.into_iter().for_each(|line| self.conversations[index].push(line));
-                } else {
-                    self.conversations[index].insert_past(past);
-                }
-            }
-            (
-                Purpose::Who(room, true) | Purpose::Past(room, _, true) | Purpose::Head(room, _),
-                Err(error),
-            ) => {
-                self.put(&With::Room(room), Kind::Alarm, &error.to_string());
-            }
-            // What nobody asked for aloud, nobody misses.
-            _ => {}
-        }
-    }
-
-    fn hear_message(&mut self, message: Message) {
-        let room = Arc::clone(&message.room);
-        let called = mentions(&message.body, &self.user);
-        let index = self.open(With::Room(room));
-        self.conversations[index].push(said(message));
-        self.count(index, called);
-    }
-
-    fn hear_direct(&mut self, direct: Direct) {
-        let index = self.open(With::User(direct.from.clone()));
-        let text = harmless(&String::from_utf8_lossy(&direct.body));
-        let kind = Kind::Said { from: direct.from, place: None };
-        self.conversations[index].push(Line { time_ms: direct.time_ms, kind, text });
-        self.count(index, true);
-    }
-
-    /// Something new is in a conversation.
-    fn count(&mut self, index: usize, called: bool) {
-        if index == self.current && self.scrolled > 0 {
-            // What is looked at stays in sight.
-            self.scrolled += 1;
-        }
-        if index != self.current || self.scrolled > 0 {
-            self.conversations[index].unread += 1;
-            self.conversations[index].called |= called;
-        }
-    }
-
-    fn hear_presence(&mut self, kind: PresenceKind, total: u32, room: &Arc<str>, user: &str) {
-        let with = match kind {
-            PresenceKind::Online | PresenceKind::Offline => With::User(user.to_owned()),
-            _ => With::Room(Arc::clone(room)),
-        };
-        let Some(index) = self.find(&with) else {
-            return;
-        };
-        let conversation = &mut self.conversations[index];
-        let words = match kind {
-            PresenceKind::Joined => {
-                conversation.members.insert(user.to_owned());
-                "joined"
-            }
-            PresenceKind::Left => {
-                conversation.members.remove(user);
-                "left"
-            }
-            PresenceKind::Online => "is online",
-            PresenceKind::Offline => "is offline",
-            PresenceKind::Many => "",
-        };
-        if matches!(with, With::Room(_)) {
-            conversation.total = Some(total);
-        }
-        if !words.is_empty() {
-            self.put(&with, Kind::Note, &format!("{user} {words}"));
-        }
-    }
-
-    fn hear_gap(&mut self, gap: &Gap) {
-        let count = (gap.to.0 + 1).saturating_sub(gap.from.0);
-        let words = match gap.reason {
-            GapReason::Overflow => format!("{count} messages were left out: too many came at once"),
-            GapReason::NotKept => "some of what was said meanwhile is no longer kept".to_owned(),
-            GapReason::NewEpoch => {
-                "the room began anew; what was said meanwhile is gone".to_owned()
-            }
-        };
-        self.put(&With::Room(Arc::clone(&gap.room)), Kind::Alarm, &words);
     }
 
     fn put(&mut self, with: &With, kind: Kind, text: &str) {
@@ -552,7 +371,7 @@ fn mentions(body: &[u8], user: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::{Direct, Epoch, History, Place, Receipt, Roster};
+    use crate::client::{Answer, Direct, Epoch, Event, History, Place, Receipt, Roster};
 
     /// A talk in the lobby and a den, whose wishes so far were granted under the tickets 1, 2, ….
     fn talking() -> (Talk, Vec<(Ticket, Wish)>) {

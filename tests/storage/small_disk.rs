@@ -39,7 +39,8 @@ impl SmallDisk {
             println!("skipped: mounting a file system in a namespace is not permitted here");
             return None;
         }
-        let root = PathBuf::from(format!("/proc/{}/root/mnt", holder.id()));
+        // The holder's root, seen from outside of its namespace (proc(5)).
+        let root = ["/proc", &holder.id().to_string(), "root", "mnt"].iter().collect();
         Some(SmallDisk { holder, root })
     }
 
