@@ -72,6 +72,7 @@ for policy in policies:
     ratio, more = slow_p99 / p99, slow_memory - memory
     print(f"{policy:15} p99 {slow_p99:7.2f} ms, {ratio:4.2f} x  peak {slow_memory:6.1f} MiB, "
           f"{more:+6.1f}  of 500 slow ones {dealt_with} reached the bound")
-    failed |= ratio > 1.2 or more > 500 * 32 / 1024
+    # Where hardly anybody was slow, the rest says nothing.
+    failed |= ratio > 1.2 or more > 500 * 32 / 1024 or dealt_with < 450
 sys.exit(failed)
 PYTHON

@@ -66,7 +66,7 @@ pub struct AdminCommand {
     #[command(flatten)]
     pub server: ServerToAsk,
 
-    /// What to ask: ping or counters
+    /// What to ask: ping, counters or closes
     #[arg(value_name = "REQUEST", required = true)]
     pub request: Vec<String>,
 }

@@ -38,7 +38,7 @@ Scenarios:
   broadcast  some members of each room publish, all others receive (the default)
   echo       each connection sends bytes and gets them back
   churn      a chatting population, and others that come and go
-  storm      all connections are reset and come back at once
+  storm      all members are reset at once and come back
   slow       a chatting population of which a tenth stops reading
   mixed      rooms, echo, comings and goings and slow readers together
 
