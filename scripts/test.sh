@@ -40,6 +40,30 @@ step() {
     summary+=("$(printf '%5d s  %-44s %s' "$((SECONDS - began))" "$name" "$verdict")")
 }
 
+# Runs steps in the background, one after the other: what is built with link-time optimization has
+# but one core busy for minutes. What they print is shown by `join`.
+aside() {
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    (
+        "$@"
+        declare -p passed failed summary | sed 's/^declare /declare -g /' >"$scratch/verdicts"
+    ) >"$scratch/output" 2>&1 &
+    beside=$!
+}
+
+# Waits for what runs in the background, and counts it.
+join() {
+    local here=("$passed" "$failed" "${summary[@]}")
+    wait "$beside" || true
+    cat "$scratch/output"
+    # shellcheck source=/dev/null # What the subshell said of its variables.
+    source "$scratch/verdicts"
+    passed=$((passed + here[0]))
+    failed=$((failed + here[1]))
+    summary=("${here[@]:2}" "${summary[@]}")
+}
+
 # Installs the Debian packages of programs that are missing.
 install_packages() {
     local program missing=()
@@ -106,8 +130,16 @@ fuzz_targets() {
         cargo check --locked --manifest-path tests/fuzz/Cargo.toml
 }
 
+# What is built as users build it.
+released() {
+    passed=0 failed=0 summary=()
+    step "instruction counts" scripts/instructions.sh
+    step "the README's commands" scripts/smoke.sh
+}
+
 step "tools" install_tools
 step "format" cargo fmt --check
+aside released
 step "clippy" cargo clippy --locked --all-targets -- -D warnings
 step "check without default features" \
     cargo clippy --locked --no-default-features --all-targets -- -D warnings
@@ -115,10 +147,9 @@ step "no async runtime" no_tokio
 step "tests" cargo test --locked --no-fail-fast
 step "client script and page" scripts/browser.sh
 step "documentation" documentation
-step "instruction counts" scripts/instructions.sh
+join
 step "planted faults" scripts/planted-faults.sh
 step "fuzz targets compile" fuzz_targets
-step "the README's commands" scripts/smoke.sh
 
 echo
 printf '%s\n' "${summary[@]}"
