@@ -7,8 +7,9 @@ use std::process::Command;
 
 use corebeat::base::counters::CloseReason;
 
-use super::source::{Finding, Source, all_files, expect_none, top};
+use super::source::{Finding, Source, all_files, expect_none, rust_files, top};
 
+const ARCHITECTURE: &str = "docs/architecture.md";
 const OPERATIONS: &str = "docs/operations.md";
 const EXAMPLE: &str = "docs/examples/native.py";
 
@@ -154,6 +155,26 @@ fn every_counter_is_explained() {
         }
     }
     expect_none(&findings, &format!("Each counter has a row in {OPERATIONS}."));
+}
+
+#[test]
+fn every_file_of_the_server_is_on_the_map() {
+    let page = Source::read(ARCHITECTURE);
+    let (_, rest) = page.text.split_once("## Code map").expect("there is a map");
+    let (map, _) = rest.split_once("\n## ").expect("something follows the map");
+    let mut findings = Vec::new();
+    for file in rust_files() {
+        let Some((_, name)) = file.path.strip_prefix("src/").and_then(|path| path.split_once('/'))
+        else {
+            continue;
+        };
+        // A folder's files that belong to one of them are found there.
+        let name = name.trim_end_matches(".rs");
+        if name != "mod" && !name.contains('/') && !map.contains(&format!("`{name}`")) {
+            findings.push(Finding::new(&file, 1, format!("{name} is not on the map")));
+        }
+    }
+    expect_none(&findings, &format!("Each file stands in the code map of {ARCHITECTURE}."));
 }
 
 #[test]
