@@ -85,7 +85,7 @@ fn main() -> ExitCode {
         let (median, lowest, highest) = (figures.median(), figures.lowest(), figures.highest());
         println!("{name:<44} {median:>11.0} {lowest:>11.0} {highest:>11.0}");
     }
-    // Live, the clients' core publishes too; what the worker spends is what compares like with like.
+    // Live, the clients' core publishes too: what the worker spends compares like with like.
     let is_met = replay.median() >= live.median() && replay_ns.median() <= live_ns.median();
     println!("\nreplay at the rate of a broadcast: {}", if is_met { "met" } else { "MISSED" });
     drop(server);

@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 
-use super::super::conversation::{Fate, Kind, Line, With};
-use super::super::paint::harmless;
 use super::{PAST_SHOWN, Purpose, Talk, mentions, said};
 use crate::client::{
     Answer, Direct, Event, Gap, GapReason, Message, PresenceKind, RequestError, Seq, State,
 };
+use crate::terminal::conversation::{Fate, Kind, Line, With};
+use crate::terminal::paint::harmless;
 
 impl Talk {
     /// The client told something.
