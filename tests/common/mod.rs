@@ -295,6 +295,11 @@ impl Text {
         stream.set_read_timeout(Some(GUARD)).unwrap();
     }
 
+    /// The bare stream; a line that was read and not asked for goes.
+    pub fn into_stream(self) -> TcpStream {
+        self.reader.into_inner()
+    }
+
     /// Closes its sending side.
     pub fn hang_up(&self) {
         self.reader.get_ref().shutdown(Shutdown::Write).unwrap();
