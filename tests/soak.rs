@@ -12,12 +12,16 @@ mod common;
 mod bytes;
 #[path = "soak/churn.rs"]
 mod churn;
+#[path = "soak/clocks.rs"]
+mod clocks;
 #[path = "soak/crowd.rs"]
 mod crowd;
 #[path = "soak/gauge.rs"]
 mod gauge;
 #[path = "soak/machine.rs"]
 mod machine;
+#[path = "soak/memory.rs"]
+mod memory;
 #[path = "soak/patience.rs"]
 mod patience;
 #[path = "soak/peer.rs"]
@@ -31,7 +35,7 @@ use stage::{Scenario, Size, Stage};
 
 /// Plays a scenario on a server of its own, small.
 fn play(scenario: &Scenario) {
-    let stage = Stage::open(Size::Small, &(scenario.server)());
+    let stage = Stage::open(Size::Small, (scenario.server)());
     let row = stage.play(scenario);
     let mib = row.resident.map(|bytes| bytes as f64 / f64::from(1 << 20));
     println!(
@@ -84,4 +88,14 @@ fn a_stopped_process_goes_on_where_it_was() {
 #[test]
 fn who_comes_when_no_descriptor_is_left_waits_for_one() {
     play(&machine::DESCRIPTORS);
+}
+
+#[test]
+fn clocks_that_jump_close_nobody_and_make_nothing_too_old() {
+    play(&clocks::CLOCKS);
+}
+
+#[test]
+fn memory_suffices_for_all_that_the_bounds_allow() {
+    play(&memory::MEMORY);
 }

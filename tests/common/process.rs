@@ -17,10 +17,20 @@ use super::{GUARD, eventually};
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_corebeat");
 
+/// Another program to test in its place, which was built before: the environment's `COREBEAT`.
+fn program() -> String {
+    std::env::var("COREBEAT").unwrap_or_else(|_| PROGRAM.to_owned())
+}
+
 /// A command for the program, deaf to this process's environment.
 pub fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(PROGRAM);
-    command.args(arguments).stdin(Stdio::null()).env_remove("RUST_LOG");
+    let mut command = deaf(Command::new(program()));
+    command.args(arguments);
+    command
+}
+
+fn deaf(mut command: Command) -> Command {
+    command.stdin(Stdio::null()).env_remove("RUST_LOG").env_remove("RUST_BACKTRACE");
     // Servers that are killed would leave their sockets behind.
     command.env("COREBEAT_ADMIN", "off");
     command
@@ -44,10 +54,23 @@ impl Corebeat {
         Corebeat::start_on("127.0.0.1:0".parse().unwrap(), arguments)
     }
 
-    /// Starts it on any free port, with more in its environment.
-    pub fn start_within(arguments: &[&str], environment: &[(&str, PathBuf)]) -> Corebeat {
+    /// Starts it on any free port, with more in its environment, and with so much memory at most.
+    pub fn start_within(
+        arguments: &[&str],
+        environment: &[(&str, PathBuf)],
+        memory_kib: Option<u64>,
+    ) -> Corebeat {
         let address = "127.0.0.1:0".parse().unwrap();
-        let mut command = command(&["serve", "--listen", "127.0.0.1:0"]);
+        let mut command = match memory_kib {
+            None => command(&[]),
+            Some(kib) => {
+                let script = format!("ulimit -d {kib}; exec \"$0\" \"$@\"");
+                let mut command = deaf(Command::new("sh"));
+                command.args(["-c", &script, &program()]);
+                command
+            }
+        };
+        command.args(["serve", "--listen", "127.0.0.1:0"]);
         command.envs(environment.iter().cloned());
         Corebeat::spawn(command, address, arguments)
     }

@@ -27,7 +27,7 @@ fn churn(stage: &Stage) -> Outcome {
                 client.expect(OK);
                 if number % 8 == 0 {
                     client.send(&frame(4, &[0, 0, 0, 0]));
-                    client.expect_end();
+                    hear_out(client.stream);
                 }
             }
             2 => native(number, address, &user).reset(),

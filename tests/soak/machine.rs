@@ -45,13 +45,11 @@ fn suspended(stage: &Stage) -> Outcome {
 
 fn descriptors(stage: &Stage) -> Outcome {
     let (count, address) = (stage.size.of(300, 3_000), stage.server.address);
-    let spare = stage.size.of(20, 200) as u64;
-    let open = stage.server.workers().iter().map(|path| {
-        let files = std::fs::read_dir(path.join("fd")).unwrap();
-        files.map(|file| file.unwrap().file_name().to_str().unwrap().parse::<u64>().unwrap()).max()
-    });
-    let highest = open.map(|highest| highest.expect("a worker has files open")).max().unwrap();
-    let limit = highest + spare;
+    let spare = stage.size.of(20, 200);
+    let open = |path: std::path::PathBuf| std::fs::read_dir(path.join("fd")).unwrap().count();
+    let most = stage.server.workers().into_iter().map(open).max().unwrap();
+    // The kernel gives out the lowest number that is free, if it is below the limit.
+    let limit = (most + spare) as u64;
     stage.server.limit(Resource::Nofile, Some(limit));
     let mut waiting = each(count, |number| {
         let stream = connect(number, address);

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use socket2::{SockFilter, SockRef};
 
-use super::common::web::{BINARY, FIN, Heard, Web, frame as web_frame, header as web_header};
+use super::common::web::{BINARY, FIN, Heard, TEXT, Web, frame as web_frame, header as web_header};
 use super::common::{Native, PUBLISH, frame, hello};
 use super::peer::{connect, drip, each, pour};
 use super::stage::{Outcome, Scenario, Stage};
@@ -37,7 +37,9 @@ fn slowloris(stage: &Stage) -> Outcome {
     });
     let upgraded = each(each_kind, |_| {
         let web = Web::open(address, "/ws", "");
-        pour(&web.stream, &web_header(FIN | 1, ANNOUNCED));
+        // Under a mask of zeros, so that what comes drop by drop is text.
+        let header = [&web_header(FIN | TEXT, ANNOUNCED)[..4], &[0; 4]].concat();
+        pour(&web.stream, &header);
         web.stream
     });
     let greeted = each(each_kind, |number| {

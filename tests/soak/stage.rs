@@ -35,16 +35,30 @@ impl Size {
 /// Something that happens to a server.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
-    /// Options beside [`OPTIONS`], and what its process finds in its environment.
+    /// What its server needs.
     pub(crate) server: fn() -> Own,
+    /// Attacks, and says what should come of it.
     pub(crate) run: fn(&Stage) -> Outcome,
 }
 
 /// What a scenario's server has of its own. Those that have nothing share one in a long run.
 #[derive(Default)]
 pub(crate) struct Own {
+    /// Options beside [`OPTIONS`].
     pub(crate) options: Vec<&'static str>,
+    /// What its process finds in its environment.
     pub(crate) environment: Vec<(&'static str, PathBuf)>,
+    /// Memory that its process may have (`RLIMIT_DATA`).
+    pub(crate) memory_kib: Option<u64>,
+    /// Where the files lie that those name.
+    pub(crate) folder: Option<Folder>,
+}
+
+impl Own {
+    /// Whether there is nothing.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.options.is_empty() && self.environment.is_empty() && self.memory_kib.is_none()
+    }
 }
 
 /// What a scenario did, and what should have come of it.
@@ -98,11 +112,11 @@ const RESIDENT_KEPT: u64 = 16 << 20;
 /// and, of each connection at a time, its places in tables that grew.
 const RESIDENT_KEPT_EACH: u64 = 1 << 10;
 
-/// A folder of the stage's own, which goes with it.
-struct Folder(PathBuf);
+/// A folder of a test's own, which goes with it.
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    fn new() -> Folder {
+    pub(crate) fn new() -> Folder {
         let name = format!("corebeat-soak-{}-{:016x}", std::process::id(), fastrand::u64(..));
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir(&folder).unwrap();
@@ -122,6 +136,7 @@ pub(crate) struct Stage {
     pub(crate) server: Corebeat,
     pub(crate) gauge: Gauge,
     pub(crate) size: Size,
+    pub(crate) own: Own,
     /// Descriptors of a server without clients.
     bare: usize,
     _folder: Folder,
@@ -129,13 +144,13 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// Everybody is there and has heard of everybody else when this returns.
-    pub(crate) fn open(size: Size, own: &Own) -> Stage {
+    pub(crate) fn open(size: Size, own: Own) -> Stage {
         let folder = Folder::new();
         let admin = folder.0.join("admin");
         let mut options = OPTIONS.to_vec();
         options.extend_from_slice(&["--admin", admin.to_str().unwrap()]);
         options.extend_from_slice(&own.options);
-        let server = Corebeat::start_within(&options, &own.environment);
+        let server = Corebeat::start_within(&options, &own.environment, own.memory_kib);
         let gauge = Gauge::new(server.address, server.process(), admin);
         let mut bare = 0;
         eventually("nothing is opened any more", || {
@@ -143,7 +158,7 @@ impl Stage {
             before == bare
         });
         let crowd = Crowd::gather(server.address);
-        let stage = Stage { crowd, server, gauge, size, bare, _folder: folder };
+        let stage = Stage { crowd, server, gauge, size, own, bare, _folder: folder };
         stage.expect_undisturbed();
         stage
     }
