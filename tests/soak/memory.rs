@@ -23,7 +23,7 @@ fn own() -> Own {
 
 /// A hello, and a frame that begins, and has come but for its end.
 pub(crate) fn half_a_frame(user: &str) -> Vec<u8> {
-    [&hello(user)[..], &frame(PUBLISH, &[b'x'; HELD])[..HELD]].concat()
+    [&hello(user)[..], &frame(PUBLISH, &[b'x'; HELD])[..HELD - 4_096]].concat()
 }
 
 fn memory(stage: &Stage) -> Outcome {
@@ -36,7 +36,7 @@ fn memory(stage: &Stage) -> Outcome {
     });
     drip(greedy);
     Outcome {
-        ends: vec![(count as u64, vec!["frame_timeout", "over_limit", "reset", "peer_closed"])],
+        ends: vec![(count as u64, vec!["frame_timeout", "over_limit", "turned_away"])],
         told: vec![format!("{} MiB for the process", MEMORY_KIB >> 10)],
     }
 }

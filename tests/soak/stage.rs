@@ -262,6 +262,8 @@ fn expect_reasons(
     if let Some(served) = closed.get_mut("served") {
         *served -= own;
     }
+    // Those were closed without a word, and not even opened.
+    closed.insert("turned_away", counted.of("turned_away"));
     closed.retain(|_, count| *count > 0);
     let words = closed.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     let connections: u64 = ends.iter().map(|(count, _)| count).sum();
