@@ -30,8 +30,46 @@ mod peer;
 mod speech;
 #[path = "soak/stage.rs"]
 mod stage;
+#[path = "soak/table.rs"]
+mod table;
+
+use std::time::Duration;
 
 use stage::{Scenario, Size, Stage};
+
+/// Every scenario, in the order of a long run.
+const SCENARIOS: [&Scenario; 11] = [
+    &patience::SLOWLORIS,
+    &patience::HALF_OPEN,
+    &churn::RESETS,
+    &bytes::RANDOM,
+    &bytes::ONE_BY_ONE,
+    &bytes::LENGTHS,
+    &churn::CHURN,
+    &machine::SUSPENDED,
+    &machine::DESCRIPTORS,
+    &clocks::CLOCKS,
+    &memory::MEMORY,
+];
+
+/// What `scripts/soak.sh` runs: `SOAK_SECONDS` long, those that `SOAK_SCENARIOS` names with blanks
+/// between them, or all.
+#[test]
+#[ignore = "takes minutes and the whole machine: scripts/soak.sh"]
+fn full_size() {
+    let setting = |name: &str| std::env::var(name).unwrap_or_default();
+    let seconds = setting("SOAK_SECONDS").parse().expect("SOAK_SECONDS is a number");
+    let chosen = setting("SOAK_SCENARIOS");
+    let known = SCENARIOS.map(|scenario| scenario.name);
+    for name in chosen.split_whitespace() {
+        assert!(known.contains(&name), "{name} is none of {known:?}");
+    }
+    let is_chosen = |scenario: &&&Scenario| {
+        chosen.trim().is_empty() || chosen.split_whitespace().any(|name| name == scenario.name)
+    };
+    let scenarios: Vec<&Scenario> = SCENARIOS.iter().filter(is_chosen).copied().collect();
+    assert!(table::play_for(Duration::from_secs(seconds), &scenarios), "see the table");
+}
 
 /// Plays a scenario on a server of its own, small.
 fn play(scenario: &Scenario) {

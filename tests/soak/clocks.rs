@@ -38,7 +38,7 @@ fn own() -> Own {
     Own {
         options: vec!["--offline-age", "1h", "--history-age", "1h"],
         environment: vec![("LD_PRELOAD", library), (SHIFTS, shifts)],
-        folder: Some(folder),
+        _folder: Some(folder),
         ..Own::default()
     }
 }
