@@ -137,3 +137,8 @@ fn clocks_that_jump_close_nobody_and_make_nothing_too_old() {
 fn memory_suffices_for_all_that_the_bounds_allow() {
     play(&memory::MEMORY);
 }
+
+#[test]
+fn memory_that_cannot_be_had_ends_the_process_with_one_line() {
+    memory::takes_all();
+}

@@ -86,16 +86,21 @@ impl Gauge {
         Counters(numbers.filter_map(number).collect())
     }
 
-    /// What `/stats` says now.
+    /// What `/stats` says now, or as soon as the server is in a mood to tell.
     pub(crate) fn stats(&self) -> Value {
-        self.asked.set(self.asked.get() + 1);
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(GUARD)).unwrap();
-        stream.write_all(b"GET /stats HTTP/1.0\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (_, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-        serde_json::from_str(body).unwrap()
+        let mut told = None;
+        eventually("the server tells its numbers", || {
+            self.asked.set(self.asked.get() + 1);
+            let mut stream = TcpStream::connect(self.address).unwrap();
+            stream.set_read_timeout(Some(GUARD)).unwrap();
+            stream.write_all(b"GET /stats HTTP/1.0\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            let (_, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+            told = serde_json::from_str(body).ok();
+            told.is_some()
+        });
+        told.expect("it told")
     }
 
     /// The level as of now.

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use rustix::process::{Resource, Signal};
@@ -46,7 +47,7 @@ fn suspended(stage: &Stage) -> Outcome {
 fn descriptors(stage: &Stage) -> Outcome {
     let (count, address) = (stage.size.of(300, 3_000), stage.server.address);
     let spare = stage.size.of(20, 200);
-    let open = |path: std::path::PathBuf| std::fs::read_dir(path.join("fd")).unwrap().count();
+    let open = |path: PathBuf| std::fs::read_dir(path.join("fd")).unwrap().count();
     let most = stage.server.workers().into_iter().map(open).max().unwrap();
     // The kernel gives out the lowest number that is free, if it is below the limit.
     let limit = (most + spare) as u64;

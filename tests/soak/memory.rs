@@ -1,6 +1,13 @@
 //! Memory that comes to its end.
 
-use super::common::{PUBLISH, frame, hello};
+use std::io::Write;
+use std::net::TcpStream;
+use std::os::unix::process::ExitStatusExt;
+
+use rustix::process::Signal;
+
+use super::common::process::Corebeat;
+use super::common::{Native, PUBLISH, frame, hello};
 use super::peer::{connect, drip, each, pour};
 use super::stage::{Outcome, Own, Scenario, Stage};
 
@@ -24,6 +31,28 @@ fn own() -> Own {
 /// A hello, and a frame that begins, and has come but for its end.
 pub(crate) fn half_a_frame(user: &str) -> Vec<u8> {
     [&hello(user)[..], &frame(PUBLISH, &[b'x'; HELD])[..HELD - 4_096]].concat()
+}
+
+/// Clients take more than the process may have: its end is one line, and comes at once.
+pub(crate) fn takes_all() {
+    let options = ["--workers", "2", "--frame-timeout", "0"];
+    let mut server = Corebeat::start_within(&options, &[], Some(MEMORY_KIB));
+    let address = server.address;
+    let mut held: Vec<TcpStream> = Vec::new();
+    let connected = |stream: &TcpStream| (&mut &*stream).write_all(&half_a_frame("greedy")).is_ok();
+    // More than could be held if each came to its bound.
+    let most = (2 * MEMORY_KIB << 10) as usize / HELD;
+    while held.len() < most
+        && let Ok(stream) = TcpStream::connect(address)
+        && connected(&stream)
+    {
+        held.push(stream);
+    }
+    assert!(held.len() * HELD > (MEMORY_KIB << 10) as usize / 4, "{} are few", held.len());
+    server.wait_for_line("memory allocation of ");
+    assert_eq!(server.wait().signal(), Some(Signal::ABORT.as_raw()));
+    // Whoever starts it again finds its port free.
+    Native::greet(Corebeat::start_on(address, &[]).address, "next").echo(b"welcome");
 }
 
 fn memory(stage: &Stage) -> Outcome {
