@@ -228,15 +228,20 @@ impl Native {
 
     /// From here on nothing that the server sends arrives, and the server is told nothing.
     pub fn cut_the_wire(&self) {
-        // A program of one instruction: of each packet, keep no byte.
-        let drop_all = SockFilter::new(0x06, 0, 0, 0);
-        SockRef::from(&self.stream).attach_filter(&[drop_all]).unwrap();
+        cut_the_wire(&self.stream);
     }
 
     /// Vanishes with a reset.
     pub fn reset(self) {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
+}
+
+/// From here on nothing that is sent to this socket arrives, and the sender is told nothing.
+pub fn cut_the_wire(stream: &TcpStream) {
+    // A program of one instruction: of each packet, keep no byte.
+    let drop_all = SockFilter::new(0x06, 0, 0, 0);
+    SockRef::from(stream).attach_filter(&[drop_all]).unwrap();
 }
 
 /// A client that types lines.

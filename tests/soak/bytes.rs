@@ -66,7 +66,7 @@ fn behind(stream: std::net::TcpStream, bytes: &[u8]) -> std::net::TcpStream {
 }
 
 fn one_by_one(stage: &Stage) -> Outcome {
-    let each_kind = stage.size.of(25, 400);
+    let each_kind = stage.size.of(15, 400);
     let address = stage.server.address;
     let bye = frame(4, &[0, 0, 0, 0]);
     let echo = frame(ECHO, b"byte by byte");
@@ -101,11 +101,10 @@ fn one_by_one(stage: &Stage) -> Outcome {
 /// The lengths that are tried where a length has 32 bits.
 const LENGTHS_32: [u32; 4] = [1 << 31, (1 << 31) + 1, u32::MAX - 12, u32::MAX];
 /// And where it has 64. The first bit of a WebSocket's must not be set.
-const LENGTHS_64: [u64; 6] =
-    [1 << 31, 1 << 32, (1 << 63) - 1, 1 << 63, u64::MAX - 14, u64::MAX];
+const LENGTHS_64: [u64; 6] = [1 << 31, 1 << 32, (1 << 63) - 1, 1 << 63, u64::MAX - 14, u64::MAX];
 
 fn lengths(stage: &Stage) -> Outcome {
-    let each_kind = stage.size.of(5, 300);
+    let each_kind = stage.size.of(4, 300);
     let address = stage.server.address;
     let native = |kind: u8, length: u32| {
         [&[0xFB, kind, 0, 0][..], &length.to_be_bytes(), &[0; 100]].concat()
@@ -132,7 +131,8 @@ fn lengths(stage: &Stage) -> Outcome {
             end(greeted_web(address, "large"), &of_web(FIN | BINARY, length));
             let fragments = [web::frame(BINARY, &[0; 10]), of_web(FIN, length)].concat();
             end(greeted_web(address, "large"), &fragments);
-            let head = format!("POST /ws HTTP/1.1\r\nHost: here\r\nContent-Length: {length}\r\n\r\n");
+            let head =
+                format!("POST /ws HTTP/1.1\r\nHost: here\r\nContent-Length: {length}\r\n\r\n");
             end(connect(number, address), head.as_bytes());
         }
         end(connect(number, address), &[b'a'; 200_000]);

@@ -9,14 +9,13 @@ use super::peer::{connect, each, hear_out, pour, reset};
 use super::stage::{Outcome, Scenario, Stage};
 
 /// Connections one after the other, of all dialects, that end in all ways.
-pub(crate) const CHURN: Scenario =
-    Scenario { name: "churn", server: Default::default, run: churn };
+pub(crate) const CHURN: Scenario = Scenario { name: "churn", server: Default::default, run: churn };
 /// Connections that are reset, in every state.
 pub(crate) const RESETS: Scenario =
     Scenario { name: "reset-flood", server: Default::default, run: resets };
 
 fn churn(stage: &Stage) -> Outcome {
-    let count = stage.size.of(3_000, 200_000);
+    let count = stage.size.of(1_600, 200_000);
     let address = stage.server.address;
     each(count, |number| {
         let user = format!("passer-by-{}", number % 5_000);
@@ -72,7 +71,7 @@ fn native(number: usize, address: std::net::SocketAddr, user: &str) -> Native {
 }
 
 fn resets(stage: &Stage) -> Outcome {
-    let count = stage.size.of(1_500, 40_000);
+    let count = stage.size.of(900, 40_000);
     let address = stage.server.address;
     each(count, |number| {
         let stream = match number % 6 {

@@ -101,9 +101,7 @@ fn clocks(stage: &Stage) -> Outcome {
     for minutes in MONOTONIC_MINUTES {
         let amnesties = stage.gauge.counters().of("amnesties");
         clocks.set_monotonic(minutes * 60_000);
-        eventually("silence is forgiven", || {
-            stage.gauge.counters().of("amnesties") > amnesties
-        });
+        eventually("silence is forgiven", || stage.gauge.counters().of("amnesties") > amnesties);
         speaker.say();
         stage.expect_undisturbed();
     }

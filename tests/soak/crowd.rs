@@ -242,9 +242,8 @@ impl Conversation {
                 true => client.dialect != Dialect::Text || client.name != *from,
                 false => client.name == *place,
             };
-            let behind = |client: &&Client| {
-                !client.ended && client.last_number(from, place) < *words
-            };
+            let behind =
+                |client: &&Client| !client.ended && client.last_number(from, place) < *words;
             let client = self.clients.iter().filter(hears).find(behind)?;
             let heard = client.last_number(from, place);
             Some(format!("{} heard {heard} of {words} from {from} at {place}", client.name))

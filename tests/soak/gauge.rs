@@ -45,7 +45,8 @@ impl Counters {
 
     /// Those that are not zero and whose names begin so, by the rest of their names.
     pub(crate) fn beginning(&self, prefix: &str) -> BTreeMap<&str, u64> {
-        let named = self.0.iter().filter_map(|(name, &count)| Some((name.strip_prefix(prefix)?, count)));
+        let named =
+            self.0.iter().filter_map(|(name, &count)| Some((name.strip_prefix(prefix)?, count)));
         named.filter(|(_, count)| *count > 0).collect()
     }
 

@@ -25,7 +25,11 @@ pub(crate) const MEMORY_KIB: u64 = 160 << 10;
 
 fn own() -> Own {
     let options = vec!["--max-connections", "600", "--max-frame", "64KiB", "--max-outbound"];
-    Own { options: [options, vec!["128KiB"]].concat(), memory_kib: Some(MEMORY_KIB), ..Own::default() }
+    Own {
+        options: [options, vec!["128KiB"]].concat(),
+        memory_kib: Some(MEMORY_KIB),
+        ..Own::default()
+    }
 }
 
 /// A hello, and a frame that begins, and has come but for its end.

@@ -2,10 +2,8 @@
 
 use std::net::{SocketAddr, TcpStream};
 
-use socket2::{SockFilter, SockRef};
-
 use super::common::web::{BINARY, FIN, Heard, TEXT, Web, frame as web_frame, header as web_header};
-use super::common::{Native, PUBLISH, frame, hello};
+use super::common::{Native, PUBLISH, cut_the_wire, frame, hello};
 use super::peer::{connect, drip, each, pour};
 use super::stage::{Outcome, Scenario, Stage};
 
@@ -71,13 +69,6 @@ pub(crate) fn greeted_web(address: SocketAddr, user: &str) -> TcpStream {
     web.stream
 }
 
-/// From here on nothing that the server sends arrives, and it is told nothing.
-fn cut(stream: &TcpStream) {
-    // A program of one instruction: of each packet, keep no byte.
-    let drop_all = SockFilter::new(0x06, 0, 0, 0);
-    SockRef::from(stream).attach_filter(&[drop_all]).unwrap();
-}
-
 fn half_open(stage: &Stage) -> Outcome {
     let each_kind = stage.size.of(30, 1_000);
     let address = stage.server.address;
@@ -90,7 +81,7 @@ fn half_open(stage: &Stage) -> Outcome {
         pour(&text, b"/nick nobody\n/join square\n");
         text.peek(&mut [0]).expect("a welcome");
         let gone = [native, web, text];
-        gone.iter().for_each(cut);
+        gone.iter().for_each(cut_the_wire);
         gone
     });
     let count = (3 * each_kind) as u64;

@@ -150,7 +150,7 @@ impl Stage {
         let mut options = OPTIONS.to_vec();
         options.extend_from_slice(&["--admin", admin.to_str().unwrap()]);
         options.extend_from_slice(&own.options);
-        // What the server frees is to be seen: by itself the allocator keeps most of it for a while.
+        // What the server frees is to be seen: by itself the allocator keeps most of it.
         let mut environment = vec![("MIMALLOC_PURGE_DELAY", PathBuf::from("0"))];
         environment.extend_from_slice(&own.environment);
         let server = Corebeat::start_within(&options, &environment, own.memory_kib);
@@ -265,11 +265,7 @@ impl Stage {
 
 /// Each connection must have ended for one of its reasons, and none for another. `own` connections
 /// asked for numbers and were served. Returns what happened, in words.
-fn expect_reasons(
-    counted: &Counters,
-    own: u64,
-    ends: &[(u64, Vec<&'static str>)],
-) -> Vec<String> {
+fn expect_reasons(counted: &Counters, own: u64, ends: &[(u64, Vec<&'static str>)]) -> Vec<String> {
     let mut closed = counted.beginning("closed_");
     if let Some(served) = closed.get_mut("served") {
         *served -= own;
