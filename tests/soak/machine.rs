@@ -39,7 +39,7 @@ fn suspended(stage: &Stage) -> Outcome {
     assert!(counters.of("amnesties") > amnesties, "the server noticed that it was away");
     drop(waiting);
     Outcome {
-        ends: vec![(count as u64, vec!["peer_closed", "reset"])],
+        ends: vec![(count as u64, vec!["peer_closed", "reset", "overloaded"])],
         told: vec![format!("stopped for {:.1} s", stopped.as_secs_f32())],
     }
 }
@@ -70,7 +70,7 @@ fn descriptors(stage: &Stage) -> Outcome {
     });
     stage.server.limit(Resource::Nofile, None);
     Outcome {
-        ends: vec![(count as u64, vec!["peer_closed", "reset"])],
+        ends: vec![(count as u64, vec!["peer_closed", "reset", "overloaded", "accept_closed"])],
         told: vec![format!("{spare} descriptors to spare for each worker")],
     }
 }

@@ -112,6 +112,9 @@ const RESIDENT_KEPT: u64 = 16 << 20;
 /// and, of each connection at a time, its places in tables that grew.
 const RESIDENT_KEPT_EACH: u64 = 1 << 10;
 
+/// Counters of connections that were closed without a word, and count as neither opened nor closed.
+const AT_THE_DOOR: [&str; 2] = ["turned_away", "accept_closed"];
+
 /// A folder of a test's own, which goes with it.
 pub(crate) struct Folder(pub(crate) PathBuf);
 
@@ -270,8 +273,8 @@ fn expect_reasons(counted: &Counters, own: u64, ends: &[(u64, Vec<&'static str>)
     if let Some(served) = closed.get_mut("served") {
         *served -= own;
     }
-    // Those were closed without a word, and not even opened.
-    closed.insert("turned_away", counted.of("turned_away"));
+    let all = counted.beginning("");
+    closed.extend(all.into_iter().filter(|(name, _)| AT_THE_DOOR.contains(name)));
     closed.retain(|_, count| *count > 0);
     let words = closed.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     let connections: u64 = ends.iter().map(|(count, _)| count).sum();
