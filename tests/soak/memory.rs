@@ -45,7 +45,7 @@ pub(crate) fn takes_all() {
     let mut held: Vec<TcpStream> = Vec::new();
     let connected = |stream: &TcpStream| (&mut &*stream).write_all(&half_a_frame("greedy")).is_ok();
     // More than could be held if each came to its bound.
-    let most = (2 * MEMORY_KIB << 10) as usize / HELD;
+    let most = ((2 * MEMORY_KIB) << 10) as usize / HELD;
     while held.len() < most
         && let Ok(stream) = TcpStream::connect(address)
         && connected(&stream)
