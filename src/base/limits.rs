@@ -143,7 +143,7 @@ pub const TOLD_BYTES: usize = 256 << 10;
 /// birth shard, which knows of delays that the home does not, says when it is over.
 pub const SETTLE_MAX_MS: u64 = 600_000;
 /// What a kept direct message is taken to cost besides its frame: its place in the queue, its
-/// counts and what the allocator rounds up.
+/// age and counts, and what the allocator rounds up.
 pub const DIRECT_OVERHEAD_BYTES: usize = 40;
 /// What a user with kept direct messages is taken to cost besides them.
 pub const INBOX_BYTES: usize = 384;

@@ -14,22 +14,29 @@ use crate::wire::native;
 use super::batch::message_of;
 
 /// One direct message: its encoded native frame, without checksum and without `REPLAY`. Shared by
-/// counting; it may cross cores.
+/// counting; it may cross cores. Beside it stands since when it is kept.
 #[derive(Clone)]
-pub struct Direct(ThinArc<(), u8>);
+pub struct Direct(ThinArc<u64, u8>);
 
 impl Direct {
     /// The message `id` of `from`, taken at `time_ms`.
     pub fn new(id: u64, time_ms: u64, from: &str, body: &[u8]) -> Direct {
+        Direct::kept_since(time_ms, id, time_ms, from, body)
+    }
+
+    /// The same, which grows old from `since_ms` on, on a clock that nobody sets.
+    pub fn kept_since(since_ms: u64, id: u64, time_ms: u64, from: &str, body: &[u8]) -> Direct {
         let mut bytes = Vec::new();
         let event = Event::Direct { id, time_ms, from, body, replay: false };
         native::encode_event(&mut bytes, &event, false);
-        Direct::from_frame(&bytes)
+        Direct(ThinArc::from_header_and_slice(since_ms, &bytes))
     }
 
-    /// The message whose frame [`Direct::frame`] gave.
+    /// The message whose frame [`Direct::frame`] gave, in another life perhaps: it grows old from
+    /// the time that it tells.
     pub fn from_frame(frame: &[u8]) -> Direct {
-        Direct(ThinArc::from_header_and_slice((), frame))
+        let (_, time_ms) = native::direct_id_and_time(frame);
+        Direct(ThinArc::from_header_and_slice(time_ms, frame))
     }
 
     /// Its encoded frame.
@@ -42,7 +49,12 @@ impl Direct {
         native::direct_id_and_time(self.frame()).0
     }
 
-    /// When the home took it, in milliseconds since 1970.
+    /// Since when it is kept, as [`Inboxes::steady_ms`](super::inboxes::Inboxes::steady_ms) counts.
+    pub fn since_ms(&self) -> u64 {
+        self.0.header.header
+    }
+
+    /// When the home took it, in milliseconds since 1970, as its clock said then.
     pub fn time_ms(&self) -> u64 {
         native::direct_id_and_time(self.frame()).1
     }

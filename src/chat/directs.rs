@@ -124,7 +124,8 @@ impl Shard {
         }
         let began = self.inboxes.last_id();
         let id = self.inboxes.take_id();
-        let direct = Direct::new(id, now.wall_ms, from, body);
+        let since_ms = self.inboxes.steady_ms(now);
+        let direct = Direct::kept_since(since_ms, id, now.wall_ms, from, body);
         let key = key.unwrap_or_else(|| {
             let readers = self.directory.readers(user);
             self.inboxes.add(user, readers, began)

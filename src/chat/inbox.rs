@@ -46,7 +46,7 @@ pub struct QueueBounds {
 pub struct Terms<'a> {
     /// Bounds of the queue.
     pub bounds: QueueBounds,
-    /// The time, in milliseconds since 1970.
+    /// The time by which what is kept grows old, in milliseconds since 1970.
     pub now_ms: u64,
     /// The id of the last message that there is, for whomever.
     pub head: u64,
@@ -480,10 +480,10 @@ impl Inbox {
         (now, remembered_until): (Mono, Mono),
         terms: &mut Terms<'_>,
     ) {
-        while self.queue.front().is_some_and(|oldest| oldest.time_ms() < before_ms) {
+        while self.queue.front().is_some_and(|oldest| oldest.since_ms() < before_ms) {
             self.drop_oldest(Strike::Expired, terms);
         }
-        while self.told.front().is_some_and(|oldest| oldest.direct.time_ms() < before_ms) {
+        while self.told.front().is_some_and(|oldest| oldest.direct.since_ms() < before_ms) {
             self.forget_told();
         }
         if self.missing.is_some() && self.missing_at_ms < before_ms {
@@ -500,10 +500,10 @@ impl Inbox {
         self.forget_needless();
     }
 
-    /// The time of the oldest thing that is kept, in milliseconds since 1970.
+    /// Since when the oldest thing is kept, in milliseconds since 1970.
     pub fn oldest_ms(&self) -> Option<u64> {
-        let queued = self.queue.front().map(Direct::time_ms);
-        let told = self.told.front().map(|told| told.direct.time_ms());
+        let queued = self.queue.front().map(Direct::since_ms);
+        let told = self.told.front().map(|told| told.direct.since_ms());
         let missing = self.missing.map(|_| self.missing_at_ms);
         [queued, told, missing].into_iter().flatten().min()
     }

@@ -45,6 +45,8 @@ struct Bounds {
 #[derive(Debug)]
 pub struct Inboxes {
     hasher: NameHasher,
+    /// The time of day at which the monotonic scale began.
+    origin_ms: u64,
     bounds: Bounds,
     slots: Slab<Box<Slot>>,
     index: HashTable<InboxKey>,
@@ -60,9 +62,10 @@ pub struct Inboxes {
 
 impl Inboxes {
     /// An empty table. The ids of messages follow `last_id`.
-    pub fn new(hasher: NameHasher, limits: &Limits, last_id: u64) -> Inboxes {
+    pub fn new(hasher: NameHasher, limits: &Limits, last_id: u64, now: Now) -> Inboxes {
         Inboxes {
             hasher,
+            origin_ms: now.wall_ms.saturating_sub(now.mono.0),
             bounds: Bounds {
                 queue: QueueBounds { count: limits.offline_count, bytes: limits.offline_bytes },
                 age_ms: limits.offline_age_ms,
@@ -78,6 +81,13 @@ impl Inboxes {
             changes: Changes::default(),
             outgoing: VecDeque::new(),
         }
+    }
+
+    /// What the wall clock would say if nobody had set it since the start. Ages are counted by it:
+    /// a clock that is set must make nothing too old, and what is in a store tells only the time of
+    /// day.
+    pub fn steady_ms(&self, now: Now) -> u64 {
+        self.origin_ms + now.mono.0
     }
 
     /// Changes are noted for [`Inboxes::pop_change`] from here on.
@@ -147,7 +157,7 @@ impl Inboxes {
         let slot = &mut self.slots[key.0 as usize];
         let mut terms = Terms {
             bounds: self.bounds.queue,
-            now_ms: now.wall_ms,
+            now_ms: self.origin_ms + now.mono.0,
             head: self.last_id,
             kept_until: now.mono + self.bounds.resume_window_ms + SETTLE_MAX_MS,
             changes: &mut self.changes,
@@ -170,9 +180,10 @@ impl Inboxes {
 
     /// Has the inbox looked at no later than when something in it is due.
     fn arm(&mut self, key: InboxKey, now: Now) {
+        let now_ms = self.steady_ms(now);
         let slot = &mut self.slots[key.0 as usize];
         let expires = slot.inbox.oldest_ms().map(|oldest_ms| {
-            let age_ms = now.wall_ms.saturating_sub(oldest_ms);
+            let age_ms = now_ms.saturating_sub(oldest_ms);
             now.mono + (self.bounds.age_ms + 1).saturating_sub(age_ms)
         });
         let due = [expires, slot.inbox.kept_until()].into_iter().flatten().min();
@@ -213,7 +224,7 @@ impl Inboxes {
         }
         self.deadlines.pop_first();
         self.slots[key.0 as usize].due = None;
-        let before_ms = now.wall_ms.saturating_sub(self.bounds.age_ms);
+        let before_ms = self.steady_ms(now).saturating_sub(self.bounds.age_ms);
         let until = (now.mono, remembered_until);
         self.change(key, now, |inbox, terms| inbox.expire(before_ms, until, terms));
         true

@@ -200,7 +200,7 @@ impl Shard {
             rooms: RoomTable::new(hasher, config.overflow),
             homes: HomeTable::new(hasher),
             directory: Directory::default(),
-            inboxes: Inboxes::new(hasher, &config.limits, now.wall_ms << DIRECT_ID_SHIFT),
+            inboxes: Inboxes::new(hasher, &config.limits, now.wall_ms << DIRECT_ID_SHIFT, now),
             late_acks: BTreeMap::new(),
             wheel: Wheel::new(now.mono),
             outboxes: OutboxPool::new(OUTBOXES_KEPT, BUFFER_KEPT_BYTES),

@@ -228,15 +228,20 @@ impl Native {
 
     /// From here on nothing that the server sends arrives, and the server is told nothing.
     pub fn cut_the_wire(&self) {
-        // A program of one instruction: of each packet, keep no byte.
-        let drop_all = SockFilter::new(0x06, 0, 0, 0);
-        SockRef::from(&self.stream).attach_filter(&[drop_all]).unwrap();
+        cut_the_wire(&self.stream);
     }
 
     /// Vanishes with a reset.
     pub fn reset(self) {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
+}
+
+/// From here on nothing that is sent to this socket arrives, and the sender is told nothing.
+pub fn cut_the_wire(stream: &TcpStream) {
+    // A program of one instruction: of each packet, keep no byte.
+    let drop_all = SockFilter::new(0x06, 0, 0, 0);
+    SockRef::from(stream).attach_filter(&[drop_all]).unwrap();
 }
 
 /// A client that types lines.
@@ -293,6 +298,11 @@ impl Text {
         let error = stream.peek(&mut [0]).expect_err("silence");
         assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
         stream.set_read_timeout(Some(GUARD)).unwrap();
+    }
+
+    /// The bare stream; a line that was read and not asked for goes.
+    pub fn into_stream(self) -> TcpStream {
+        self.reader.into_inner()
     }
 
     /// Closes its sending side.

@@ -5,21 +5,32 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 use super::{GUARD, eventually};
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_corebeat");
 
+/// Another program to test in its place, which was built before: the environment's `COREBEAT`.
+fn program() -> String {
+    std::env::var("COREBEAT").unwrap_or_else(|_| PROGRAM.to_owned())
+}
+
 /// A command for the program, deaf to this process's environment.
 pub fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(PROGRAM);
-    command.args(arguments).stdin(Stdio::null()).env_remove("RUST_LOG");
+    let mut command = deaf(Command::new(program()));
+    command.args(arguments);
+    command
+}
+
+fn deaf(mut command: Command) -> Command {
+    command.stdin(Stdio::null()).env_remove("RUST_LOG").env_remove("RUST_BACKTRACE");
     // Servers that are killed would leave their sockets behind.
     command.env("COREBEAT_ADMIN", "off");
     command
@@ -43,9 +54,34 @@ impl Corebeat {
         Corebeat::start_on("127.0.0.1:0".parse().unwrap(), arguments)
     }
 
+    /// Starts it on any free port, with more in its environment, and with so much memory at most.
+    pub fn start_within(
+        arguments: &[&str],
+        environment: &[(&str, PathBuf)],
+        memory_kib: Option<u64>,
+    ) -> Corebeat {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let mut command = match memory_kib {
+            None => command(&[]),
+            Some(kib) => {
+                let script = format!("ulimit -d {kib}; exec \"$0\" \"$@\"");
+                let mut command = deaf(Command::new("sh"));
+                command.args(["-c", &script, &program()]);
+                command
+            }
+        };
+        command.args(["serve", "--listen", "127.0.0.1:0"]);
+        command.envs(environment.iter().cloned());
+        Corebeat::spawn(command, address, arguments)
+    }
+
     /// Starts it on `address`.
     pub fn start_on(address: SocketAddr, arguments: &[&str]) -> Corebeat {
-        let mut command = command(&["serve", "--listen", &address.to_string()]);
+        let command = command(&["serve", "--listen", &address.to_string()]);
+        Corebeat::spawn(command, address, arguments)
+    }
+
+    fn spawn(mut command: Command, address: SocketAddr, arguments: &[&str]) -> Corebeat {
         let child = command.args(arguments).stderr(Stdio::piped()).spawn();
         let mut child = child.expect("the program starts");
         let log = lines(child.stderr.take().unwrap());
@@ -72,8 +108,20 @@ impl Corebeat {
 
     /// Lets its files grow to `bytes` at most, or without a limit.
     pub fn limit_files(&self, bytes: Option<u64>) {
-        let limit = Rlimit { current: bytes, maximum: None };
-        prlimit(Some(self.pid()), Resource::Fsize, limit).expect("the program is there");
+        self.limit(Resource::Fsize, bytes);
+    }
+
+    /// Lets it have so much of something, or all that there is, and returns what it could have.
+    pub fn limit(&self, resource: Resource, current: Option<u64>) -> Option<u64> {
+        // The most that it may have is what this process may: it was born with that.
+        let maximum = getrlimit(resource).maximum;
+        let limit = Rlimit { current: current.or(maximum), maximum };
+        prlimit(Some(self.pid()), resource, limit).expect("the program is there").current
+    }
+
+    /// Its number among the system's processes.
+    pub fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until it has ended.

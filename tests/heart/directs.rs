@@ -166,6 +166,25 @@ fn what_is_too_old_is_dropped_and_that_is_said_for_as_long_again() {
 }
 
 #[test]
+fn a_clock_that_is_set_makes_nothing_too_old_and_keeps_nothing_for_longer() {
+    const HOUR: u64 = 3_600_000;
+    for jump in [6, -6] {
+        let mut world = World::with(|config| config.limits.offline_age_ms = HOUR);
+        let cat = world.native(0, "cat");
+        world.answers_pings(cat);
+        world.say(cat, direct(1, "bob", "before"));
+        world.set_clock(jump * HOUR as i64);
+        world.say(cat, direct(2, "bob", "behind"));
+        world.pass_ms(HOUR / 2);
+        let (bob, heard) = comes_back(&mut world, 1, "bob");
+        assert_eq!(heard, ["again [cat -> you] before", "again [cat -> you] behind"]);
+        world.vanishes(bob);
+        world.pass_ms(HOUR / 2 + 1_000);
+        assert_eq!(world.counters().directs_expired, 2, "an hour later, whatever the clock says");
+    }
+}
+
+#[test]
 fn nothing_is_kept_where_that_is_switched_off_or_beyond_what_all_may_take() {
     let mut world = World::with(|config| config.limits.offline_count = 0);
     let (ann, eve) = (world.native(0, "ann"), world.text(1, "eve"));
