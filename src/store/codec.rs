@@ -1,6 +1,6 @@
 //! How records are laid out as keys and values.
 //!
-//! Owns the layout of format 1. Never touches a file. Integers are big-endian, so that keys of one
+//! Owns the layout of the records of format 2; [`bundles`](super::bundles) lie around them. Never touches a file. Integers are big-endian, so that keys of one
 //! room or user lie in the order of their numbers:
 //!
 //! | key | value |
