@@ -1,7 +1,8 @@
 //! The embedded engine.
 //!
 //! Owns what the store asks of an engine ([`Engine`]) and the one that is used, fjall: of the
-//! engines that were measured the one that takes groups of records with the least processor time. Never knows what a key means. The keeper calls it, on the store's thread.
+//! engines that were measured the one that takes groups of records with the least processor time.
+//! Never knows what a key means. [`bundles`](super::bundles) call it, on the store's thread.
 
 use std::io;
 use std::path::Path;
