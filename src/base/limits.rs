@@ -51,6 +51,13 @@ pub const RECORD_BYTES_PENDING: usize = 16 << 20;
 pub const STORE_CHANNEL_CAPACITY: usize = 1_024;
 /// Bytes of records that are committed together, unless one turn has more.
 pub const COMMIT_BYTES: usize = 4 << 20;
+/// Bytes of bundles, beside twice those of what is live in them, above which the oldest ones are
+/// cleaned.
+pub const BUNDLE_SLACK_BYTES: u64 = 16 << 20;
+/// Bytes of old bundles that are cleaned with one commit, or four times its own.
+pub const BUNDLE_CLEAN_BYTES: usize = 64 << 10;
+/// Bundles that are dropped with one commit.
+pub const BUNDLES_DROPPED_MAX: usize = 1_024;
 /// Where answers do not wait for the disk itself, it is waited for this long after a commit at the
 /// latest.
 pub const STORE_SYNC_PERIOD_MS: u64 = 1_000;

@@ -1,7 +1,8 @@
 //! How records are laid out as keys and values.
 //!
-//! Owns the layout of format 1. Never touches a file. Integers are big-endian, so that keys of one
-//! room or user lie in the order of their numbers:
+//! Owns the layout of the records of format 2, around which there are [`bundles`](super::bundles).
+//! Never touches a file. Integers are big-endian, so that keys of one room or user lie in the order
+//! of their numbers:
 //!
 //! | key | value |
 //! | --- | --- |

@@ -5,7 +5,7 @@
 //! stored. Called when the store is opened and when it is closed.
 //!
 //! ```text
-//! format    corebeat store 1
+//! format    corebeat store 2
 //! run       boot=0f3c…  durability=batch  lock=4711.1795284301.52  state=running
 //!           or at its end  state=clean commits=912
 //! ```
@@ -25,7 +25,7 @@ use super::OpenError;
 use crate::chat::record::Durability;
 
 /// What the file `format` holds.
-pub const FORMAT: &str = "corebeat store 1\n";
+pub const FORMAT: &str = "corebeat store 2\n";
 /// Where the kernel says which boot this is.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 

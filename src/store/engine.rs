@@ -1,8 +1,8 @@
 //! The embedded engine.
 //!
 //! Owns what the store asks of an engine ([`Engine`]) and the one that is used, fjall: of the
-//! engines that were measured the one that takes groups of small records with the least processor
-//! time. Never knows what a key means. The keeper calls it, on the store's thread.
+//! engines that were measured the one that takes groups of records with the least processor time.
+//! Never knows what a key means. [`bundles`](super::bundles) call it, on the store's thread.
 
 use std::io;
 use std::path::Path;
@@ -45,6 +45,12 @@ pub trait Engine {
     /// What the disk says.
     fn sync(&mut self) -> io::Result<()>;
 
+    /// The value of a key, as it was committed.
+    ///
+    /// # Errors
+    /// What the disk says, and [`io::ErrorKind::InvalidData`] for what was damaged.
+    fn get(&mut self, key: &[u8]) -> io::Result<Option<Vec<u8>>>;
+
     /// Shows every key with its value, in the order of the keys, until `each` returns false.
     ///
     /// # Errors
@@ -83,14 +89,14 @@ mod fjall_engine {
 
     use super::{Change, Engine, Reach, Syncing};
 
-    /// All records are read once, at the start: there is nothing to cache.
+    /// All is read once, at the start, and then only what is cleaned: there is nothing to cache.
     const CACHE_BYTES: u64 = 4 << 20;
-    /// Records in memory before they are sorted into a file. Most are struck before that, and are
+    /// Bundles in memory before they are sorted into a file. Most are dropped before that, and are
     /// never sorted. The engine holds up commits while it begins a file, so they should be few.
     const MEMTABLE_BYTES: u64 = 32 << 20;
     /// Journals that precede what was sorted into files; the least that the engine allows.
     const JOURNAL_BYTES: u64 = 64 << 20;
-    /// Records that are sorted and checked together. They are read in their order and all at once.
+    /// Bundles that are sorted and checked together. They are read in their order and all at once.
     const BLOCK_BYTES: u32 = 32 << 10;
 
     struct Fjall {
@@ -106,7 +112,7 @@ mod fjall_engine {
             .max_journaling_size(JOURNAL_BYTES)
             .worker_threads(1);
         let database = builder.open().map_err(to_io)?;
-        // No single record is ever looked for, so filters would be of no use.
+        // What is looked for is there, so filters would be of no use.
         let options = || {
             KeyspaceCreateOptions::default()
                 .max_memtable_size(MEMTABLE_BYTES)
@@ -152,6 +158,11 @@ mod fjall_engine {
 
         fn sync(&mut self) -> io::Result<()> {
             self.database.persist(PersistMode::SyncData).map_err(to_io)
+        }
+
+        fn get(&mut self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+            let value = self.records.get(key).map_err(to_io)?;
+            Ok(value.map(|value| value.to_vec()))
         }
 
         fn read(&mut self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> io::Result<()> {

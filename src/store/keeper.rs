@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use log::{error, info, warn};
 
 use super::OpenError;
+use super::bundles::Bundles;
 use super::codec::{COUNTS_KEY, Change, Codec, Counts};
 use super::directory::{Directory, LastRun};
 use super::engine::{self, Engine, Reach};
@@ -131,7 +132,7 @@ impl Keeper {
         }
         let directory = Directory::take(data)?;
         let path = directory.engine();
-        Keeper::begin(directory, config, Box::new(move || engine::open(&path)))
+        Keeper::begin(directory, config, Box::new(move || open(&path)))
     }
 
     fn begin(
@@ -400,4 +401,9 @@ impl Keeper {
         }
         clean
     }
+}
+
+/// Opens the engine, with what changes together bound together.
+fn open(path: &Path) -> io::Result<Box<dyn Engine>> {
+    Ok(Box::new(Bundles::open(engine::open(path)?)?))
 }

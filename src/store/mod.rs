@@ -9,12 +9,14 @@
 //! | --- | --- |
 //! | [`directory`] | the data directory: format, lock, how the last run ended |
 //! | [`codec`] | records to keys and values, and back |
+//! | [`bundles`] | the changes of a group as one value of the engine |
 //! | [`engine`] | what an engine must do, and the one that does it |
 //! | [`load`] | all of it back into rooms and users |
 //! | [`intake`] | what workers hand over |
 //! | [`syncer`] | waits for the disk beside the commits |
 //! | [`keeper`] | groups of records, commits, failures, watermarks |
 
+pub mod bundles;
 pub mod codec;
 pub mod directory;
 pub mod engine;

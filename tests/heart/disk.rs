@@ -93,6 +93,10 @@ impl Engine for Disk {
         Ok(())
     }
 
+    fn get(&mut self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.committed.get(key).cloned())
+    }
+
     fn read(&mut self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> io::Result<()> {
         let _ = self.committed.iter().all(|(key, value)| each(key, value));
         Ok(())
