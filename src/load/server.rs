@@ -21,10 +21,15 @@ const LISTENING: &str = "listening on ";
 const START: Duration = Duration::from_secs(20);
 /// How long it may take to stop before it is killed.
 const STOP: Duration = Duration::from_secs(5);
-/// Rates that would bite where one connection speaks for many. They are switched off in the
-/// environment, so that an option for the server still wins.
-const RATE_LIMITS: [&str; 3] =
-    ["COREBEAT_ACCEPT_RATE", "COREBEAT_MESSAGE_RATE", "COREBEAT_BYTE_RATE"];
+/// Rates that would bite where one connection speaks for many, and the last descriptors, which are
+/// to be used up too. They are switched off in the environment, so that an option for the server
+/// still wins.
+const SWITCHED_OFF: [(&str, &str); 4] = [
+    ("COREBEAT_ACCEPT_RATE", "0"),
+    ("COREBEAT_MESSAGE_RATE", "0"),
+    ("COREBEAT_BYTE_RATE", "0"),
+    ("COREBEAT_OVERLOAD_DESCRIPTORS", "off"),
+];
 /// Its last lines that are kept, to be shown if it dies.
 const LINES_KEPT: usize = 8;
 
@@ -84,9 +89,8 @@ impl ServerProcess {
                 let mut command = Command::new(program);
                 command.args(["serve", "--listen", "127.0.0.1:0", "--workers"]);
                 command.arg(workers.to_string()).args(["--admin", "off"]).args(options);
-                for limit in RATE_LIMITS.iter().filter(|limit| std::env::var_os(limit).is_none()) {
-                    command.env(limit, "0");
-                }
+                let is_unset = |(name, _): &(&str, &str)| std::env::var_os(name).is_none();
+                command.envs(SWITCHED_OFF.into_iter().filter(is_unset));
                 let name = match options.as_slice() {
                     [] => format!("corebeat serve --workers {workers}"),
                     more => format!("corebeat serve --workers {workers} {}", more.join(" ")),
