@@ -21,6 +21,7 @@ mod heart {
     mod patience;
     mod peer;
     mod presence;
+    mod pressure;
     mod refs;
     mod rooms;
     mod sessions;

@@ -219,19 +219,10 @@ fn a_server_with_nothing_to_do_uses_no_processor_time() {
     let ann = Text::greet(program.address, "ann");
     ann.hang_up();
     bob.wait_for("* ann left lobby");
-    // User and system time of the workers, in hundredths of a second.
-    let used = || -> u64 {
-        let ticks = |path: &std::path::PathBuf| -> u64 {
-            let stat = std::fs::read_to_string(path.join("stat")).unwrap();
-            let fields = stat.rsplit(") ").next().unwrap().split(' ');
-            fields.skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum()
-        };
-        program.workers().iter().map(ticks).sum()
-    };
-    let before = used();
+    let before = program.used_hundredths();
     // Nothing comes: this read is the wait.
     bob.stay_silent(Duration::from_secs(1));
-    let spent = used() - before;
+    let spent = program.used_hundredths() - before;
     assert!(spent < 20, "{spent} hundredths of a second in one second: a loop spins");
 }
 

@@ -7,8 +7,13 @@ use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// They would bite where one connection speaks for many.
-const RATES: [&str; 3] = ["COREBEAT_ACCEPT_RATE", "COREBEAT_MESSAGE_RATE", "COREBEAT_BYTE_RATE"];
+/// Rates would bite where one connection speaks for many, and all descriptors are to be used.
+const SWITCHED_OFF: [(&str, &str); 4] = [
+    ("COREBEAT_ACCEPT_RATE", "0"),
+    ("COREBEAT_MESSAGE_RATE", "0"),
+    ("COREBEAT_BYTE_RATE", "0"),
+    ("COREBEAT_OVERLOAD_DESCRIPTORS", "off"),
+];
 
 /// A running `corebeat serve` on a free port of the loopback address. Dropping it kills it.
 pub(crate) struct ServerProcess {
@@ -26,7 +31,7 @@ impl ServerProcess {
             .args(["serve", "--listen", "127.0.0.1:0"])
             .args(options)
             .env("RUST_LOG", "info")
-            .envs(RATES.map(|rate| (rate, "0")))
+            .envs(SWITCHED_OFF)
             .stderr(Stdio::piped())
             .spawn()
             .expect("the server was built beside this bench");

@@ -49,11 +49,13 @@ pub enum CloseReason {
     FrameTimeout,
     /// The reader took nothing of what waited for it for too long.
     StalledReader,
+    /// It wanted a new session while its worker was under pressure.
+    Overloaded,
 }
 
 impl CloseReason {
     /// Every reason, in the order of their counters.
-    pub const ALL: [CloseReason; 20] = [
+    pub const ALL: [CloseReason; 21] = [
         CloseReason::Bye,
         CloseReason::PeerClosed,
         CloseReason::SocketError,
@@ -74,6 +76,7 @@ impl CloseReason {
         CloseReason::OverLimit,
         CloseReason::FrameTimeout,
         CloseReason::StalledReader,
+        CloseReason::Overloaded,
     ];
 
     /// The reason's name in logs and metrics.
@@ -99,6 +102,7 @@ impl CloseReason {
             CloseReason::OverLimit => "over_limit",
             CloseReason::FrameTimeout => "frame_timeout",
             CloseReason::StalledReader => "stalled_reader",
+            CloseReason::Overloaded => "overloaded",
         }
     }
 
@@ -165,6 +169,27 @@ counters! {
     limited_members,
     /// Joins refused because the worker had as many memberships as it may.
     limited_subscriptions,
+    /// Workers that are strained now, or overloaded: 0 or 1, and their number in a sum.
+    strained_now,
+    /// Workers that are overloaded now.
+    overloaded_now,
+    /// Times that accepting paused because the worker was overloaded.
+    overload_pauses,
+    /// Hellos for new sessions that were refused because the worker was strained or overloaded.
+    overload_refused,
+    /// Sessions that were resumed meanwhile, a part of the resumed ones.
+    overload_resumed,
+    /// Times that the kernel had no descriptor or no memory for a connection, and accepting rested.
+    accept_failures,
+    /// Connections closed at once because no descriptor was free.
+    accept_closed,
+    /// Comings and goings, and totals, that were not told because of pressure, or told later as
+    /// totals.
+    shed_presence,
+    /// Questions who is in a room that were refused because of pressure.
+    shed_rosters,
+    /// Questions for the numbers of all workers that were refused because of pressure.
+    shed_statistics,
     /// Hellos answered: native WELCOMEs and text greetings.
     welcomed,
     /// Sessions that went on on another connection, a part of the answered hellos.

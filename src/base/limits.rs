@@ -4,6 +4,8 @@
 //! operator sets (each field is an option of `corebeat serve`). Const assertions state how they
 //! relate. Never enforces a bound; whoever holds the bounded thing does.
 
+use super::pressure::Watermarks;
+
 /// Longest name of a user or a room, in bytes (wire contract).
 pub const NAME_MAX: usize = 64;
 /// Most names in one ROSTER frame (wire contract).
@@ -165,6 +167,15 @@ pub const SLOWED_MS: u64 = 1_000;
 /// One whose request was refused for that is left unread for so long at most: a client that does
 /// not wait costs as many refusals as fit into one read, in this time.
 pub const REFUSED_PAUSE_MS: u64 = 100;
+/// Under pressure the numbers of all workers are gathered no more often than this.
+pub const STATS_PERIOD_STRAINED_MS: u64 = 5_000;
+/// Earliest and latest time after which a request is to be tried again that was left out under
+/// pressure.
+pub const SHED_RETRY_AFTER_MS: (u32, u32) = (1_000, 5_000);
+/// How often a worker that is awake looks at the memory and the limit on open files.
+pub const MEMORY_LOOK_MS: u64 = 250;
+/// How often a worker under pressure wakes up to see whether it has passed.
+pub const PRESSURE_LOOK_MS: u64 = 100;
 /// Looks at a reader that takes nothing, within the time that it may do so.
 pub const STALL_LOOKS: u64 = 2;
 
@@ -252,6 +263,16 @@ pub struct Limits {
     pub max_sessions_per_user: usize,
     /// Connections that one worker accepts in a second; 0: any number (`--accept-rate`).
     pub accept_rate: u64,
+    /// Open descriptors of a worker's table, in per cent of the limit on open files
+    /// (`--overload-descriptors`).
+    pub overload_descriptors: Watermarks,
+    /// Memory, in per cent of what may be used (`--overload-memory`).
+    pub overload_memory: Watermarks,
+    /// Bytes of memory that the process may take; 0: any number; none: what its control group or
+    /// the machine has (`--memory-limit`).
+    pub memory_limit: Option<u64>,
+    /// How long what arrives has to wait for the loop, in microseconds (`--overload-lag`).
+    pub overload_lag: Watermarks,
     /// Messages that one connection may send in a second; 0: any number (`--message-rate`).
     pub message_rate: u64,
     /// Messages that it may send at once (`--message-burst`).
@@ -362,6 +383,10 @@ impl Default for Limits {
             max_connections_per_address: 1_000,
             max_sessions_per_user: 0,
             accept_rate: 20_000,
+            overload_descriptors: Watermarks { low: 96, soft: 98, high: 99 },
+            overload_memory: Watermarks { low: 85, soft: 90, high: 95 },
+            memory_limit: None,
+            overload_lag: Watermarks { low: 100_000, soft: 250_000, high: 1_000_000 },
             message_rate: 5_000,
             message_burst: 50_000,
             byte_rate: 32 << 20,

@@ -10,5 +10,6 @@ pub mod gcra;
 pub mod ids;
 pub mod limits;
 pub mod name;
+pub mod pressure;
 pub mod time;
 pub mod wheel;

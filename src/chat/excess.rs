@@ -97,7 +97,8 @@ impl Shard {
     fn refuse_excess(&mut self, conn: ConnId, excess: Excess, now: Now) {
         let after_ms = self.draw_return_ms();
         let text = self.excess_text(excess, after_ms);
-        self.refuse_hello(conn, Code::TooMany, &text, Some(after_ms), now);
+        let why = (Code::TooMany, CloseReason::OverLimit);
+        self.refuse_hello(conn, why, &text, Some(after_ms), now);
     }
 
     /// Answers the request of a connection that is held, if it is. The probes of whoever watches
@@ -154,10 +155,10 @@ impl Shard {
 
     /// Tells a connection why it is not taken and, if that is known, when to come back, and closes
     /// it.
-    fn refuse_hello(
+    pub(super) fn refuse_hello(
         &mut self,
         conn: ConnId,
-        code: Code,
+        (code, reason): (Code, CloseReason),
         text: &str,
         after_ms: Option<u32>,
         now: Now,
@@ -171,8 +172,8 @@ impl Shard {
             self.tell(conn, &event, now);
         }
         let last = Event::Error { reference: Ref::NONE, code, text };
-        let farewell = Farewell::of(CloseReason::OverLimit, Some(&last));
-        self.close_with(conn, CloseReason::OverLimit, None, &farewell, now);
+        let farewell = Farewell::of(reason, Some(&last));
+        self.close_with(conn, reason, None, &farewell, now);
     }
 }
 
@@ -266,7 +267,7 @@ impl Shard {
             Code::Conflict => None,
             _ => Some(self.draw_return_ms()),
         };
-        self.refuse_hello(conn, code, &text, after_ms, now);
+        self.refuse_hello(conn, (code, CloseReason::OverLimit), &text, after_ms, now);
     }
 
     fn session_refusal(&self) -> (Code, String) {

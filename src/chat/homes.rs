@@ -10,9 +10,7 @@
 use std::sync::Arc;
 
 use crate::base::ids::{Address, Position, Ref, Seq, ShardId};
-use crate::base::limits::{
-    BATCH_BYTES, FRAME_HEADER, IDLE_ROOM_LOOKS, PRESENCE_PERIOD_MS, ROOM_IDLE_MS,
-};
+use crate::base::limits::{BATCH_BYTES, FRAME_HEADER, IDLE_ROOM_LOOKS, ROOM_IDLE_MS};
 use crate::base::name::{EVERYONE, Name};
 use crate::base::time::Now;
 use crate::wire::message::{Code, Event, PresenceKind};
@@ -22,8 +20,8 @@ use super::batch::{Author, Batch};
 use super::home::HomeKey;
 use super::mail::{Asked, Mail, Since};
 use super::membership::Stay;
-use super::room::Presence;
 use super::shard::Shard;
+use super::shedding::NO_ROSTERS;
 
 /// Bytes of a ROSTER payload before the names: ref, total, count.
 const ROSTER_HEADER: usize = 4 + 4 + 2;
@@ -403,65 +401,14 @@ impl Shard {
             let mail = Mail::Refused { conn, reference, request: Asked::Who, code, text };
             return self.send(origin.shard(), mail, now);
         };
+        if self.strain.pressure.refuses_rosters() {
+            self.counters.shed_rosters += 1;
+            return self.refuse_for_home(origin, reference, Asked::Who, NO_ROSTERS, now);
+        }
         let roster = &self.homes.get(key).roster;
         let names = roster.names(self.limits.max_frame - ROSTER_HEADER).into_boxed_slice();
         let total = roster.total();
         self.send(origin.shard(), Mail::Roster { conn, room, reference, total, names }, now);
-    }
-
-    /// Tells the members' shards of a join or leave, or, in a crowded room, owes them a total.
-    ///
-    /// Told singly, the comings and goings of n members are n² events.
-    fn tell_presence(
-        &mut self,
-        key: HomeKey,
-        kind: PresenceKind,
-        user: Name,
-        member: Option<Address>,
-        now: Now,
-    ) {
-        let home = self.homes.get_mut(key);
-        let total = home.roster.total();
-        if total as usize > self.limits.presence_max || home.owes_total {
-            self.counters.presence_folded += 1;
-            return self.owe_total(key, now);
-        }
-        self.post_presence(key, &Presence { kind, total, user: Some(user), member }, now);
-    }
-
-    /// Has the room's members told its total before long.
-    fn owe_total(&mut self, key: HomeKey, now: Now) {
-        let home = self.homes.get_mut(key);
-        if !home.owes_total {
-            home.owes_total = true;
-            self.agenda.owe_total(key, now.mono + PRESENCE_PERIOD_MS);
-        }
-    }
-
-    /// Tells the total that a room owes.
-    pub(super) fn tell_total(&mut self, key: HomeKey, now: Now) {
-        let home = self.homes.get_mut(key);
-        home.owes_total = false;
-        let total = home.roster.total();
-        self.post_presence(key, &Presence::total(total), now);
-    }
-
-    /// Tells the members' shards. To those whose mail is at its bound, the total is owed.
-    fn post_presence(&mut self, key: HomeKey, presence: &Presence, now: Now) {
-        self.close_batch(key);
-        for index in 0..self.homes.get(key).links.len() {
-            let home = self.homes.get(key);
-            let (to, room) = (home.links[index].shard, home.name.clone());
-            if to == self.id {
-                self.hear_presence(&room, presence.clone());
-            } else if self.is_overloaded(to) {
-                self.counters.presence_folded += 1;
-                self.owe_total(key, now);
-            } else {
-                self.counters.mail_out += 1;
-                self.postbag.push(to, Mail::Presence { room, presence: presence.clone() });
-            }
-        }
     }
 
     /// Puts a room without members on the list of those that may be forgotten.

@@ -113,6 +113,9 @@ impl Shard {
     /// Tells a load balancer whether to send clients here.
     fn tell_readiness(&mut self, conn: ConnId, exchange: Exchange) {
         let (status, text) = match self.readiness {
+            Readiness::Ready if self.strain.somewhere => {
+                (Status::ServiceUnavailable, "overloaded\n")
+            }
             Readiness::Ready => (Status::Ok, "ready\n"),
             Readiness::Starting => (Status::ServiceUnavailable, "starting\n"),
             Readiness::Draining => (Status::ServiceUnavailable, "draining\n"),
@@ -163,6 +166,15 @@ impl Shard {
         let overloaded = (0..self.shards).any(|shard| self.is_overloaded(ShardId(shard)));
         if overloaded || self.gathering.waiting() >= STATS_ASKERS_MAX {
             return self.respond_text(conn, Status::ServiceUnavailable, "overloaded\n", exchange);
+        }
+        if self.gathering.waiting() == 0
+            && let Some(after_ms) = self.withholds_statistics(now)
+        {
+            let text = "overloaded: the numbers are told less often\n";
+            let status = Status::ServiceUnavailable;
+            self.counters.http_refused += 1;
+            let refusal = |out: &mut Vec<u8>| append_retry(out, status, text, after_ms, exchange);
+            return self.respond(conn, exchange, refusal);
         }
         let Some(session) = self.sessions.get_mut(conn) else {
             return;

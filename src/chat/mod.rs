@@ -15,7 +15,8 @@
 //! | [`closing`] | what is known of a connection when its end is decided |
 //! | [`requests`] | what a client may ask, and the refusals |
 //! | [`text`] | the commands of a text client |
-//! | [`homes`] | the rooms and users whose home this shard is: order, presence, rosters |
+//! | [`homes`] | the rooms and users whose home this shard is: order, rosters |
+//! | [`presence`] | what homes say of who comes and goes |
 //! | [`recovery`] | what members get of the past: replays, listings, how much is kept |
 //! | [`catch_up`] | replays on their way to the members of this shard |
 //! | [`directs`], [`direct_feed`] | direct messages, at the user's home and at the connections |
@@ -27,6 +28,7 @@
 //! | [`whereabouts`] | who is there at all: online and offline |
 //! | [`meters`] | how fast connections may send |
 //! | [`excess`] | connections and sessions beyond a limit, and what they are told |
+//! | [`shedding`] | who is let in, and what is left out, under pressure |
 //! | [`timers`], [`patience`] | heartbeats, time-outs; frames and readers that hang |
 //! | [`drain`] | how connections are sent on when the server ends |
 //!
@@ -72,6 +74,7 @@ pub mod outbox;
 pub mod overflow;
 pub mod patience;
 pub mod postbag;
+pub mod presence;
 pub mod press;
 pub mod pulse;
 pub mod reader;
@@ -85,6 +88,7 @@ pub mod room;
 pub mod roster;
 pub mod session;
 pub mod shard;
+pub mod shedding;
 pub mod stats;
 pub mod storing;
 pub mod text;

@@ -65,9 +65,12 @@ impl Shard {
         }
     }
 
-    /// Makes a connection a session of its own, as soon as there is room for one. A guest's name is
-    /// its own.
+    /// Makes a connection a session of its own, as soon as there is room for one, unless the worker
+    /// is under pressure. A guest's name is its own.
     pub(super) fn begin_session(&mut self, conn: ConnId, greeting: Greeting, now: Now) {
+        if self.refuses_newcomer(conn, now) {
+            return;
+        }
         let Greeting { dialect, user } = greeting;
         match user {
             Some(user) if self.limits_sessions() => {
@@ -268,9 +271,11 @@ impl Shard {
         }
     }
 
-    /// How the server feels, for its heartbeats: 1 while work is left over from turn to turn.
+    /// How the server feels, for its heartbeats: 1 while work is left over from turn to turn, or
+    /// the worker is under pressure.
     pub(super) fn status(&self) -> u8 {
-        u8::from(!self.active.is_empty() || !self.postbag.is_empty())
+        let is_busy = !self.active.is_empty() || !self.postbag.is_empty();
+        u8::from(is_busy || self.strain.is_felt)
     }
 
     /// Makes a session a member of a room, or tells a member the room's head again.
@@ -443,6 +448,9 @@ impl Shard {
     /// Asks a room's home who is there.
     pub(super) fn who(&mut self, conn: ConnId, reference: Ref, room: &str, now: Now) {
         if !self.room_is_valid(conn, reference, room, now) {
+            return;
+        }
+        if self.refuses_roster(conn, reference, now) {
             return;
         }
         let home = self.home_of(self.hasher.hash(room));

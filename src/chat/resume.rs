@@ -214,6 +214,8 @@ impl Shard {
         extra.identity = Some(id);
         extra.refs = refs.map(|refs| *refs).unwrap_or_default();
         self.counters.resumed += 1;
+        let despite = self.strain.pressure.refuses_newcomers();
+        self.counters.overload_resumed += u64::from(despite);
         self.resuming.push(conn);
         self.admit(conn, user.clone(), dialect, now);
         self.welcome(conn, dialect, &user, true, now);

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!  in   open · receive · end_of_input · closed · measured · mail · written / write_failed
-//!       expire · fan_out · drain
+//!       expire · fan_out · drain · note_pressure
 //!  out  poll_mail · poll_write · poll_closing · poll_verdict
 //!       poll_dirty → gather → sent / blocked … writable
 //! ```
@@ -51,6 +51,7 @@ use super::relief::Relief;
 use super::resume::Keeping;
 use super::room::{Audience, RoomTable};
 use super::session::{Marks, SessionTable, State};
+use super::shedding::Strain;
 use super::stats::{Gathering, Longest, RoundTrips, Speakers};
 use super::web::WebDesk;
 use super::whereabouts::Telling;
@@ -156,6 +157,7 @@ pub struct Shard {
     pub(super) meters: Meters,
     pub(super) drain: Option<Box<Drain>>,
     pub(super) readiness: Readiness,
+    pub(super) strain: Strain,
     /// Sessions without connections.
     pub(super) keeping: Keeping,
     /// Users whose coming and going is being told.
@@ -183,6 +185,7 @@ impl Shard {
     pub fn new(config: ShardConfig, now: Now) -> Shard {
         let hasher = NameHasher::new(config.secret);
         let everyone_home = hash::home(hasher.hash(EVERYONE), config.shards);
+        let reserved = config.limits.max_connections.min(CONNECTIONS_RESERVED);
         let mut shard = Shard {
             id: config.shard,
             shards: config.shards,
@@ -194,9 +197,7 @@ impl Shard {
             web: config.web,
             hasher,
             dice: fastrand::Rng::with_seed(config.seed),
-            sessions: SessionTable::with_capacity(
-                config.limits.max_connections.min(CONNECTIONS_RESERVED),
-            ),
+            sessions: SessionTable::with_capacity(reserved),
             rooms: RoomTable::new(hasher, config.overflow),
             homes: HomeTable::new(hasher),
             directory: Directory::default(),
@@ -223,6 +224,7 @@ impl Shard {
             meters: Meters::new(&config.limits),
             drain: None,
             readiness: Readiness::Starting,
+            strain: Strain::default(),
             keeping: Keeping::default(),
             tellings: VecDeque::new(),
             trimmed_at: now.mono,

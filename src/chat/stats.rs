@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::base::counters::CloseReason;
 use crate::base::ids::{ConnId, ShardId};
+use crate::base::pressure::Readings;
 use crate::base::time::Now;
 use crate::base::wheel;
 
@@ -126,12 +127,31 @@ pub struct ShardStats {
     /// The longest that somebody may have waited for the worker to accept, since the last look.
     accept_stall_us_max: u64,
     handed_over: u64,
+    pressure: PressureStats,
     wheel: WheelStats,
     /// What the store told this shard last; none where all is in memory.
     #[serde(skip)]
     store: Option<StoreNumbers>,
     /// Heartbeats by the time they took, one number for each bucket.
     round_trip_ms: [u64; BUCKETS],
+}
+
+#[derive(Debug, Serialize)]
+struct PressureStats {
+    /// `calm`, `strained` or `overloaded`.
+    level: &'static str,
+    descriptors_percent: u64,
+    memory_percent: u64,
+    lag_us: u64,
+    /// The counters `overload_…`, `accept_…` and `shed_…`.
+    pauses: u64,
+    refused: u64,
+    resumed: u64,
+    accept_failures: u64,
+    accept_closed: u64,
+    shed_presence: u64,
+    shed_rosters: u64,
+    shed_statistics: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -257,9 +277,29 @@ impl Shard {
             lag_us_max: longest.turn_us,
             accept_stall_us_max: longest.accept_stall_us,
             handed_over: counters.handed_over,
+            pressure: self.pressure_stats(),
             wheel: self.wheel_stats(),
             store: self.journal.as_ref().map(|journal| journal.numbers()),
             round_trip_ms: self.round_trips.0,
+        }
+    }
+
+    fn pressure_stats(&self) -> PressureStats {
+        let Readings { descriptors_percent, memory_percent, lag_us } = self.strain.readings;
+        let counters = &self.counters;
+        PressureStats {
+            level: self.strain.pressure.level().name(),
+            descriptors_percent,
+            memory_percent,
+            lag_us,
+            pauses: counters.overload_pauses,
+            refused: counters.overload_refused,
+            resumed: counters.overload_resumed,
+            accept_failures: counters.accept_failures,
+            accept_closed: counters.accept_closed,
+            shed_presence: counters.shed_presence,
+            shed_rosters: counters.shed_rosters,
+            shed_statistics: counters.shed_statistics,
         }
     }
 

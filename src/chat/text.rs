@@ -18,6 +18,7 @@ use super::mail::{Ending, Extent, Mail, Since};
 use super::membership::{RoomKey, Stay};
 use super::requests::{Part, Welcomed, code_of};
 use super::resume::Greeting;
+use super::session::State;
 use super::shard::{Shard, Verdict};
 
 impl Shard {
@@ -36,7 +37,9 @@ impl Shard {
         };
         let was_named = user.is_some();
         self.begin_session(conn, Greeting { dialect: Dialect::Text, user }, now);
-        if !was_named && !matches!(command, Command::Nick(_)) {
+        let is_let_in = |state| !matches!(state, State::Closing(_));
+        let state = self.sessions.get(conn).map(|session| session.state);
+        if !was_named && !matches!(command, Command::Nick(_)) && state.is_some_and(is_let_in) {
             self.command(conn, first_line, now);
         }
     }

@@ -5,7 +5,8 @@
 //! user's home decides and tells every shard once; each tells its members once, in however many
 //! rooms they meet the user.
 //!
-//! Rooms that are too crowded for single presence events are left out: their totals say it.
+//! Rooms that are too crowded for single presence events are left out: their totals say it. Under
+//! pressure all rooms are.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -58,6 +59,11 @@ impl Shard {
 
     fn tell_whereabouts(&mut self, whereabouts: Whereabouts, now: Now) {
         if whereabouts.rooms.is_empty() {
+            return;
+        }
+        if self.strain.pressure.folds_presence() {
+            self.counters.presence_folded += 1;
+            self.counters.shed_presence += 1;
             return;
         }
         let whereabouts = Arc::new(whereabouts);

@@ -16,6 +16,7 @@ pub mod logging;
 pub mod offline;
 pub mod options;
 pub mod overflow;
+pub mod overload;
 pub mod serve;
 pub mod sessions;
 pub mod stopping;

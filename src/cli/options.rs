@@ -14,6 +14,7 @@ use super::history::HistoryOptions;
 use super::limits::LimitOptions;
 use super::offline::OfflineOptions;
 use super::overflow::OverflowOptions;
+use super::overload::OverloadOptions;
 use super::sessions::SessionOptions;
 use super::stopping::StoppingOptions;
 use super::storage::StorageOptions;
@@ -214,6 +215,10 @@ pub struct ServeOptions {
     #[command(flatten)]
     pub overflow: OverflowOptions,
 
+    /// When it has more to do than it can.
+    #[command(flatten)]
+    pub overload: OverloadOptions,
+
     /// How much of what is said is kept.
     #[command(flatten)]
     pub history: HistoryOptions,
@@ -372,6 +377,7 @@ impl ServeOptions {
             ..Limits::default()
         };
         self.bounds.apply(&mut limits)?;
+        self.overload.apply(&mut limits);
         self.history.apply(&mut limits)?;
         self.offline.apply(&mut limits)?;
         self.sessions.apply(&mut limits)?;

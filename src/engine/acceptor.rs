@@ -11,17 +11,62 @@ use std::net::SocketAddr;
 use log::warn;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
 
 use crate::base::gcra::{Bucket, Rate, TooFast};
 use crate::base::ids::ShardId;
 use crate::base::time::Mono;
 use crate::net::listener;
+use crate::net::spare_descriptor::SpareDescriptor;
 
 /// After the kernel had no descriptor to give, accepting rests for so long, or until a connection
 /// is closed.
 const REST_MS: u64 = 100;
 /// At most one line is logged in this time about connections that could not be taken.
 const COMPLAINT_PERIOD_MS: u64 = 1_000;
+
+/// Why the kernel gave no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failure {
+    /// Nobody waits.
+    Nobody,
+    /// That one is gone; the next may be there. An error of its network comes to us (accept(2)).
+    Gone,
+    /// No descriptor is free, in this table or in the system.
+    NoDescriptor,
+    /// There is no memory, or something else that may pass.
+    Other,
+}
+
+impl Failure {
+    fn of(error: &io::Error) -> Failure {
+        match Errno::from_io_error(error) {
+            Some(Errno::AGAIN) => Failure::Nobody,
+            Some(
+                Errno::INTR
+                | Errno::CONNABORTED
+                | Errno::PROTO
+                | Errno::NOPROTOOPT
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::NONET,
+            ) => Failure::Gone,
+            Some(Errno::MFILE | Errno::NFILE) => Failure::NoDescriptor,
+            _ => Failure::Other,
+        }
+    }
+}
+
+/// What went wrong at the doors since this was last asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Troubles {
+    /// Times that the kernel had no descriptor or no memory for a connection.
+    pub failures: u64,
+    /// Connections closed at once for want of a descriptor.
+    pub closed: u64,
+}
 
 /// What is known of the queue of connections before a door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +94,12 @@ pub struct Acceptor {
     worker: ShardId,
     doors: Vec<Door>,
     is_open: bool,
+    /// Nobody is taken until [`Acceptor::go_on`]: the worker is overloaded.
+    is_paused: bool,
+    /// Whoever waits is taken in, however the worker is: the doors are about to be shut.
+    hurries: bool,
+    spare: SpareDescriptor,
+    troubles: Troubles,
     /// The door that is looked at first.
     next: usize,
     rate: Rate,
@@ -69,6 +120,10 @@ impl Acceptor {
             worker,
             doors: Vec::new(),
             is_open: false,
+            is_paused: false,
+            hurries: false,
+            spare: SpareDescriptor::hold(),
+            troubles: Troubles::default(),
             next: 0,
             rate,
             bucket: Bucket::default(),
@@ -79,8 +134,41 @@ impl Acceptor {
         }
     }
 
-    /// From here on nobody who waits is kept waiting by the rate.
+    /// Takes nobody until [`Acceptor::go_on`]. Whoever comes waits in the kernel, and is no reason
+    /// to wake up.
+    pub fn pause(&mut self) {
+        self.is_paused = !self.hurries;
+    }
+
+    /// Takes those who wait again.
+    pub fn go_on(&mut self) {
+        self.is_paused = false;
+        self.note_all_waiting();
+    }
+
+    /// Leaves all doors alone for a moment, because something else was missing that a connection
+    /// needs.
+    pub fn rest(&mut self, reason: &dyn std::fmt::Display, now: Mono) {
+        self.troubles.failures += 1;
+        for door in &mut self.doors {
+            door.queue = Queue::Resting(now + REST_MS);
+        }
+        self.complain(now, reason);
+    }
+
+    /// A connection that was handed over was lost on the way, for want of a descriptor.
+    pub fn note_lost(&mut self) {
+        self.troubles.closed += 1;
+    }
+
+    /// What went wrong since this was last asked.
+    pub fn take_troubles(&mut self) -> Troubles {
+        std::mem::take(&mut self.troubles)
+    }
+
+    /// From here on nobody who waits is kept waiting, by the rate or by pressure.
     pub fn hurry(&mut self) {
+        (self.hurries, self.is_paused) = (true, false);
         self.rate = Rate::UNLIMITED;
         self.paced_until = None;
         self.note_all_waiting();
@@ -147,14 +235,16 @@ impl Acceptor {
             Queue::Waiting | Queue::Taken => Some(Mono(0)),
             Queue::Resting(until) => Some(until),
         };
-        let first = self.doors.iter().filter_map(due).min().filter(|_| self.is_open);
+        let is_open = self.is_open && !self.is_paused;
+        let first = self.doors.iter().filter_map(due).min().filter(|_| is_open);
         first.map(|due| self.paced_until.map_or(due, |until| until.max(due)))
     }
 
     /// The next connection and where it comes from, or `None` when there is none to be had now. Of
     /// several doors each has its turn.
     pub fn accept(&mut self, now: Mono) -> Option<(TcpStream, SocketAddr)> {
-        if !self.is_open || self.paced_until.is_some_and(|until| now < until) {
+        let is_paced = self.paced_until.is_some_and(|until| now < until);
+        if !self.is_open || self.is_paused || is_paced {
             return None;
         }
         self.paced_until = None;
@@ -170,16 +260,36 @@ impl Acceptor {
                 self.pauses += 1;
                 return None;
             }
-            match door.accept(now) {
+            match door.accept() {
                 Ok(Some(taken)) => {
                     let _ = self.rate.charge(&mut self.bucket, 1, now);
                     return Some(taken);
                 }
                 Ok(None) => {}
-                Err(error) => self.complain(now, &format_args!("{error}")),
+                Err(error) => self.fail(index, &error, now),
             }
         }
         None
+    }
+
+    /// The kernel gave nobody through a door, though somebody may wait.
+    fn fail(&mut self, index: usize, error: &io::Error, now: Mono) {
+        // Asking again at once would spin, and waiting for an event would wait for ever, since none
+        // comes for those who wait already.
+        let mut queue = Queue::Resting(now + REST_MS);
+        if Failure::of(error) == Failure::NoDescriptor && self.spare.give_up() {
+            match self.doors[index].listener.accept() {
+                Ok(_) => self.troubles.closed += 1,
+                Err(error) if Failure::of(&error) == Failure::Nobody => queue = Queue::Empty,
+                Err(_) => {}
+            }
+        }
+        self.spare.take_back();
+        self.doors[index].queue = queue;
+        if queue != Queue::Empty {
+            self.troubles.failures += 1;
+            self.complain(now, error);
+        }
     }
 
     /// A connection was accepted and will not be served.
@@ -226,7 +336,7 @@ impl Door {
 
     /// # Errors
     /// What keeps the kernel from giving a connection that waits.
-    fn accept(&mut self, now: Mono) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+    fn accept(&mut self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
         loop {
             let error = match self.listener.accept() {
                 Ok(taken) => {
@@ -235,19 +345,14 @@ impl Door {
                 }
                 Err(error) => error,
             };
-            match error.kind() {
-                io::ErrorKind::WouldBlock => {
+            match Failure::of(&error) {
+                Failure::Nobody => {
                     self.queue = Queue::Empty;
                     return Ok(None);
                 }
                 // A peer that hung up while it waited is nobody's loss.
-                io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
-                _ => {
-                    // No descriptor, no memory: both pass. Asking again at once would spin, and
-                    // waiting for an event would wait for ever, since none comes for the old ones.
-                    self.queue = Queue::Resting(now + REST_MS);
-                    return Err(error);
-                }
+                Failure::Gone => {}
+                Failure::NoDescriptor | Failure::Other => return Err(error),
             }
         }
     }
@@ -324,6 +429,64 @@ mod tests {
         acceptor.hurry();
         assert_eq!(std::iter::from_fn(|| acceptor.accept(Mono(1_101))).count(), 3);
         assert_eq!(acceptor.deadline(), None);
+    }
+
+    #[test]
+    fn while_it_is_paused_nobody_is_taken_in_and_nobody_who_comes_keeps_it_awake() {
+        let (mut acceptor, _poll, addresses) = doors(1);
+        acceptor.open();
+        let _early = come(addresses[0], 1);
+        acceptor.pause();
+        assert_eq!(acceptor.deadline(), None);
+        let _late = come(addresses[0], 2);
+        acceptor.note_waiting(0);
+        acceptor.note_descriptor_freed();
+        assert_eq!(acceptor.deadline(), None);
+        assert!(acceptor.accept(Mono(0)).is_none());
+        acceptor.go_on();
+        assert_eq!(acceptor.deadline(), Some(Mono(0)));
+        assert_eq!(std::iter::from_fn(|| acceptor.accept(Mono(0))).count(), 3);
+    }
+
+    #[test]
+    fn doors_that_are_about_to_be_shut_take_in_who_waits_however_the_worker_is() {
+        let (mut acceptor, _poll, addresses) = doors(1);
+        acceptor.open();
+        acceptor.pause();
+        let _peers = come(addresses[0], 2);
+        acceptor.hurry();
+        acceptor.pause();
+        assert_eq!(std::iter::from_fn(|| acceptor.accept(Mono(0))).count(), 2);
+    }
+
+    #[test]
+    fn it_rests_and_counts_where_the_kernel_lacks_something_else() {
+        let (mut acceptor, _poll, addresses) = doors(2);
+        acceptor.open();
+        let _peers = come(addresses[0], 1);
+        acceptor.rest(&"no memory", Mono(0));
+        acceptor.note_lost();
+        assert_eq!(acceptor.deadline(), Some(Mono(REST_MS)));
+        assert!(acceptor.accept(Mono(REST_MS - 1)).is_none());
+        assert_eq!(acceptor.take_troubles(), Troubles { failures: 1, closed: 1 });
+        assert!(acceptor.accept(Mono(REST_MS)).is_some());
+        assert_eq!(acceptor.take_troubles(), Troubles::default());
+    }
+
+    #[test]
+    fn what_concerns_one_connection_is_passed_over_and_what_lasts_a_while_is_not() {
+        let of = |errno: Errno| Failure::of(&errno.into());
+        for errno in [Errno::MFILE, Errno::NFILE] {
+            assert_eq!(of(errno), Failure::NoDescriptor);
+        }
+        for errno in [Errno::NOMEM, Errno::NOBUFS, Errno::PERM, Errno::OPNOTSUPP] {
+            assert_eq!(of(errno), Failure::Other);
+        }
+        for errno in [Errno::CONNABORTED, Errno::INTR, Errno::PROTO, Errno::HOSTUNREACH] {
+            assert_eq!(of(errno), Failure::Gone);
+        }
+        assert_eq!(of(Errno::AGAIN), Failure::Nobody);
+        assert_eq!(Failure::of(&io::Error::other("strange")), Failure::Other);
     }
 
     #[test]

@@ -6,7 +6,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use log::debug;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 
@@ -66,7 +65,7 @@ impl Worker {
         let token = Token(self.sockets.next_id().to_bits() as usize);
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.seat.poll.registry().register(&mut stream, token, interest) {
-            debug!("worker {}: a new socket could not be registered: {error}", self.id);
+            self.acceptor.rest(&error, self.now.mono);
             return None;
         }
         let conn = self.sockets.insert(stream, peer, self.now.mono.tick());

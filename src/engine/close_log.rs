@@ -45,6 +45,7 @@ impl CloseGroup {
             | CloseReason::SlowReader
             | CloseReason::StalledReader
             | CloseReason::OverLimit
+            | CloseReason::Overloaded
             | CloseReason::UnservedDialect
             | CloseReason::Refused => Level::Warn,
         }

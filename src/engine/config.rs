@@ -163,6 +163,9 @@ const DESCRIPTOR_RESERVE: u64 = 64;
 /// As above, for each worker: its poll, its waker, its listener, the main thread's of it, and both
 /// ends of its hatch.
 const DESCRIPTORS_PER_WORKER: u64 = 6;
+/// What a worker opens in its own table beside connections: a descriptor to spare, and the files in
+/// which it reads how much memory is in use.
+const OWN_PER_WORKER: u64 = 4;
 /// Connections beyond a limit, which a worker holds until they are told so.
 const HELD_PER_WORKER: u64 = REFUSALS_HELD_MAX as u64;
 
@@ -190,8 +193,8 @@ pub fn connections_per_worker(
 ) -> Result<usize, StartError> {
     let count = u64::from(workers);
     let held = match tables {
-        FileTables::Private => HELD_PER_WORKER,
-        FileTables::Shared => HELD_PER_WORKER * count,
+        FileTables::Private => HELD_PER_WORKER + OWN_PER_WORKER,
+        FileTables::Shared => (HELD_PER_WORKER + OWN_PER_WORKER) * count,
     };
     let needed = DESCRIPTOR_RESERVE + DESCRIPTORS_PER_WORKER * count + held;
     let free = open_files.saturating_sub(needed);
@@ -345,8 +348,9 @@ mod tests {
         let private = connections_per_worker(20_000, FileTables::Private, 4, None).unwrap();
         let shared = connections_per_worker(20_000, FileTables::Shared, 4, None).unwrap();
         let other = (DESCRIPTOR_RESERVE + 4 * DESCRIPTORS_PER_WORKER) as usize;
-        assert_eq!(private, 20_000 - other - REFUSALS_HELD_MAX);
-        assert_eq!(shared, (20_000 - other - 4 * REFUSALS_HELD_MAX) / 4);
+        let own = (HELD_PER_WORKER + OWN_PER_WORKER) as usize;
+        assert_eq!(private, 20_000 - other - own);
+        assert_eq!(shared, (20_000 - other - 4 * own) / 4);
     }
 
     #[test]
@@ -357,7 +361,8 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_divided_and_must_be_allowed() {
-        let other = DESCRIPTOR_RESERVE + 4 * DESCRIPTORS_PER_WORKER + HELD_PER_WORKER;
+        let other =
+            DESCRIPTOR_RESERVE + 4 * DESCRIPTORS_PER_WORKER + HELD_PER_WORKER + OWN_PER_WORKER;
         let limit = 1_000 + other;
         let ask = |wanted| connections_per_worker(limit, FileTables::Private, 4, Some(wanted));
         assert_eq!(ask(1_001).unwrap(), 251);
@@ -375,7 +380,8 @@ mod tests {
     #[test]
     fn too_low_a_limit_names_the_lowest_that_would_do() {
         let refusal = connections_per_worker(40, FileTables::Shared, 2, None).unwrap_err();
-        let least = DESCRIPTOR_RESERVE + 2 * (DESCRIPTORS_PER_WORKER + HELD_PER_WORKER + 1);
+        let each = DESCRIPTORS_PER_WORKER + HELD_PER_WORKER + OWN_PER_WORKER + 1;
+        let least = DESCRIPTOR_RESERVE + 2 * each;
         assert!(refusal.to_string().contains(&format!("(ulimit -n {least})")), "{refusal}");
         assert_eq!(connections_per_worker(least, FileTables::Shared, 2, None).unwrap(), 1);
     }

@@ -16,6 +16,7 @@ pub mod config;
 pub mod desk;
 pub mod hand_over;
 pub mod inquiries;
+mod overload;
 pub mod parcel;
 pub mod predecessor;
 pub mod server;

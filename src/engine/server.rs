@@ -401,7 +401,8 @@ impl Start {
                 let steering = Steering { hatch, slots, balance };
                 let (peers, steward) = (peers.clone(), to_steward.clone());
                 let exempt = self.config.exempt.clone();
-                Seat { poll, mailbox, peers, steward, steering, store: None, exempt }
+                let tables = self.tables;
+                Seat { poll, mailbox, peers, steward, steering, store: None, exempt, tables }
             })
             .collect();
         let signals = self.signals.take();

@@ -15,6 +15,7 @@ use mio::net::TcpStream;
 use super::balance::Balance;
 use super::worker::{Life, Worker};
 use crate::base::limits::{ACCEPT_BUDGET, HATCH_BUDGET};
+use crate::base::pressure::Level;
 use crate::base::time::Mono;
 use crate::chat::shard::Progress;
 use crate::net::hatch::{Handed, Hatch, Slot};
@@ -50,7 +51,11 @@ impl Worker {
             return Some(stream);
         }
         let Steering { slots, balance, .. } = &self.seat.steering;
-        let connections = self.connections();
+        // One under pressure is as good as full: a calm one need not refuse a newcomer.
+        let connections = match self.watch.level() {
+            Level::Calm => self.connections(),
+            Level::Strained | Level::Overloaded => self.max_connections,
+        };
         let Some(emptier) = balance.emptier_than(self.id, connections, self.max_connections) else {
             return Some(stream);
         };
@@ -72,7 +77,7 @@ impl Worker {
             }
             match self.seat.steering.hatch.take() {
                 Handed::Connection(stream) => self.take_over(stream),
-                Handed::Lost => {}
+                Handed::Lost => self.acceptor.note_lost(),
                 Handed::Nothing => self.hatch_waits = false,
             }
         }

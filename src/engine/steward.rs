@@ -508,6 +508,7 @@ mod tests {
     use std::thread;
 
     use super::super::balance::Balance;
+    use super::super::config::FileTables;
     use super::super::parcel::REPORTS_PER_WORKER;
     use super::super::steering::Steering;
     use super::super::worker::{BELL, HATCH, Seat};
@@ -537,6 +538,7 @@ mod tests {
                 steering,
                 store: None,
                 exempt: Vec::new(),
+                tables: FileTables::Shared,
             }
         };
         let seats = (0..workers).map(seat).collect();

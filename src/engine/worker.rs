@@ -18,9 +18,11 @@ use mio::event::Event;
 use mio::net::TcpListener;
 use mio::{Events, Poll, Token};
 
-use super::acceptor::Acceptor;
+use super::acceptor::{Acceptor, Troubles};
 use super::close_log::CloseTally;
 use super::closings::CloseNotes;
+use super::config::FileTables;
+use super::overload::Watch;
 use super::parcel::{Command, News, Parcel, Report, Waiting};
 use super::steering::Steering;
 use crate::base::clock::Clock;
@@ -71,6 +73,8 @@ pub struct Seat {
     pub store: Option<Submitter<Submission>>,
     /// Addresses whose connections are not counted.
     pub exempt: Vec<AddressBlock>,
+    /// Whether the worker has a table of descriptors of its own.
+    pub tables: FileTables,
 }
 
 /// Whether the worker goes on.
@@ -106,6 +110,8 @@ pub struct Worker {
     pub(super) last_turn_us: u64,
     /// When this turn began, as the clock counts microseconds.
     pub(super) woke_us: u64,
+    /// What it can bear.
+    pub(super) watch: Watch,
     /// What the server's own heartbeat leaves an unacknowledged byte.
     patience: Duration,
     read_budget: usize,
@@ -125,6 +131,7 @@ impl Worker {
         let limits = config.limits;
         let id = config.shard;
         let rate = Rate::new(limits.accept_rate, limits.accept_rate);
+        let tables = seat.tables;
         let of_address = share_of(limits.max_connections_per_address, config.shards);
         Worker {
             id,
@@ -142,6 +149,7 @@ impl Worker {
             hatch_waits: false,
             last_turn_us: 0,
             woke_us: 0,
+            watch: Watch::new(limits, tables),
             patience: Duration::from_secs(config.heartbeat.timeout_s.into()),
             read_budget: limits.read_budget,
             write_budget: limits.write_budget,
@@ -171,14 +179,18 @@ impl Worker {
     /// What the kernel says to the poll; a worker cannot go on without it.
     pub fn run(&mut self) -> io::Result<Counters> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        let mut ended_us = self.clock.us();
         while self.life != Life::Stopped {
             self.sleep(&mut events)?;
             let (now, woke_us) = self.clock.now_and_us();
             self.now = now;
             self.take_events(&events);
             self.woke_us = woke_us;
+            let slept_us = woke_us.saturating_sub(ended_us);
             self.turn();
-            self.last_turn_us = self.clock.us().saturating_sub(woke_us);
+            ended_us = self.clock.us();
+            self.last_turn_us = ended_us.saturating_sub(woke_us);
+            self.watch.note_turn(slept_us, self.last_turn_us);
             self.shard.note_turn(self.last_turn_us);
         }
         self.hand_over_the_rest();
@@ -198,6 +210,7 @@ impl Worker {
 
     /// All phases of a turn but the first.
     fn turn(&mut self) {
+        self.watch_pressure();
         let phases = [
             self.read_sockets(),
             self.accept_connections(),
@@ -244,6 +257,7 @@ impl Worker {
         let deadlines = [
             self.shard.next_deadline().map(until),
             self.acceptor.deadline().map(until),
+            self.watch.deadline().map(until),
             (self.letters_wait || self.records_wait).then_some(RETRY_MAIL),
         ];
         deadlines.into_iter().flatten().min()
@@ -309,6 +323,7 @@ impl Worker {
         for _ in 0..budget {
             let Some((stream, peer)) = self.acceptor.accept(self.now.mono) else {
                 self.shard.note_accept_pauses(self.acceptor.take_pauses());
+                self.note_troubles();
                 return Progress::Done;
             };
             if let Some(stream) = self.steer(stream) {
@@ -316,6 +331,13 @@ impl Worker {
             }
         }
         Progress::More
+    }
+
+    fn note_troubles(&mut self) {
+        let Troubles { failures, closed } = self.acceptor.take_troubles();
+        if failures + closed > 0 {
+            self.shard.note_accept_failures(failures, closed);
+        }
     }
 
     /// Phase: reads the mailbox.
@@ -544,6 +566,7 @@ mod tests {
                 steering: Steering { hatch, slots: Arc::new([slot]), balance },
                 store: None,
                 exempt: Vec::new(),
+                tables: FileTables::Shared,
             };
             let config = ShardConfig {
                 shard: ShardId(0),

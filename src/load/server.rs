@@ -21,12 +21,13 @@ const LISTENING: &str = "listening on ";
 const START: Duration = Duration::from_secs(20);
 /// How long it may take to stop before it is killed.
 const STOP: Duration = Duration::from_secs(5);
-/// What would bite where one connection speaks for many, or servers run side by side. It is
-/// switched off in the environment, so that an option for the server still wins.
-const SWITCHED_OFF: [(&str, &str); 4] = [
+/// What would bite where one connection speaks for many, where the last descriptors are to be used
+/// up too, or where servers run side by side. It is switched off in the environment, so that an option for the server still wins.
+const SWITCHED_OFF: [(&str, &str); 5] = [
     ("COREBEAT_ACCEPT_RATE", "0"),
     ("COREBEAT_MESSAGE_RATE", "0"),
     ("COREBEAT_BYTE_RATE", "0"),
+    ("COREBEAT_OVERLOAD_DESCRIPTORS", "off"),
     ("COREBEAT_ADMIN", "off"),
 ];
 /// Its last lines that are kept, to be shown if it dies.

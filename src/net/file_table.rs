@@ -41,6 +41,20 @@ pub fn raise_open_file_limit() -> u64 {
     limit.unwrap_or(u64::MAX)
 }
 
+/// How many descriptors one table may hold now. Somebody else may have changed it (`prlimit`).
+pub fn open_file_limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// How many descriptors this thread's table holds.
+///
+/// # Errors
+/// What the kernel says to the reading of `/proc`.
+pub fn open_descriptors() -> io::Result<usize> {
+    // The listing's own descriptor is in the list.
+    Ok(fs::read_dir("/proc/thread-self/fd")?.count().saturating_sub(1))
+}
+
 /// Bytes written to a TCP socket that its peer's kernel has not acknowledged, as Linux counts them
 /// (`SIOCOUTQ`, tcp(7)), also after a reset.
 ///

@@ -1,8 +1,9 @@
 //! Sockets and wake-ups: the layer at which mio begins.
 //!
 //! Owns how a listener is opened, what a worker remembers of a socket, how workers post to each
-//! other, and the calls about file descriptors. Never knows what the bytes mean or who is allowed
-//! what: the heart does. The engine's worker puts these parts together.
+//! other, how much memory there is, and the calls about file descriptors. Never knows what the
+//! bytes mean or who is allowed what: the heart does. The engine's worker puts these parts
+//! together.
 
 pub mod addresses;
 pub mod admin_socket;
@@ -11,7 +12,9 @@ pub mod file_table;
 pub mod hatch;
 pub mod listener;
 pub mod mailbox;
+pub mod memory;
 mod peer_table;
 pub mod socket;
 pub mod socket_table;
+pub mod spare_descriptor;
 pub mod tcp_info;

@@ -124,6 +124,29 @@ impl Corebeat {
         self.child.id()
     }
 
+    /// Lets each of its tables hold so many descriptors at most, or as many as at its start.
+    pub fn limit_descriptors(&self, most: Option<u64>) {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let limit = Rlimit { current: most.or(maximum), maximum };
+        prlimit(Some(self.pid()), Resource::Nofile, limit).expect("the program is there");
+    }
+
+    /// The numbers of the descriptors in its first worker's table.
+    pub fn descriptors(&self) -> Vec<u64> {
+        let entries = std::fs::read_dir(self.workers()[0].join("fd")).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect()
+    }
+
+    /// Processor time of its workers so far, in hundredths of a second.
+    pub fn used_hundredths(&self) -> u64 {
+        let ticks = |path: &std::path::PathBuf| -> u64 {
+            let stat = std::fs::read_to_string(path.join("stat")).unwrap();
+            let fields = stat.rsplit(") ").next().unwrap().split(' ');
+            fields.skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum()
+        };
+        self.workers().iter().map(ticks).sum()
+    }
+
     /// Waits until it has ended.
     pub fn wait(&mut self) -> ExitStatus {
         let mut status = None;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use corebeat::base::counters::{CloseReason, Counters};
 use corebeat::base::ids::{Address, ConnId, NodeId, SessionId, ShardId};
 use corebeat::base::limits::{Limits, READ_CHUNK, WRITE_SLICES};
+use corebeat::base::pressure::{Pressure, Readings};
 use corebeat::base::time::{Mono, Now};
 use corebeat::chat::closing::Closing;
 use corebeat::chat::config::{ShardConfig, WebConfig};
@@ -139,6 +140,20 @@ impl World {
     pub(crate) fn is_beyond(&mut self, client: Client, excess: Excess) {
         let (shard, conn) = (self.peers[client.0].shard, self.peers[client.0].conn);
         self.shards[shard].hold_to_refuse(conn, excess);
+    }
+
+    /// Every worker is under this pressure from now on.
+    pub(crate) fn presses(&mut self, pressure: Pressure) {
+        (0..SHARDS).for_each(|shard| self.presses_on(shard, pressure));
+    }
+
+    /// One worker is under this pressure from now on, and the others know whether it is overloaded.
+    pub(crate) fn presses_on(&mut self, shard: usize, pressure: Pressure) {
+        self.shards[shard].note_pressure(pressure, Readings::default());
+        for other in &mut self.shards {
+            other.note_overload_somewhere(pressure.pauses_accepting());
+        }
+        self.settle();
     }
 
     /// A native client that was welcomed.

@@ -43,8 +43,9 @@ impl Visit {
     /// Judges an event against what the client asked for.
     pub(crate) fn hear(&mut self, event: &Event<'_>, ledger: &mut Ledger, round: u64) {
         let greeting = matches!(event, Event::Welcome(_) | Event::Error { .. });
-        // Whoever is refused because of a limit is told when to come back.
-        let refusal = matches!(event, Event::GoAway { .. }) && self.errors == [Code::TooMany];
+        // Whoever is refused because of a limit or of pressure is told when to come back.
+        let is_refused = matches!(self.errors[..], [Code::TooMany | Code::Unavailable]);
+        let refusal = matches!(event, Event::GoAway { .. }) && is_refused;
         assert!(self.welcomed || greeting || refusal, "{event:?} came before WELCOME");
         match *event {
             Event::Welcome(welcome) => {

@@ -398,11 +398,24 @@ pub(crate) fn judge_end(world: &World) {
     if world.plan.steady() && world.plan.limits.timer_budget > 10 && world.plan.turn >= 900 {
         assert_eq!(counters.amnesties, 0, "nothing was late and yet silence was forgiven");
     }
+    judge_refusals(world, &counters);
     for visit in &world.visits {
         let link = &world.network.links[visit.link];
         judge_farewell(visit, link, world.plan.limits.max_sessions_per_user);
         judge_errors(world, visit);
     }
+}
+
+/// Whoever has the key of a session is refused only if there is no such session any more.
+fn judge_refusals(world: &World, counters: &Counters) {
+    let was_refused = |visit: &&Visit| {
+        let reason = world.network.links[visit.link].fate;
+        reason == Some(CloseReason::Overloaded) && visit.claims_rightly
+    };
+    let refused = world.visits.iter().filter(was_refused).count() as u64;
+    let can_be_resumed = world.plan.limits.resume_window_ms > 0;
+    assert!(!can_be_resumed || refused <= counters.resumes_denied, "{refused} were refused");
+    assert!(counters.overload_refused == 0 || world.plan.pressure > 0);
 }
 
 /// Judges how a connection ended.
@@ -420,6 +433,7 @@ fn judge_farewell(visit: &Visit, link: &Link, sessions_max: usize) {
             Some(CloseReason::SlowReader | CloseReason::StalledReader) => Some(Code::SlowReader),
             Some(CloseReason::OverLimit) if sessions_max == 1 => Some(Code::Conflict),
             Some(CloseReason::OverLimit) => Some(Code::TooMany),
+            Some(CloseReason::Overloaded) => Some(Code::Unavailable),
             Some(CloseReason::Malformed) => Some(Code::Malformed),
             Some(CloseReason::TooLarge) => Some(Code::TooLarge),
             _ => None,

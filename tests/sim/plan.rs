@@ -129,6 +129,8 @@ pub(crate) struct Plan {
     pub(crate) jump_ms: u64,
     /// Of a call that names a connection which is gone.
     pub(crate) stale_call: u32,
+    /// Of a worker to come under another pressure in a round of the storm.
+    pub(crate) pressure: u32,
     /// Rounds of the storm.
     pub(crate) rounds: u64,
     pub(crate) finale: Finale,
@@ -169,6 +171,7 @@ impl Plan {
             jump: dice.pick(&[0, 0, 2]),
             jump_ms: dice.pick(&[2_000, 20_000, 200_000]),
             stale_call: dice.pick(&[0, 20, 200]),
+            pressure: draw_pressure(seed),
             rounds: dice.number(200..=900),
             finale: dice.pick(&[
                 Finale::Leave,
@@ -229,6 +232,14 @@ fn draw_overflow(seed: u64) -> OverflowPolicies {
         }
     }
     policies
+}
+
+/// How often pressure changes, in some of the runs. It has dice of its own.
+fn draw_pressure(seed: u64) -> u32 {
+    if !matches!(seed % 7, 3 | 6) {
+        return 0;
+    }
+    Dice::new(seed ^ 0x9E55_0000_9E55).pick(&[5, 20, 60])
 }
 
 fn draw_policy(dice: &mut Dice) -> HeartbeatPolicy {

@@ -8,8 +8,9 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use corebeat::base::counters::CloseReason;
+use corebeat::base::counters::{CloseReason, Counters};
 use corebeat::base::ids::{ConnId, NodeId, ShardId};
+use corebeat::base::pressure::{Pressure, Readings};
 use corebeat::base::time::{Mono, Now};
 use corebeat::chat::config::{ShardConfig, WebConfig};
 use corebeat::chat::drain::DrainPlan;
@@ -66,6 +67,7 @@ pub(crate) struct Worker {
     pub(crate) bytes_read: u64,
     pub(crate) bytes_written: u64,
     pub(crate) opened: u64,
+    pressure: Pressure,
 }
 
 /// What browsers fetch. Larger than many an outbox.
@@ -107,6 +109,7 @@ impl Worker {
             bytes_read: 0,
             bytes_written: 0,
             opened: 0,
+            pressure: Pressure::default(),
         }
     }
 
@@ -119,7 +122,7 @@ impl Worker {
         now: Now,
     ) -> bool {
         self.busy
-            || !network.backlogs[self.id].is_empty()
+            || !self.pressure.pauses_accepting() && !network.backlogs[self.id].is_empty()
             || mailroom.has_mail(self.id, round)
             || self.shard.next_deadline().is_some_and(|deadline| deadline <= now.mono)
             || self.sockets.iter().any(|(_, socket)| {
@@ -149,6 +152,13 @@ impl Worker {
         format!("busy: {}, {deadline:?}, {holdings:?} {}", self.busy, self.shard.counters())
     }
 
+    /// It is under this pressure from now on.
+    pub(crate) fn is_pressed(&mut self, pressure: Pressure) {
+        self.pressure = pressure;
+        self.shard.note_pressure(pressure, Readings::default());
+        self.shard.note_overload_somewhere(pressure.pauses_accepting());
+    }
+
     /// Starts the drain. A listener is emptied before it is closed.
     pub(crate) fn drain(&mut self, plan: Arc<DrainPlan>, around: &mut Surroundings<'_>) {
         while !around.network.backlogs[self.id].is_empty() {
@@ -165,8 +175,11 @@ impl Worker {
             self.disturbed_at = now.mono;
         }
         self.last_turn = now.mono;
+        let before = *self.shard.counters();
         self.busy = self.shard.retry_mail() == Progress::More;
-        self.accept(around);
+        if !self.pressure.pauses_accepting() {
+            self.accept(around);
+        }
         self.serve_sockets(around);
         self.call_the_dead(around);
         self.take_mail(around);
@@ -175,6 +188,17 @@ impl Worker {
         self.post(around);
         self.flush(around);
         self.close(around);
+        self.judge_shedding(&before);
+    }
+
+    /// Nothing is left out without need.
+    fn judge_shedding(&self, before: &Counters) {
+        let (after, pressure) = (self.shard.counters(), self.pressure);
+        let grew = |number: fn(&Counters) -> u64| number(after) > number(before);
+        assert!(!grew(|it| it.overload_refused) || pressure.refuses_newcomers());
+        assert!(!grew(|it| it.shed_presence) || pressure.folds_presence());
+        assert!(!grew(|it| it.shed_rosters) || pressure.refuses_rosters());
+        assert!(!grew(|it| it.shed_statistics) || pressure.thins_statistics());
     }
 
     fn accept(&mut self, around: &mut Surroundings<'_>) {

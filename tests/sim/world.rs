@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use corebeat::base::pressure::{Level, Pressure};
 use corebeat::base::time::{Mono, Now};
 use corebeat::chat::drain::DrainPlan;
 
@@ -54,6 +55,8 @@ pub(crate) struct World {
     /// When the clock last jumped.
     pub(crate) jumped_at: Mono,
     draining: bool,
+    /// Decides about pressure alone.
+    weather: Dice,
 }
 
 /// What a run came to, for comparing and for statistics.
@@ -81,6 +84,7 @@ pub(crate) fn run(seed: u64) -> Outcome {
     let mut world = World::new(Plan::draw(seed));
     world.storm();
     world.phase = Phase::Rest;
+    world.workers.iter_mut().for_each(|worker| worker.is_pressed(Pressure::default()));
     world.bury_the_dead();
     let mut checked = oracle::Checked::default();
     if !world.draining {
@@ -118,6 +122,7 @@ impl World {
             clock: vec![now.mono],
             jumped_at: Mono(0),
             draining: false,
+            weather: Dice::new(!plan.seed),
             plan,
         }
     }
@@ -165,8 +170,24 @@ impl World {
                 self.drain();
             }
             self.pass_time_in_storm();
+            self.change_pressure();
             self.play_round();
         }
+    }
+
+    /// A worker may come under another pressure, or none.
+    fn change_pressure(&mut self) {
+        if !self.weather.chance(self.plan.pressure) {
+            return;
+        }
+        let worker = self.weather.within(0..=self.workers.len() - 1);
+        let mut pressure = Pressure::default();
+        if self.weather.chance(600) {
+            let mut level =
+                || self.weather.pick(&[Level::Calm, Level::Strained, Level::Overloaded]);
+            pressure = Pressure { descriptors: level(), memory: level(), lag: level() };
+        }
+        self.workers[worker].is_pressed(pressure);
     }
 
     fn pass_time_in_storm(&mut self) {

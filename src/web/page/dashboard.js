@@ -140,11 +140,13 @@ export class Dashboard {
   #drawWorkers(point) {
     const { workers } = this.#numbers.latest;
     const known = point !== undefined && !point.missing;
-    const bars = workers.map(({ id, connections }, index) => {
+    const bars = workers.map(({ id, connections, pressure = {} }, index) => {
       const share = known ? point.busy[index] : 0;
       const level = share >= HOT ? 'hot' : share >= WARM ? 'warm' : '';
       const busy = known ? `${Math.round(share * 100)} %` : '–';
-      const held = `${connections.toLocaleString()} open`;
+      const pressed = ['strained', 'overloaded'].includes(pressure.level);
+      const open = `${connections.toLocaleString()} open`;
+      const held = pressed ? `${open}, ${pressure.level}` : open;
       return { name: `Worker ${id}`, detail: held, share, told: busy, level };
     });
     this.#charts.workers.draw(bars, 'share of a core in use', null);
