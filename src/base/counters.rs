@@ -49,11 +49,15 @@ pub enum CloseReason {
     FrameTimeout,
     /// The reader took nothing of what waited for it for too long.
     StalledReader,
+    /// It was still there when the time to drain was over, or the server was stopped at once.
+    Cut,
+    /// Its worker panicked, and began anew without it.
+    WorkerPanicked,
 }
 
 impl CloseReason {
     /// Every reason, in the order of their counters.
-    pub const ALL: [CloseReason; 20] = [
+    pub const ALL: [CloseReason; 22] = [
         CloseReason::Bye,
         CloseReason::PeerClosed,
         CloseReason::SocketError,
@@ -74,6 +78,8 @@ impl CloseReason {
         CloseReason::OverLimit,
         CloseReason::FrameTimeout,
         CloseReason::StalledReader,
+        CloseReason::Cut,
+        CloseReason::WorkerPanicked,
     ];
 
     /// The reason's name in logs and metrics.
@@ -99,6 +105,8 @@ impl CloseReason {
             CloseReason::OverLimit => "over_limit",
             CloseReason::FrameTimeout => "frame_timeout",
             CloseReason::StalledReader => "stalled_reader",
+            CloseReason::Cut => "cut",
+            CloseReason::WorkerPanicked => "worker_panicked",
         }
     }
 
@@ -268,6 +276,8 @@ counters! {
     store_failures,
     /// Times that a room began another epoch because what it had said could not be stored.
     epochs_renewed,
+    /// Times that the worker panicked and began anew.
+    worker_panics,
     /// Turns of the worker's loop.
     turns,
     /// Time that the loop was not asleep, in microseconds.

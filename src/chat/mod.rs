@@ -29,15 +29,18 @@
 //! | [`excess`] | connections and sessions beyond a limit, and what they are told |
 //! | [`timers`], [`patience`] | heartbeats, time-outs; frames and readers that hang |
 //! | [`drain`] | how connections are sent on when the server ends |
+//! | [`lives`], [`census`] | what shards do when one of them has begun anew |
 //!
-//! and the nouns they work on: [`session`], [`room`], [`home`], [`history`], [`roster`],
+//! and the nouns they work on: [`awaited`], [`session`], [`room`], [`home`], [`history`], [`roster`],
 //! [`directory`], [`inboxes`], [`inbox`], [`reader`], [`direct`], [`changes`], [`batch`],
 //! [`pulse`], [`outbox`], [`refs`], [`mail`], [`postbag`], [`agenda`], [`heartbeat`], [`hash`],
 //! [`holdings`], [`kept`], [`record`], [`journal`], [`config`].
 
 pub mod agenda;
+pub mod awaited;
 pub mod batch;
 pub mod catch_up;
+pub mod census;
 pub mod changes;
 pub mod closing;
 pub mod config;
@@ -65,6 +68,7 @@ pub mod intake;
 pub mod journal;
 pub mod kept;
 pub mod letters;
+pub mod lives;
 pub mod mail;
 pub mod membership;
 pub mod meters;

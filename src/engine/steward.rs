@@ -283,6 +283,15 @@ impl Steward {
         }
     }
 
+    /// Tells one worker something. False where there is none of that number.
+    #[cfg(debug_assertions)]
+    pub(super) fn command_one(&mut self, worker: usize, command: Command) -> bool {
+        let Some(employee) = self.employees.get_mut(worker) else { return false };
+        employee.order(command);
+        self.deliver();
+        true
+    }
+
     pub(super) fn command(&mut self, command: &Command) {
         for employee in &mut self.employees {
             employee.order(command.clone());
@@ -537,6 +546,7 @@ mod tests {
                 steering,
                 store: None,
                 exempt: Vec::new(),
+                lives: (0..workers).map(|_| AtomicU32::new(0)).collect(),
             }
         };
         let seats = (0..workers).map(seat).collect();

@@ -9,7 +9,10 @@
 //! post, flush, close. A phase that spends its budget is continued next turn, and that turn does
 //! not sleep; so no crowd and no loud client delays anybody by more than one turn.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use crossbeam_channel::TrySendError;
@@ -33,7 +36,7 @@ use crate::base::limits::{
 };
 use crate::base::time::{Mono, Now};
 use crate::chat::config::ShardConfig;
-use crate::chat::drain::Readiness;
+use crate::chat::drain::{DrainPlan, Readiness};
 use crate::chat::shard::{Progress, Shard, Verdict};
 use crate::net::addresses::{AddressBlock, Addresses, share_of};
 use crate::net::listener;
@@ -41,7 +44,7 @@ use crate::net::mailbox::{Receiver, Sender};
 use crate::net::socket::{self, Arrival, Input};
 use crate::net::socket_table::SocketTable;
 use crate::store::intake::Submitter;
-use crate::store::keeper::Submission;
+use crate::store::keeper::Errand;
 
 /// The bell's token, and the door's. Connection ids have 52 bits, so these name no connection.
 pub const BELL: Token = Token(usize::MAX);
@@ -68,9 +71,11 @@ pub struct Seat {
     /// Ways to hand connections over.
     pub steering: Steering,
     /// Where records are handed to the store; none where all is in memory.
-    pub store: Option<Submitter<Submission>>,
+    pub store: Option<Submitter<Errand>>,
     /// Addresses whose connections are not counted.
     pub exempt: Vec<AddressBlock>,
+    /// Which life each shard lives: changed and read only where one begins anew.
+    pub lives: Arc<[AtomicU32]>,
 }
 
 /// Whether the worker goes on.
@@ -116,6 +121,14 @@ pub struct Worker {
     letters_wait: bool,
     /// Records wait for room in the store's channel.
     pub(super) records_wait: bool,
+    /// The store's thread is not there any more.
+    pub(super) store_is_lost: bool,
+    /// What `/readyz` is to say.
+    pub(super) readiness: Readiness,
+    /// By which connections are sent on, once they are.
+    pub(super) drain: Option<Arc<DrainPlan>>,
+    /// Parcels from before a new beginning.
+    set_aside: VecDeque<Parcel>,
 }
 
 impl Worker {
@@ -148,8 +161,45 @@ impl Worker {
             busy: false,
             letters_wait: false,
             records_wait: false,
+            store_is_lost: false,
+            readiness: Readiness::Starting,
+            drain: None,
+            set_aside: VecDeque::new(),
             shard: Shard::new(config, now),
         }
+    }
+
+    /// Another worker with the same seat, doors and records, and `shard` instead of its own.
+    pub(super) fn succeeded_by(self, config: ShardConfig, shard: Shard) -> Worker {
+        let capacity = config.limits.max_connections.min(CONNECTIONS_RESERVED);
+        let mut acceptor = self.acceptor;
+        acceptor.note_all_waiting();
+        Worker {
+            shard,
+            now: self.now,
+            life: self.life,
+            sockets: self.sockets.successor(capacity),
+            notes: self.notes,
+            acceptor,
+            readiness: self.readiness,
+            drain: self.drain,
+            set_aside: self.set_aside,
+            // Nobody tells again of what this one was told and had not looked at.
+            hatch_waits: true,
+            busy: true,
+            ..Worker::new(config, self.clock, self.seat)
+        }
+    }
+
+    /// Takes the mailbox out, but for what the store wrote.
+    pub(super) fn set_mail_aside(&mut self) {
+        let parcels = std::iter::from_fn(|| self.seat.mailbox.try_receive());
+        let kept = parcels.filter(|parcel| !matches!(parcel, Parcel::Stored { .. }));
+        self.set_aside.extend(kept);
+    }
+
+    fn next_parcel(&mut self) -> Option<Parcel> {
+        self.set_aside.pop_front().or_else(|| self.seat.mailbox.try_receive())
     }
 
     /// Gives it the doors that it is to open when it is told to.
@@ -180,7 +230,11 @@ impl Worker {
             self.turn();
             self.last_turn_us = self.clock.us().saturating_sub(woke_us);
             self.shard.note_turn(self.last_turn_us);
+            if self.store_is_lost {
+                return Err(io::Error::other("the store has ended"));
+            }
         }
+        self.note_the_rest();
         self.hand_over_the_rest();
         Ok(*self.shard.counters())
     }
@@ -321,7 +375,7 @@ impl Worker {
     /// Phase: reads the mailbox.
     fn take_mail(&mut self) -> Progress {
         for _ in 0..MAIL_BUDGET {
-            match self.seat.mailbox.try_receive() {
+            match self.next_parcel() {
                 Some(Parcel::Mail { from, mail }) => self.shard.mail(from, mail, self.now),
                 Some(Parcel::Stored { outcome, numbers }) => self.hear_store(outcome, numbers),
                 Some(Parcel::Command(command)) => self.obey(command),
@@ -337,18 +391,28 @@ impl Worker {
             Command::TellOfCloses => self.may_tell_of_closes(),
             Command::OpenDoor => {
                 self.acceptor.open();
-                self.shard.note_readiness(Readiness::Ready);
+                self.be(Readiness::Ready);
             }
-            Command::BeUnready => self.shard.note_readiness(Readiness::Draining),
+            Command::BeUnready => self.be(Readiness::Draining),
             Command::ShutDoor(waiting) => self.shut_door(waiting),
             Command::Drain(plan) => {
                 self.empty_hatch();
                 self.life = Life::Draining;
+                self.drain = Some(Arc::clone(&plan));
                 self.shard.drain(plan, self.now);
             }
+            #[cfg(debug_assertions)]
+            Command::Panic => panic!("an operator wants to see it"),
+            #[cfg(debug_assertions)]
+            Command::PanicStore => self.have_store_panic(),
             Command::Count => self.report(News::Counted(Box::new(*self.shard.counters()))),
             Command::Stop => self.life = Life::Stopped,
         }
+    }
+
+    fn be(&mut self, readiness: Readiness) {
+        self.readiness = readiness;
+        self.shard.note_readiness(readiness);
     }
 
     /// Shuts the doors. Where no other process has the listeners, whoever waits before them is
@@ -494,11 +558,9 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
+    use socket2::SockRef;
     use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpStream as Client};
-    use std::sync::Arc;
-
-    use socket2::SockRef;
 
     use super::super::balance::Balance;
     use super::super::close_journal::CloseQuery;
@@ -544,6 +606,7 @@ mod tests {
                 steering: Steering { hatch, slots: Arc::new([slot]), balance },
                 store: None,
                 exempt: Vec::new(),
+                lives: Arc::new([AtomicU32::new(0)]),
             };
             let config = ShardConfig {
                 shard: ShardId(0),
