@@ -13,7 +13,7 @@
 //! refuses the rest, and has them go on in the rooms and be known to the users that have their home
 //! there, as if they had lost and resumed their sessions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::base::counters::{CloseReason, Counters};
 use crate::base::ids::{ConnId, Position, Ref, Seq, ShardId};
@@ -58,9 +58,13 @@ pub struct Cut {
 pub struct Lives {
     /// Which one each is at, as far as that was heard.
     known: Vec<Life>,
-    /// Shards whose letters are not heard before their mark of this cut: they are to or from a life
-    /// that is over.
-    deaf_to: BTreeMap<ShardId, Cut>,
+    /// Of which of these this shard has marked the beginning, in its own present life.
+    opened: Vec<Life>,
+    /// From the life before which of these it has parted.
+    parted: Vec<Life>,
+    /// Shards whose letters are not heard before their marks of these cuts, one after the other: they
+    /// are to or from a life that is over.
+    deaf_to: BTreeMap<ShardId, VecDeque<Cut>>,
     /// Cuts of which marks are to come, and whose.
     open: BTreeMap<Cut, BTreeSet<ShardId>>,
 }
@@ -68,7 +72,14 @@ pub struct Lives {
 impl Lives {
     /// All live the lives in `known`, and nothing is left of those before.
     pub fn new(known: Vec<Life>) -> Lives {
-        Lives { known, deaf_to: BTreeMap::new(), open: BTreeMap::new() }
+        let none = vec![0; known.len()];
+        Lives {
+            opened: none.clone(),
+            parted: none,
+            known,
+            deaf_to: BTreeMap::new(),
+            open: BTreeMap::new(),
+        }
     }
 
     /// Whether letters have to be looked at before they are taken.
@@ -100,7 +111,7 @@ impl Shard {
             shard.homes.get_mut(key.expect("it was just made")).epoch = epoch;
         }
         let cut = Cut { shard: shard.id, life };
-        shard.lives.deaf_to = shard.others().map(|other| (other, cut)).collect();
+        shard.lives.deaf_to = shard.others().map(|other| (other, [cut].into())).collect();
         shard.open_cut(cut, now);
         shard
     }
@@ -110,20 +121,28 @@ impl Shard {
         (0..self.shards).map(ShardId).filter(move |shard| *shard != own)
     }
 
-    /// Marks the cut towards all, and reports.
+    /// First hears of a cut: marks it towards all, and counts its rosters anew.
     fn open_cut(&mut self, cut: Cut, now: Now) {
         self.lives.known[cut.shard.index()] = cut.life;
-        for other in self.others() {
-            if other == cut.shard {
-                // They are for the old life.
-                self.postbag.discard(other);
-            }
-            self.send(other, Mail::Cut { cut, asks: true }, now);
-        }
-        self.lives.open.insert(cut, self.others().collect());
+        self.lives.parted[cut.shard.index()] = cut.life;
         let was_blank = self.census.as_ref().is_some_and(|census| census.is_blank());
         let is_blank = was_blank || cut.shard == self.id;
         self.census = Some(Box::new(Census::new(cut, self.shards, is_blank)));
+        let others: BTreeSet<ShardId> = self.others().collect();
+        self.mark_cut(cut, others, now);
+    }
+
+    /// Sends `others` this shard's mark, whose marks it awaits, and reports.
+    fn mark_cut(&mut self, cut: Cut, others: BTreeSet<ShardId>, now: Now) {
+        self.lives.opened[cut.shard.index()] = cut.life;
+        for other in &others {
+            if *other == cut.shard {
+                // They are for the old life.
+                self.postbag.discard(*other);
+            }
+            self.send(*other, Mail::Cut { cut, asks: true }, now);
+        }
+        self.lives.open.insert(cut, others);
         self.report_members(cut, None, now);
         self.end_cut_if_marked(cut, now);
     }
@@ -140,26 +159,22 @@ impl Shard {
     /// A shard's mark of a cut.
     pub(super) fn take_mark(&mut self, from: ShardId, cut: Cut, asks: bool, now: Now) {
         if cut.life > self.lives.known[cut.shard.index()] {
-            if from != cut.shard {
-                self.lives.deaf_to.insert(cut.shard, cut);
-            }
+            let deaf = self.lives.deaf_to.entry(cut.shard).or_default();
+            deaf.clear();
+            deaf.extend((from != cut.shard).then_some(cut));
             self.open_cut(cut, now);
+            self.ask_for_marks(cut.shard, now);
             self.part_from(cut.shard, now);
-        } else if asks && cut.shard != self.id && !self.lives.open.contains_key(&cut) {
-            // The shard that was to send a mark was this one's former life.
-            if from == cut.shard {
-                // What this life has said to it so far was not heard.
-                self.postbag.discard(from);
-            }
-            self.send(from, Mail::Cut { cut, asks: false }, now);
-            self.report_members(cut, Some(from), now);
-            self.end_report(cut, from, now);
-            if from == cut.shard {
-                self.part_from(from, now);
-            }
+        } else if asks && cut.shard != self.id {
+            self.take_late_mark(from, cut, now);
         }
-        if self.lives.deaf_to.get(&from) == Some(&cut) {
-            self.lives.deaf_to.remove(&from);
+        if let Some(deaf) = self.lives.deaf_to.get_mut(&from) {
+            if deaf.front() == Some(&cut) {
+                deaf.pop_front();
+            }
+            if deaf.is_empty() {
+                self.lives.deaf_to.remove(&from);
+            }
         }
         if let Some(awaited) = self.lives.open.get_mut(&cut) {
             awaited.remove(&from);
@@ -168,6 +183,50 @@ impl Shard {
             census.note_mark(cut, from);
         }
         self.end_cut_if_marked(cut, now);
+    }
+
+    /// A mark of a cut that was known to all when this life began, or is dealt with: who sends it
+    /// may have had this shard's mark from its former life, or not.
+    fn take_late_mark(&mut self, from: ShardId, cut: Cut, now: Now) {
+        let index = cut.shard.index();
+        if from == cut.shard {
+            if self.lives.parted[index] < cut.life {
+                // Nothing that this life has said to it so far was heard.
+                self.lives.parted[index] = cut.life;
+                self.postbag.discard(from);
+                self.send(from, Mail::Cut { cut, asks: false }, now);
+                self.report_members(cut, Some(from), now);
+                self.end_report(cut, from, now);
+                self.part_from(from, now);
+            }
+        } else if self.lives.opened[index] < cut.life {
+            let others = self.others().filter(|other| *other != cut.shard).collect();
+            self.mark_cut(cut, others, now);
+        } else if !self.lives.open.contains_key(&cut) {
+            self.send(from, Mail::Cut { cut, asks: false }, now);
+        }
+    }
+
+    /// Asks the next life of `lost` for the marks that its former life owes, and reports to it, of
+    /// whichever cut it counts its rosters at.
+    fn ask_for_marks(&mut self, lost: ShardId, now: Now) {
+        for shard in self.others().filter(|shard| *shard != lost) {
+            let cut = Cut { shard, life: self.lives.opened[shard.index()] };
+            if cut.life > 0 && !self.lives.open.contains_key(&cut) {
+                self.send(lost, Mail::Cut { cut, asks: false }, now);
+                self.report_members(cut, Some(lost), now);
+                self.end_report(cut, lost, now);
+            }
+        }
+        let open: Vec<Cut> = self.lives.open.keys().copied().collect();
+        for cut in open.into_iter().filter(|cut| cut.shard != lost) {
+            self.lives.open.entry(cut).or_default().insert(lost);
+            if cut.shard == self.id {
+                self.lives.deaf_to.entry(lost).or_default().push_back(cut);
+            }
+            self.send(lost, Mail::Cut { cut, asks: true }, now);
+            self.report_members(cut, Some(lost), now);
+        }
     }
 
     /// Looks at a letter before it is taken. Returns whether it is to be: what was said to or by a

@@ -221,7 +221,7 @@ fn several_in_a_row_and_two_at_once_are_survived() {
     for room in ROOMS {
         world.say(eve, who(1, room));
         assert_eq!(world.heard(eve), ["roster 1 of 1: bob"], "{room}");
-        world.say(eve, publish(2, room, "hi"));
+        world.say(eve, publish(0, room, "hi"));
         let heard = world.heard(all[1]);
         assert!(heard.last().unwrap().ends_with("eve: hi"), "{heard:?}");
         world.hush();

@@ -163,6 +163,9 @@ impl World {
     /// The connection breaks, and nothing comes of it yet.
     pub(crate) fn breaks(&mut self, client: Client) {
         let (shard, conn) = (self.peers[client.0].shard, self.peers[client.0].conn);
+        while let Some(verdict) = self.shards[shard].poll_verdict() {
+            self.obey(shard, verdict);
+        }
         if matches!(self.peers[client.0].fate, Fate::Closed(_)) {
             return;
         }
