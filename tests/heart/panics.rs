@@ -229,6 +229,13 @@ fn several_in_a_row_and_two_at_once_are_survived() {
     assert!(world.holdings().iter().all(|holdings| holdings.open_cuts == 0));
 }
 
+/// A shard panics, unless another panic is not dealt with yet.
+fn panics_unless_one_has(world: &mut World, dice: &mut fastrand::Rng) {
+    if world.holdings().iter().all(|holdings| holdings.open_cuts == 0) {
+        world.panics(dice.usize(..SHARDS));
+    }
+}
+
 /// What a random story does next.
 fn happens(
     world: &mut World,
@@ -269,7 +276,7 @@ fn happens(
             gone.push(client);
             world.breaks(client);
         }
-        21 => world.panics(dice.usize(..SHARDS)),
+        21 => panics_unless_one_has(world, dice),
         22 => world.pass_ms(dice.u64(..4_000)),
         _ => (0..SHARDS).for_each(|shard| world.turns(shard)),
     }
@@ -291,7 +298,7 @@ fn whatever_happens_around_panics_rosters_are_right_and_nothing_is_left_behind()
                 world.turns(dice.usize(..SHARDS));
             }
             if dice.u8(..6) == 0 {
-                world.panics(dice.usize(..SHARDS));
+                panics_unless_one_has(&mut world, &mut dice);
             }
         }
         (0..SHARDS).for_each(|shard| world.turns(shard));
