@@ -29,7 +29,7 @@
 //! | [`excess`] | connections and sessions beyond a limit, and what they are told |
 //! | [`timers`], [`patience`] | heartbeats, time-outs; frames and readers that hang |
 //! | [`drain`] | how connections are sent on when the server ends |
-//! | [`lives`], [`census`] | what shards do when one of them has begun anew |
+//! | [`lives`], [`parting`], [`census`] | what shards do when one of them has begun anew |
 //!
 //! and the nouns they work on: [`awaited`], [`session`], [`room`], [`home`], [`history`], [`roster`],
 //! [`directory`], [`inboxes`], [`inbox`], [`reader`], [`direct`], [`changes`], [`batch`],
@@ -74,6 +74,7 @@ pub mod membership;
 pub mod meters;
 pub mod outbox;
 pub mod overflow;
+pub mod parting;
 pub mod patience;
 pub mod postbag;
 pub mod press;

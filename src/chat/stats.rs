@@ -126,6 +126,7 @@ pub struct ShardStats {
     /// The longest that somebody may have waited for the worker to accept, since the last look.
     accept_stall_us_max: u64,
     handed_over: u64,
+    worker_panics: u64,
     wheel: WheelStats,
     /// What the store told this shard last; none where all is in memory.
     #[serde(skip)]
@@ -257,6 +258,7 @@ impl Shard {
             lag_us_max: longest.turn_us,
             accept_stall_us_max: longest.accept_stall_us,
             handed_over: counters.handed_over,
+            worker_panics: counters.worker_panics,
             wheel: self.wheel_stats(),
             store: self.journal.as_ref().map(|journal| journal.numbers()),
             round_trip_ms: self.round_trips.0,

@@ -17,12 +17,13 @@ use std::sync::atomic::Ordering;
 use log::{error, info};
 
 use super::close_record::CloseRecord;
+use super::parcel::Parcel;
 use super::worker::{Life, Worker};
 use crate::base::counters::{CloseReason, Counters};
 use crate::base::ids::ConnId;
 use crate::base::limits::{
-    LAST_READS_MAX, READ_CHUNK, REFUSED_RECONNECT_AFTER_MS, WORKER_PANICS_MAX,
-    WORKER_PANICS_PERIOD_MS,
+    CONNECTIONS_RESERVED, LAST_READS_MAX, READ_CHUNK, REFUSED_RECONNECT_AFTER_MS,
+    WORKER_PANICS_MAX, WORKER_PANICS_PERIOD_MS,
 };
 use crate::base::time::Mono;
 use crate::chat::closing::{Closing, Speech};
@@ -181,6 +182,39 @@ impl Worker {
         // What is left in the mailbox of the store's is about the former life's records.
         self.set_mail_aside();
         Ok(Some(recovered))
+    }
+
+    /// Another worker with the same seat, doors and records, and `shard` instead of its own.
+    fn succeeded_by(self, config: ShardConfig, shard: Shard) -> Worker {
+        let capacity = config.limits.max_connections.min(CONNECTIONS_RESERVED);
+        let mut acceptor = self.acceptor;
+        acceptor.note_all_waiting();
+        Worker {
+            shard,
+            now: self.now,
+            life: self.life,
+            sockets: self.sockets.successor(capacity),
+            notes: self.notes,
+            acceptor,
+            readiness: self.readiness,
+            drain: self.drain,
+            set_aside: self.set_aside,
+            // Nobody tells again of what this one was told and had not looked at.
+            hatch_waits: true,
+            busy: true,
+            ..Worker::new(config, self.clock, self.seat)
+        }
+    }
+
+    /// Takes the mailbox out, but for what the store wrote.
+    fn set_mail_aside(&mut self) {
+        let parcels = std::iter::from_fn(|| self.seat.mailbox.try_receive());
+        let kept = parcels.filter(|parcel| !matches!(parcel, Parcel::Stored { .. }));
+        self.set_aside.extend(kept);
+    }
+
+    pub(super) fn next_parcel(&mut self) -> Option<Parcel> {
+        self.set_aside.pop_front().or_else(|| self.seat.mailbox.try_receive())
     }
 
     /// Goes on where the server is: serving, or on its way to its end.

@@ -116,7 +116,7 @@ pub struct Worker {
     read_budget: usize,
     write_budget: usize,
     /// Some phase has work left: the next turn does not sleep.
-    busy: bool,
+    pub(super) busy: bool,
     /// Letters wait for a full mailbox.
     letters_wait: bool,
     /// Records wait for room in the store's channel.
@@ -128,7 +128,7 @@ pub struct Worker {
     /// By which connections are sent on, once they are.
     pub(super) drain: Option<Arc<DrainPlan>>,
     /// Parcels from before a new beginning.
-    set_aside: VecDeque<Parcel>,
+    pub(super) set_aside: VecDeque<Parcel>,
 }
 
 impl Worker {
@@ -167,39 +167,6 @@ impl Worker {
             set_aside: VecDeque::new(),
             shard: Shard::new(config, now),
         }
-    }
-
-    /// Another worker with the same seat, doors and records, and `shard` instead of its own.
-    pub(super) fn succeeded_by(self, config: ShardConfig, shard: Shard) -> Worker {
-        let capacity = config.limits.max_connections.min(CONNECTIONS_RESERVED);
-        let mut acceptor = self.acceptor;
-        acceptor.note_all_waiting();
-        Worker {
-            shard,
-            now: self.now,
-            life: self.life,
-            sockets: self.sockets.successor(capacity),
-            notes: self.notes,
-            acceptor,
-            readiness: self.readiness,
-            drain: self.drain,
-            set_aside: self.set_aside,
-            // Nobody tells again of what this one was told and had not looked at.
-            hatch_waits: true,
-            busy: true,
-            ..Worker::new(config, self.clock, self.seat)
-        }
-    }
-
-    /// Takes the mailbox out, but for what the store wrote.
-    pub(super) fn set_mail_aside(&mut self) {
-        let parcels = std::iter::from_fn(|| self.seat.mailbox.try_receive());
-        let kept = parcels.filter(|parcel| !matches!(parcel, Parcel::Stored { .. }));
-        self.set_aside.extend(kept);
-    }
-
-    fn next_parcel(&mut self) -> Option<Parcel> {
-        self.set_aside.pop_front().or_else(|| self.seat.mailbox.try_receive())
     }
 
     /// Gives it the doors that it is to open when it is told to.
