@@ -514,6 +514,7 @@ impl Drop for Steward {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::AtomicU32;
     use std::thread;
 
     use super::super::balance::Balance;

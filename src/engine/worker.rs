@@ -101,7 +101,7 @@ pub struct Worker {
     pub(super) acceptor: Acceptor,
     pub(super) addresses: Addresses,
     /// Where reads go before the shard sees them.
-    scratch: Box<[u8]>,
+    pub(super) scratch: Box<[u8]>,
     /// Sockets that failed in this turn, to be dropped in its close phase.
     pub(super) failed: Vec<ConnId>,
     pub(super) max_connections: usize,
@@ -112,13 +112,13 @@ pub struct Worker {
     /// When this turn began, as the clock counts microseconds.
     pub(super) woke_us: u64,
     /// What the server's own heartbeat leaves an unacknowledged byte.
-    patience: Duration,
-    read_budget: usize,
-    write_budget: usize,
+    pub(super) patience: Duration,
+    pub(super) read_budget: usize,
+    pub(super) write_budget: usize,
     /// Some phase has work left: the next turn does not sleep.
     pub(super) busy: bool,
     /// Letters wait for a full mailbox.
-    letters_wait: bool,
+    pub(super) letters_wait: bool,
     /// Records wait for room in the store's channel.
     pub(super) records_wait: bool,
     /// The store's thread is not there any more.

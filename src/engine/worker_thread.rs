@@ -91,9 +91,8 @@ impl WorkerThread {
         if let Some(recovered) = self.recovered {
             worker.recover(recovered);
         }
-        let outcome = worker.add_doors(doors).and_then(|()| {
+        let outcome = worker.add_doors(doors).map(|()| {
             let _ = steward.try_send(Report { worker: id, news: News::Started { pinned } });
-            Ok(())
         });
         let (worker, outcome) = match outcome {
             Ok(()) => supervise(worker, &config),
