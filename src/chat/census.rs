@@ -8,7 +8,8 @@
 //! The count is a consistent cut (K. M. Chandy and L. Lamport, Distributed Snapshots, 1985): each
 //! shard reports at the instant at which it first hears of the other's end, and sends a mark to all
 //! before anything else. What a home hears from a shard ahead of its mark is in that shard's report
-//! already; what it hears behind it changes the count. Sessions that were on their way from shard to
+//! already; what it hears behind it changes the count. Sessions that were on their way from shard
+//! to
 //! shard at the cut are reported by the one where they arrive ahead of the mark.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -35,7 +35,8 @@ pub struct Unsettled {
 }
 
 impl Unsettled {
-    /// Waits no longer for the answers to joins of rooms that are `lost`. It stays in the rooms, and
+    /// Waits no longer for the answers to joins of rooms that are `lost`. It stays in the rooms,
+    /// and
     /// joins them anew when it is resumed.
     pub(super) fn forget_joins(&mut self, lost: impl Fn(&Name) -> bool) {
         self.joins.retain(|(_, room)| !lost(room));

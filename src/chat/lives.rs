@@ -41,7 +41,8 @@ pub struct Lives {
     opened: Vec<Life>,
     /// From the life before which of these it has parted.
     parted: Vec<Life>,
-    /// Shards whose letters are not heard before their marks of these cuts, one after the other: they
+    /// Shards whose letters are not heard before their marks of these cuts, one after the other:
+    /// they
     /// are to or from a life that is over.
     deaf_to: BTreeMap<ShardId, VecDeque<Cut>>,
     /// Cuts of which marks are to come, and whose.

@@ -42,7 +42,8 @@ impl Postbag {
         }
     }
 
-    /// Throws away the letters to `to`, whose life is over, but for the marks of cuts: the next life
+    /// Throws away the letters to `to`, whose life is over, but for the marks of cuts: the next
+    /// life
     /// has to hear of those.
     pub fn discard(&mut self, to: ShardId) {
         self.bags[to.index()].letters.retain(|mail| matches!(mail, Mail::Cut { .. }));

@@ -399,7 +399,8 @@ impl Shard {
         }
     }
 
-    /// Whether `reference`, for which `home` is about to be asked, was not seen lately; answers the repetition of one that was done.
+    /// Whether `reference`, for which `home` is about to be asked, was not seen lately; answers
+    /// the repetition of one that was done.
     pub(super) fn is_new(&mut self, conn: ConnId, reference: Ref, home: ShardId, now: Now) -> bool {
         let Some(session) = self.sessions.get_mut(conn) else {
             return false;

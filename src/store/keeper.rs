@@ -231,7 +231,8 @@ impl Keeper {
         }
     }
 
-    /// Makes a group of what was taken, as far as it may grow, or up to a question, which it returns.
+    /// Makes a group of what was taken, as far as it may grow, or up to a question, which it
+    /// returns.
     fn gather_group(&mut self) -> Option<Reload> {
         while self.group_bytes < COMMIT_BYTES
             && let Some(errand) = self.taken.pop_front()
