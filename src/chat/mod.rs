@@ -31,8 +31,8 @@
 //! | [`drain`] | how connections are sent on when the server ends |
 //! | [`lives`], [`parting`], [`census`] | what shards do when one of them has begun anew |
 //!
-//! and the nouns they work on: [`awaited`], [`session`], [`room`], [`home`], [`history`], [`roster`],
-//! [`directory`], [`inboxes`], [`inbox`], [`reader`], [`direct`], [`changes`], [`batch`],
+//! and the nouns they work on: [`awaited`], [`session`], [`room`], [`home`], [`history`],
+//! [`roster`], [`directory`], [`inboxes`], [`inbox`], [`reader`], [`direct`], [`changes`], [`batch`],
 //! [`pulse`], [`outbox`], [`refs`], [`mail`], [`postbag`], [`agenda`], [`heartbeat`], [`hash`],
 //! [`holdings`], [`kept`], [`record`], [`journal`], [`config`].
 
