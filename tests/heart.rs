@@ -18,6 +18,7 @@ mod heart {
     mod limits;
     mod malformed;
     mod overload;
+    mod panics;
     mod patience;
     mod peer;
     mod presence;

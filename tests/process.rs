@@ -145,8 +145,9 @@ fn a_drain_ends_at_its_time_even_if_a_peer_does_not_read() {
     let _stuck = stuck(&program);
     program.signal(Signal::TERM);
     program.wait_for_line("the time to drain is over");
+    program.wait_for_line("1 connection closed: cut: ");
     let last = program.wait_for_line("stopped after");
-    assert!(last.contains(" 1 connection cut"), "{last}");
+    assert!(last.contains(" 1 connection cut") && last.contains("closed_cut=1"), "{last}");
     assert_eq!(program.wait().code(), Some(0));
 }
 

@@ -51,11 +51,15 @@ pub enum CloseReason {
     StalledReader,
     /// It wanted a new session while its worker was under pressure.
     Overloaded,
+    /// It was still there when the time to drain was over, or the server was stopped at once.
+    Cut,
+    /// Its worker panicked, and began anew without it.
+    WorkerPanicked,
 }
 
 impl CloseReason {
     /// Every reason, in the order of their counters.
-    pub const ALL: [CloseReason; 21] = [
+    pub const ALL: [CloseReason; 23] = [
         CloseReason::Bye,
         CloseReason::PeerClosed,
         CloseReason::SocketError,
@@ -77,6 +81,8 @@ impl CloseReason {
         CloseReason::FrameTimeout,
         CloseReason::StalledReader,
         CloseReason::Overloaded,
+        CloseReason::Cut,
+        CloseReason::WorkerPanicked,
     ];
 
     /// The reason's name in logs and metrics.
@@ -103,6 +109,8 @@ impl CloseReason {
             CloseReason::FrameTimeout => "frame_timeout",
             CloseReason::StalledReader => "stalled_reader",
             CloseReason::Overloaded => "overloaded",
+            CloseReason::Cut => "cut",
+            CloseReason::WorkerPanicked => "worker_panicked",
         }
     }
 
@@ -293,6 +301,8 @@ counters! {
     store_failures,
     /// Times that a room began another epoch because what it had said could not be stored.
     epochs_renewed,
+    /// Times that the worker panicked and began anew.
+    worker_panics,
     /// Turns of the worker's loop.
     turns,
     /// Time that the loop was not asleep, in microseconds.

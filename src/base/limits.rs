@@ -162,6 +162,14 @@ pub const INBOX_BYTES: usize = 384;
 pub const REFUSALS_HELD_MAX: usize = 16;
 /// Earliest and latest time after which such a connection is asked to come back.
 pub const REFUSED_RECONNECT_AFTER_MS: (u32, u32) = (2_000, 10_000);
+/// Panics of one worker within [`WORKER_PANICS_PERIOD_MS`] behind each of which it begins anew. One
+/// more ends the server: a supervisor above it has more to try.
+pub const WORKER_PANICS_MAX: usize = 5;
+/// See [`WORKER_PANICS_MAX`].
+pub const WORKER_PANICS_PERIOD_MS: u64 = 60_000;
+/// Times that unread bytes of a connection are read and thrown away before its last words, when its
+/// worker has panicked.
+pub const LAST_READS_MAX: usize = 8;
 /// A connection that was too fast is left unread for so long at most before it is looked at again.
 pub const SLOWED_MS: u64 = 1_000;
 /// One whose request was refused for that is left unread for so long at most: a client that does

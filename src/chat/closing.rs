@@ -97,19 +97,37 @@ impl Shard {
         now: Now,
     ) {
         self.counters.count_close(reason);
-        let Some(session) = self.sessions.get(conn) else {
-            return;
-        };
+        let closing = self.closing_of(conn, reason, now);
+        self.closings.extend(closing.map(|closing| Closing { queued, ..closing }));
+    }
+
+    /// The shell is about to drop a connection and to call this shard no more. One whose end was
+    /// decided before is not counted twice.
+    pub fn cut(&mut self, conn: ConnId, now: Now) {
+        let state = self.sessions.get(conn).map(|session| session.state);
+        if state.is_some_and(|state| !matches!(state, State::Closing(_))) {
+            let queued = self.undelivered_in_outbox(conn);
+            self.note_closing(conn, CloseReason::Cut, queued, now);
+        }
+    }
+
+    /// What is known of a connection that ends for `reason` without having been closed; none of one
+    /// whose end was decided before.
+    pub fn closing_of(&self, conn: ConnId, reason: CloseReason, now: Now) -> Option<Closing> {
+        let session = self.sessions.get(conn)?;
+        if matches!(session.state, State::Closing(_)) {
+            return None;
+        }
         let pulses = self.pulses.as_ref();
-        self.closings.push_back(Closing {
+        Some(Closing {
             conn,
             reason,
             speech: Speech::of(session.state),
             user: session.user.clone(),
-            queued,
+            queued: self.undelivered_in_outbox(conn),
             silent_ms: now.mono.since_low_ms(session.last_heard),
             heartbeat_ms: pulses.and_then(|pulses| pulses.round_trip_ms(conn.slot())),
-        });
+        })
     }
 
     /// A connection whose end was decided in this turn; its socket is still there. Call until

@@ -35,6 +35,13 @@ pub struct Unsettled {
 }
 
 impl Unsettled {
+    /// Waits no longer for the answers to joins of rooms that are `lost`. It stays in the rooms,
+    /// and
+    /// joins them anew when it is resumed.
+    pub(super) fn forget_joins(&mut self, lost: impl Fn(&Name) -> bool) {
+        self.joins.retain(|(_, room)| !lost(room));
+    }
+
     /// Notes how many bytes may not have arrived, as what they are at most as plain native frames:
     /// those are shorter than every other rendering that is not compressed.
     ///
@@ -197,13 +204,13 @@ impl Shard {
         rooms.filter_map(of_room).chain(dropped).collect()
     }
 
-    fn rejoining(&self, conn: ConnId, stay: Stay) -> Option<Rejoining> {
+    pub(super) fn rejoining(&self, conn: ConnId, stay: Stay) -> Option<Rejoining> {
         let extra = self.sessions.get(conn)?.extra.as_ref()?;
         extra.rejoining.iter().find(|rejoining| rejoining.stay == stay).copied()
     }
 
     /// How far a member has come in a room; `None` if its home has not let it in.
-    fn position_of(&self, conn: ConnId, membership: &Membership) -> Option<Position> {
+    pub(super) fn position_of(&self, conn: ConnId, membership: &Membership) -> Option<Position> {
         let in_replay = self.catch_ups.position(conn, Feed::Room(membership.room));
         let place = membership.place.index();
         in_replay.or_else(|| place.map(|place| self.rooms.get(membership.room).position(place)))

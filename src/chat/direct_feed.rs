@@ -56,7 +56,7 @@ impl Shard {
         if !reference.wants_answer() {
             let session = self.sessions.get_mut(conn).expect("it was just there");
             session.extra().questions += 1;
-        } else if !self.is_new(conn, reference, now) {
+        } else if !self.is_new(conn, reference, home, now) {
             return;
         }
         let (user, origin) = (Name::new(user), self.address(conn));

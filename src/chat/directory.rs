@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::base::ids::{Address, SessionId};
+use crate::base::ids::{Address, SessionId, ShardId};
 use crate::base::name::Name;
 
 /// The sessions of users, one entry of 16 bytes each; several of one user lie side by side.
@@ -49,6 +49,16 @@ impl Directory {
         })
     }
 
+    /// The sessions whose connections are on `shard`, each with its user and its identity.
+    pub fn at(&self, shard: ShardId) -> Vec<(Name, Address, SessionId)> {
+        let its = self.sessions.iter().filter(|(_, session)| session.shard() == shard);
+        its.map(|(user, session)| {
+            let resumed = self.resumed.get(session).copied();
+            (user.clone(), *session, resumed.unwrap_or(SessionId::born_at(*session)))
+        })
+        .collect()
+    }
+
     /// How many sessions there are.
     pub fn len(&self) -> usize {
         self.sessions.len()
@@ -63,7 +73,7 @@ impl Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::ids::{ConnId, ShardId};
+    use crate::base::ids::ConnId;
 
     #[test]
     fn a_user_may_have_several_sessions() {

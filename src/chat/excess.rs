@@ -252,6 +252,17 @@ impl Shard {
         }
     }
 
+    /// Whether a connection waits for the answer.
+    pub(super) fn awaits_room(&self, conn: ConnId, purpose: Purpose) -> bool {
+        let Some(session) = self.sessions.get(conn) else {
+            return false;
+        };
+        match purpose {
+            Purpose::Hello => matches!(session.state, State::Resuming(_)),
+            Purpose::Rename => session.extra.as_ref().is_some_and(|extra| extra.renaming),
+        }
+    }
+
     /// The connection ended before its home had answered.
     fn give_room_back(&mut self, conn: ConnId, user: Name, now: Now) {
         let session = self.address(conn);

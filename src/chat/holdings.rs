@@ -22,6 +22,8 @@ impl Shard {
             late_acks: self.late_acks.len(),
             letters: (0..self.shards).map(|to| self.postbag.waiting_for(ShardId(to))).sum(),
             timers: self.wheel.len(),
+            questions: self.questions.len(),
+            open_cuts: self.lives.open() + usize::from(self.census.is_some()),
             replays: self.catch_ups.len(),
             history_bytes: self.archive.memory(),
             stats_askers: self.gathering.waiting(),
@@ -63,6 +65,10 @@ pub struct Holdings {
     pub letters: usize,
     /// Entries of the timing wheel, stale ones too.
     pub timers: usize,
+    /// Questions that other shards have not answered.
+    pub questions: usize,
+    /// New beginnings of shards that are not dealt with, and rosters that are counted for them.
+    pub open_cuts: usize,
     /// Replays that have not come to their end.
     pub replays: usize,
     /// Bytes of memory that histories take.

@@ -155,6 +155,21 @@ impl HomeTable {
         self.refused.remove(&(shard, stay))
     }
 
+    /// The stays of `shard` that were refused end without a leave.
+    pub fn forget_refused_of(&mut self, shard: ShardId) {
+        self.refused.retain(|(of, _)| *of != shard);
+    }
+
+    /// The process has had tables of this shard before: epochs count from elsewhere.
+    pub fn begin_life(&mut self, life: u32) {
+        self.last_epoch = self.hasher.seal(EPOCH_SEED + (u64::from(life) << 48)) as u32;
+    }
+
+    /// All rooms.
+    pub fn keys(&self) -> impl Iterator<Item = HomeKey> + '_ {
+        self.rooms.iter().map(|(key, _)| HomeKey(key as u32))
+    }
+
     /// How many refused stays wait for their leave.
     pub fn refused(&self) -> usize {
         self.refused.len()

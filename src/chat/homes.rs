@@ -90,7 +90,7 @@ impl Shard {
     }
 
     /// The room, made if there is none. `None` where there are too many.
-    fn home_room(&mut self, room: &str, hash: u64, now: Now) -> Option<HomeKey> {
+    pub(super) fn home_room(&mut self, room: &str, hash: u64, now: Now) -> Option<HomeKey> {
         if let Some(key) = self.homes.find(room, hash) {
             return Some(key);
         }
@@ -295,8 +295,9 @@ impl Shard {
         let mut newcomer = false;
         if !again {
             home.link(member.shard()).members += 1;
-            newcomer = !returns && home.roster.enter(user.clone());
+            newcomer = !returns && self.enter_roster(key, member.shard(), user.clone());
         }
+        let home = self.homes.get(key);
         let (epoch, seq, total) = (home.epoch, home.head().seq, home.roster.total());
         let conn = member.conn();
         let mail = Mail::Joined { room, conn, reference, stay, epoch, seq, total, replay };
@@ -335,9 +336,8 @@ impl Shard {
             return;
         }
         let key = self.homes.find(room, self.hasher.hash(room)).expect("a member keeps its room");
-        let home = self.homes.get_mut(key);
-        let gone = home.roster.leave(&user);
-        home.last_active = now.mono;
+        let gone = self.leave_roster(key, from, &user);
+        self.homes.get_mut(key).last_active = now.mono;
         if gone {
             self.tell_presence(key, PresenceKind::Left, user, None, now);
         }
@@ -363,11 +363,11 @@ impl Shard {
     }
 
     /// A member that was cut off has been away for too long: its user leaves the roster.
-    pub(super) fn home_absent(&mut self, room: &Name, user: Name, now: Now) {
-        let key = self.homes.find(room, self.hasher.hash(room)).expect("a member keeps its room");
-        let home = self.homes.get_mut(key);
-        home.last_active = now.mono;
-        if home.roster.leave(&user) {
+    pub(super) fn home_absent(&mut self, from: ShardId, room: &Name, user: Name, now: Now) {
+        // A home that has begun anew may have had no room for all that it had before.
+        let Some(key) = self.homes.find(room, self.hasher.hash(room)) else { return };
+        self.homes.get_mut(key).last_active = now.mono;
+        if self.leave_roster(key, from, &user) {
             self.tell_presence(key, PresenceKind::Left, user, None, now);
         }
         self.list_if_idle(key, now);
@@ -385,10 +385,10 @@ impl Shard {
             return;
         }
         let key = self.homes.find(room, self.hasher.hash(room)).expect("a member keeps its room");
-        if self.homes.get_mut(key).roster.leave(&from) {
+        if self.leave_roster(key, member.shard(), &from) {
             self.tell_presence(key, PresenceKind::Left, from, Some(member), now);
         }
-        if self.homes.get_mut(key).roster.enter(to.clone()) {
+        if self.enter_roster(key, member.shard(), to.clone()) {
             self.tell_presence(key, PresenceKind::Joined, to, Some(member), now);
         }
     }

@@ -145,6 +145,12 @@ impl Inbox {
         self.readers.iter().filter(live).map(|reader| reader.session)
     }
 
+    /// The sessions that ended in order and are yet to say what came too late.
+    pub fn leavers(&self) -> impl Iterator<Item = Address> + '_ {
+        let leaving = |reader: &&Reader| reader.standing == Standing::Leaving;
+        self.readers.iter().filter(leaving).map(|reader| reader.session)
+    }
+
     /// Queues a new message behind all others; the oldest give way.
     pub fn queue(&mut self, direct: Direct, terms: &mut Terms<'_>) {
         debug_assert!(self.queue.back().is_none_or(|last| last.id() < direct.id()));

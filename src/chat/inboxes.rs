@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, VecDeque};
 use hashbrown::HashTable;
 use slab::Slab;
 
-use crate::base::ids::{Address, SessionId};
+use crate::base::ids::{Address, SessionId, ShardId};
 use crate::base::limits::{Limits, SETTLE_MAX_MS};
 use crate::base::name::Name;
 use crate::base::time::{Mono, Now};
@@ -255,6 +255,17 @@ impl Inboxes {
     /// Whether messages are kept for users who are offline.
     pub fn keeps(&self) -> bool {
         self.bounds.queue.count > 0
+    }
+
+    /// Sessions that ended in order and whose shard, which is gone, was to say what came too late
+    /// for them; with their users.
+    pub fn leaving_at(&self, shard: ShardId) -> Vec<(Name, Address)> {
+        let mut leaving = Vec::new();
+        for (_, slot) in &self.slots {
+            let its = slot.inbox.leavers().filter(|session| session.shard() == shard);
+            leaving.extend(its.map(|session| (slot.inbox.user().clone(), session)));
+        }
+        leaving
     }
 
     /// Bytes that are kept.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::ids::{Address, Position, SessionId};
+use crate::base::ids::{Address, Position, SessionId, ShardId};
 use crate::base::name::Name;
 use crate::base::time::Mono;
 
@@ -162,6 +162,21 @@ impl KeptTable {
     /// Takes out the claim that waits for a session.
     pub fn take_claim(&mut self, id: SessionId) -> Option<Claim> {
         self.claims.remove(&id)
+    }
+
+    /// All sessions without a connection.
+    pub fn iter(&self) -> impl Iterator<Item = &Kept> {
+        self.kept.values().map(|entry| &*entry.kept)
+    }
+
+    /// Forgets the sessions that live on connections of `shard`, which is gone, and the claims that
+    /// came from there. Returns the claims of others that waited for such sessions.
+    pub fn forget_at(&mut self, shard: ShardId) -> Vec<Claim> {
+        self.claims.retain(|_, claim| claim.claimer.shard() != shard);
+        let is_there = |abode: &Abode| matches!(abode, Abode::Away(at) if at.shard() == shard);
+        let gone = self.abodes.iter().filter(|(_, abode)| is_there(abode));
+        let gone: Vec<SessionId> = gone.map(|(id, _)| *id).collect();
+        gone.into_iter().filter_map(|id| self.forget_away(id)).collect()
     }
 
     /// Claims that wait for sessions.

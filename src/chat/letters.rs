@@ -15,6 +15,7 @@ use super::homes::{Joiner, Said};
 use super::kept::Claim;
 use super::mail::{Asked, Mail, Replay};
 use super::membership::{Place, RoomKey, Stay};
+use super::resume::Rejoining;
 use super::room::News;
 use super::session::State;
 use super::shard::Shard;
@@ -32,6 +33,10 @@ impl Shard {
     /// Mail arrived from shard `from`.
     pub fn mail(&mut self, from: ShardId, mail: Mail, now: Now) {
         self.counters.mail_in += 1;
+        if self.lives.are_disturbed() && !self.is_to_be_heard(from, &mail, now) {
+            return;
+        }
+        self.questions.note_answered(from, &mail);
         self.take_letter(from, mail, now);
     }
 
@@ -50,7 +55,7 @@ impl Shard {
             }
             Mail::Leave { room, user, stay } => self.home_leave(from, &room, user, stay, now),
             Mail::Suspend { room, stay } => self.home_suspend(from, &room, stay, now),
-            Mail::Absent { room, user } => self.home_absent(&room, user, now),
+            Mail::Absent { room, user } => self.home_absent(from, &room, user, now),
             Mail::Rename { room, from, to, member, stay } => {
                 self.home_rename(&room, (from, to), (member, stay), now);
             }
@@ -90,6 +95,9 @@ impl Shard {
                 self.hear_gap(&room, News::Gap { epoch, from, to });
             }
             Mail::Presence { room, presence } => self.hear_presence(&room, presence),
+            Mail::Cut { cut, asks } => self.take_mark(from, cut, asks, now),
+            Mail::Census(report) => self.take_report(from, *report, now),
+            Mail::LivesAt { session, address } => self.keeping.table.note_away(session, address),
             Mail::AskStats => self.tell_stats(from, now),
             Mail::Stats(stats) => self.take_stats(stats, now),
             answer => self.take_answer(answer, now),
@@ -174,6 +182,7 @@ impl Shard {
         if self.settle_join(conn, stay, false) {
             return;
         }
+        let rejoining = self.rejoining(conn, stay);
         let goes_on = self.end_rejoining(conn, stay);
         let key = self.rooms.find(room, self.hasher.hash(room));
         let membership = key.and_then(|key| self.sessions.get(conn)?.membership(key).copied());
@@ -212,13 +221,21 @@ impl Shard {
         let Some(membership) = membership else {
             return;
         };
+        if let Some(Rejoining { last, is_home_new: true, .. }) = rejoining
+            && last.epoch != epoch
+            && replay.as_ref().is_some_and(|replay| replay.gap)
+        {
+            self.tell_epoch_lost(conn, membership.room, last, now);
+        }
         if let Some(replay) = replay {
             self.take_first_page(conn, membership.room, total, *replay, now);
         }
         if goes_on && self.is_let_in(conn, membership.room) {
             self.tell_total_at_seam(conn, membership.room, total, now);
         }
-        self.tell_text_joined(conn, room, total, now);
+        if !goes_on {
+            self.tell_text_joined(conn, room, total, now);
+        }
     }
 
     fn is_let_in(&self, conn: ConnId, key: RoomKey) -> bool {
@@ -278,7 +295,7 @@ impl Shard {
     }
 
     /// A home could not do what was asked.
-    fn refused(
+    pub(super) fn refused(
         &mut self,
         conn: ConnId,
         reference: Ref,
@@ -332,7 +349,7 @@ impl Shard {
     }
 
     /// Closes a connection that will send no more, once all it asked for is answered.
-    fn close_if_answered(&mut self, conn: ConnId, now: Now) {
+    pub(super) fn close_if_answered(&mut self, conn: ConnId, now: Now) {
         if let Some(session) = self.sessions.get(conn)
             && session.asks_no_more()
             && !session.awaits_answers()

@@ -12,10 +12,12 @@ use crate::wire::message::Code;
 
 use super::batch::Batch;
 use super::catch_up::Round;
+use super::census::CensusReport;
 use super::direct::Direct;
 use super::excess::Purpose;
 use super::history::Missing;
 use super::kept::Kept;
+use super::lives::Cut;
 use super::membership::Stay;
 use super::reader::Missing as MissingDirects;
 use super::room::Presence;
@@ -291,6 +293,23 @@ pub enum Mail {
         user: Name,
         /// The session's connection.
         session: Address,
+    },
+    /// To every shard: one of them has begun anew. What the sender wrote before it did not know of
+    /// that.
+    Cut {
+        /// The end and the beginning.
+        cut: Cut,
+        /// Whether the receiver is to send such a mark too.
+        asks: bool,
+    },
+    /// To every home: members that the sender answers for.
+    Census(Box<CensusReport>),
+    /// To a session's birth shard, which has begun anew: the session lives away from it.
+    LivesAt {
+        /// The session.
+        session: SessionId,
+        /// Its connection.
+        address: Address,
     },
     /// To every shard: what are your numbers?
     AskStats,

@@ -31,15 +31,18 @@
 //! | [`shedding`] | who is let in, and what is left out, under pressure |
 //! | [`timers`], [`patience`] | heartbeats, time-outs; frames and readers that hang |
 //! | [`drain`] | how connections are sent on when the server ends |
+//! | [`lives`], [`parting`], [`census`] | what shards do when one of them has begun anew |
 //!
-//! and the nouns they work on: [`session`], [`room`], [`home`], [`history`], [`roster`],
-//! [`directory`], [`inboxes`], [`inbox`], [`reader`], [`direct`], [`changes`], [`batch`],
+//! and the nouns they work on: [`awaited`], [`session`], [`room`], [`home`], [`history`],
+//! [`roster`], [`directory`], [`inboxes`], [`inbox`], [`reader`], [`direct`], [`changes`], [`batch`],
 //! [`pulse`], [`outbox`], [`refs`], [`mail`], [`postbag`], [`agenda`], [`heartbeat`], [`hash`],
 //! [`holdings`], [`kept`], [`record`], [`journal`], [`config`].
 
 pub mod agenda;
+pub mod awaited;
 pub mod batch;
 pub mod catch_up;
+pub mod census;
 pub mod changes;
 pub mod closing;
 pub mod config;
@@ -67,11 +70,13 @@ pub mod intake;
 pub mod journal;
 pub mod kept;
 pub mod letters;
+pub mod lives;
 pub mod mail;
 pub mod membership;
 pub mod meters;
 pub mod outbox;
 pub mod overflow;
+pub mod parting;
 pub mod patience;
 pub mod postbag;
 pub mod presence;

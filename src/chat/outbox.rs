@@ -139,6 +139,22 @@ impl Outbox {
         1
     }
 
+    /// What has to go out before anything else can be said: the rest of a frame that was begun, or
+    /// what makes the connection a WebSocket.
+    pub fn begun(&self) -> &[u8] {
+        let sent = self.sent_of_first;
+        match self.pieces.front() {
+            Some(Piece::Shared { chunk, start, end }) if sent > 0 => {
+                let stop = chunk.frames().end_after(*start, sent + 1).min(*end);
+                &chunk.frames().bytes()[*start as usize + sent..stop as usize]
+            }
+            Some(piece) if sent > 0 || piece.bytes().starts_with(SWITCHING) => {
+                &piece.bytes()[sent..]
+            }
+            _ => &[],
+        }
+    }
+
     /// Takes out what cannot be dropped any more because the kernel has begun to take it.
     /// Whatever is taken out still waits, and goes to the front again.
     pub(super) fn take_begun(&mut self) -> Option<Piece> {

@@ -42,6 +42,13 @@ impl Postbag {
         }
     }
 
+    /// Throws away the letters to `to`, whose life is over, but for the marks of cuts: the next
+    /// life
+    /// has to hear of those.
+    pub fn discard(&mut self, to: ShardId) {
+        self.bags[to.index()].letters.retain(|mail| matches!(mail, Mail::Cut { .. }));
+    }
+
     /// How many letters to `to` wait.
     pub fn waiting_for(&self, to: ShardId) -> usize {
         self.bags[to.index()].letters.len()

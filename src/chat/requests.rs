@@ -5,7 +5,7 @@
 //! ([`homes`](super::homes) does); between the two it checks names and bounds.
 
 use crate::base::counters::CloseReason;
-use crate::base::ids::{ConnId, Epoch, Position, Ref, Seq};
+use crate::base::ids::{ConnId, Epoch, Position, Ref, Seq, ShardId};
 use crate::base::limits::{HOLES_MAX, LINGER_MS, LISTINGS_MAX};
 use crate::base::name::{self, EVERYONE, LOBBY, Name, NameError};
 use crate::base::time::Now;
@@ -389,7 +389,7 @@ impl Shard {
         if self.is_overloaded(home) {
             return self.refuse(conn, reference, Code::Unavailable, "overloaded", now);
         }
-        if reference.wants_answer() && !self.is_new(conn, reference, now) {
+        if reference.wants_answer() && !self.is_new(conn, reference, home, now) {
             return;
         }
         self.counters.published += 1;
@@ -404,12 +404,13 @@ impl Shard {
         }
     }
 
-    /// Whether `reference` was not seen lately; answers the repetition of one that was done.
-    pub(super) fn is_new(&mut self, conn: ConnId, reference: Ref, now: Now) -> bool {
+    /// Whether `reference`, for which `home` is about to be asked, was not seen lately; answers
+    /// the repetition of one that was done.
+    pub(super) fn is_new(&mut self, conn: ConnId, reference: Ref, home: ShardId, now: Now) -> bool {
         let Some(session) = self.sessions.get_mut(conn) else {
             return false;
         };
-        match session.extra().refs.arrive(reference) {
+        match session.extra().refs.arrive(reference, home) {
             Arrival::New => true,
             Arrival::Pending => {
                 self.counters.duplicates += 1;

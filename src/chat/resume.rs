@@ -52,6 +52,8 @@ pub struct Rejoining {
     pub last: Position,
     /// Bytes up to there that may not have arrived.
     pub undelivered_bytes: u32,
+    /// It is on its connection still, and the room's home has begun anew.
+    pub is_home_new: bool,
 }
 
 /// What a HELLO asks for, beside a session.
@@ -131,7 +133,7 @@ impl Shard {
         self.send(claim.claimer.shard(), Mail::Granted { conn, kept }, now);
     }
 
-    fn deny(&mut self, claim: &Claim, now: Now) {
+    pub(super) fn deny(&mut self, claim: &Claim, now: Now) {
         self.send(claim.claimer.shard(), Mail::Denied { conn: claim.claimer.conn() }, now);
     }
 
@@ -251,7 +253,12 @@ impl Shard {
         let key = self.rooms.find_or_add(&room, hash, home, Audience::Members);
         session.add_membership(Membership::pending(key, stay, notify));
         self.rooms.subscriptions += 1;
-        session.extra().rejoining.push(Rejoining { stay, last, undelivered_bytes });
+        session.extra().rejoining.push(Rejoining {
+            stay,
+            last,
+            undelivered_bytes,
+            is_home_new: false,
+        });
         self.rooms.get_mut(key).joining += 1;
         let mail = Mail::Join {
             room,

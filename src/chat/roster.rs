@@ -22,6 +22,28 @@ pub struct Roster {
 }
 
 impl Roster {
+    /// The roster of users with so many sessions each, at least one.
+    pub fn of(users: impl Iterator<Item = (Name, i64)>) -> Roster {
+        let mut roster = Roster::default();
+        for (user, sessions) in users {
+            if let Ok(further @ 1..) = u32::try_from(sessions - 1) {
+                roster.further_sessions.insert(user.clone(), further);
+            }
+            roster.users.insert(user);
+        }
+        roster
+    }
+
+    /// All users.
+    pub fn users(&self) -> impl Iterator<Item = Name> + '_ {
+        self.users.iter().cloned()
+    }
+
+    /// Whether `user` is there.
+    pub fn has(&self, user: &Name) -> bool {
+        self.users.contains(user)
+    }
+
     /// How many users there are.
     pub fn total(&self) -> u32 {
         self.users.len() as u32

@@ -26,8 +26,10 @@ use crate::base::time::{Mono, Now, Tick};
 use crate::base::wheel::Wheel;
 
 use super::agenda::Agenda;
+use super::awaited::Questions;
 use super::batch::ChunkPool;
 use super::catch_up::CatchUps;
+use super::census::Census;
 use super::closing::Closing;
 use super::config::{ShardConfig, WebConfig};
 use super::detach::Loss;
@@ -39,6 +41,7 @@ pub use super::holdings::Holdings;
 use super::home::{HomeKey, HomeTable};
 use super::inboxes::Inboxes;
 use super::journal::Journal;
+use super::lives::Lives;
 use super::mail::{Ending, Mail};
 use super::membership::{RoomKey, Stay};
 use super::meters::Meters;
@@ -136,6 +139,12 @@ pub struct Shard {
     pub(super) catch_ups: CatchUps,
 
     pub(super) postbag: Postbag,
+    /// What others were asked and have not answered.
+    pub(super) questions: Questions,
+    /// Which of the shards have begun anew.
+    pub(super) lives: Lives,
+    /// Rosters that are counted anew because one has.
+    pub(super) census: Option<Box<Census>>,
     /// What is written to the disk; none where all is in memory.
     pub(super) journal: Option<Box<Journal>>,
     pub(super) dirty: VecDeque<ConnId>,
@@ -209,6 +218,9 @@ impl Shard {
             archive: Archive::default(),
             catch_ups: CatchUps::default(),
             postbag: Postbag::new(config.shards),
+            questions: Questions::new(config.shards),
+            lives: Lives::new(vec![0; usize::from(config.shards)]),
+            census: None,
             journal: config.durability.map(|durability| Box::new(Journal::new(durability))),
             dirty: VecDeque::new(),
             verdicts: VecDeque::new(),
@@ -492,6 +504,7 @@ impl Shard {
             self.take_letter(to, mail, now);
         } else {
             self.counters.mail_out += 1;
+            self.questions.note_asked(to, &mail);
             self.postbag.push(to, mail);
         }
     }

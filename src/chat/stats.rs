@@ -128,6 +128,7 @@ pub struct ShardStats {
     accept_stall_us_max: u64,
     handed_over: u64,
     pressure: PressureStats,
+    worker_panics: u64,
     wheel: WheelStats,
     /// What the store told this shard last; none where all is in memory.
     #[serde(skip)]
@@ -278,6 +279,7 @@ impl Shard {
             accept_stall_us_max: longest.accept_stall_us,
             handed_over: counters.handed_over,
             pressure: self.pressure_stats(),
+            worker_panics: counters.worker_panics,
             wheel: self.wheel_stats(),
             store: self.journal.as_ref().map(|journal| journal.numbers()),
             round_trip_ms: self.round_trips.0,

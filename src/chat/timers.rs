@@ -56,6 +56,7 @@ impl Shard {
             self.trimmed_at = now.mono;
             self.outboxes.trim();
             self.agenda.trim();
+            self.questions.trim();
         }
     }
 

@@ -38,12 +38,14 @@ impl CloseGroup {
             | CloseReason::FrameTimeout
             | CloseReason::TextIdle
             | CloseReason::Draining
+            | CloseReason::Cut
             | CloseReason::Superseded => Level::Info,
             CloseReason::SocketError
             | CloseReason::Malformed
             | CloseReason::TooLarge
             | CloseReason::SlowReader
             | CloseReason::StalledReader
+            | CloseReason::WorkerPanicked
             | CloseReason::OverLimit
             | CloseReason::Overloaded
             | CloseReason::UnservedDialect

@@ -23,6 +23,12 @@ pub(super) struct CloseNotes {
 }
 
 impl CloseNotes {
+    /// Writes down who left.
+    pub(super) fn take(&mut self, record: CloseRecord) {
+        self.untold.count(&record);
+        self.journal.push(record);
+    }
+
     /// What the steward has not been told.
     pub(super) fn into_untold(self) -> CloseTally {
         self.untold
@@ -49,9 +55,16 @@ impl Worker {
             let Some(socket) = self.sockets.of(closing.conn) else { continue };
             let (opened, tcp) = (socket.opened(), socket.tcp_info());
             let record = CloseRecord::new(closing, peer, opened, tcp, self.now);
-            self.notes.untold.count(&record);
-            self.notes.journal.push(record);
+            self.notes.take(record);
         }
+    }
+
+    /// Writes down who is still there when the loop is left, and is cut off.
+    pub(super) fn note_the_rest(&mut self) {
+        for conn in self.sockets.conns() {
+            self.shard.cut(conn, self.now);
+        }
+        self.note_closings();
     }
 
     /// Tells the steward who left since it was last told, unless that was less than a second ago:

@@ -3,14 +3,19 @@
 //! Owns the worker's end of it: the records of a turn go into the store's channel, and outcomes
 //! come back by the mailbox. Never waits, but when the loop is left.
 
+use std::io;
+
+use crossbeam_channel::bounded;
 use log::error;
 
 use super::worker::Worker;
 use crate::base::ids::ShardId;
+use crate::chat::config::ShardConfig;
+use crate::chat::hash::{self, NameHasher};
 use crate::chat::record::{Recovered, StoreNumbers};
 use crate::chat::shard::Shard;
-use crate::store::intake::Refused;
-use crate::store::keeper::{Outcome, Submission};
+use crate::store::intake::{Refused, Submitter};
+use crate::store::keeper::{Errand, Outcome, Reload, Submission};
 
 impl Worker {
     /// Takes back what was kept of the shard.
@@ -31,17 +36,19 @@ impl Worker {
         self.records_wait = false;
         let Some(store) = &self.seat.store else { return };
         let Some(submission) = submission(self.id, &mut self.shard) else { return };
-        match store.submit(submission) {
+        match store.submit(Errand::Write(submission)) {
             Ok(()) => {}
-            Err(Refused::Full(submission)) => {
+            Err(Refused::Full(errand)) => {
+                let Errand::Write(submission) = errand else { return };
                 self.records_wait = true;
                 for record in submission.records.into_iter().rev() {
                     self.shard.write_refused(record);
                 }
             }
             Err(Refused::Closed) => {
-                error!("worker {}: the store is gone; nothing is stored any more", self.id);
+                error!("worker {}: the store is gone", self.id);
                 self.seat.store = None;
+                self.store_is_lost = true;
                 self.shard.write_failed(StoreNumbers::default(), self.now);
             }
         }
@@ -52,14 +59,48 @@ impl Worker {
         let Some(store) = self.seat.store.take() else { return };
         let mut left = submission(self.id, &mut self.shard);
         while let Some(submission) = left.take() {
-            match store.submit(submission) {
+            match store.submit(Errand::Write(submission)) {
                 Ok(()) => left = self::submission(self.id, &mut self.shard),
-                Err(Refused::Full(submission)) => {
+                Err(Refused::Full(errand)) => {
                     store.wait_until_taken();
-                    left = Some(submission);
+                    if let Errand::Write(submission) = errand {
+                        left = Some(submission);
+                    }
                 }
                 Err(Refused::Closed) => {}
             }
+        }
+    }
+}
+
+/// What the store has of a shard that begins anew. Waits for it: nobody is served meanwhile.
+///
+/// # Errors
+/// What keeps the store from reading it, or that it is gone.
+pub(super) fn reload(store: &Submitter<Errand>, config: &ShardConfig) -> io::Result<Recovered> {
+    let (tell, told) = bounded(1);
+    let (hasher, shards) = (NameHasher::new(config.secret), config.shards);
+    let home = Box::new(move |name: &str| hash::home(hasher.hash(name), shards));
+    let mut errand = Errand::Reload(Reload { shard: config.shard, home, tell });
+    let gone = || io::Error::other("the store has ended");
+    loop {
+        match store.submit(errand) {
+            Ok(()) => return told.recv().map_err(|_| gone())?,
+            Err(Refused::Full(back)) => {
+                store.wait_until_taken();
+                errand = back;
+            }
+            Err(Refused::Closed) => return Err(gone()),
+        }
+    }
+}
+
+#[cfg(debug_assertions)]
+impl Worker {
+    /// A drill: the store's thread panics.
+    pub(super) fn have_store_panic(&mut self) {
+        if let Some(store) = &self.seat.store {
+            let _ = store.submit(Errand::Panic);
         }
     }
 }

@@ -42,9 +42,25 @@ impl Steward {
             ["counters"] if self.stage == Stage::Stopping => self.refuse(asker, "it is stopping"),
             ["counters"] => self.count(Curious::Command(asker)),
             ["closes", ref chosen @ ..] => self.take_close_request(asker, chosen),
+            #[cfg(debug_assertions)]
+            ["panic", who] => self.have_panic(asker, who),
             ["take-over", pid] => self.offer(asker, pid),
             ["ready"] => self.hand_over(asker),
             _ => self.refuse(asker, "no such request; there are ping, counters and closes"),
+        }
+    }
+
+    /// A drill: a worker, or the store, panics.
+    #[cfg(debug_assertions)]
+    fn have_panic(&mut self, asker: Asker, who: &str) {
+        use super::parcel::Command;
+        let done = match who.parse() {
+            Ok(worker) => self.command_one(worker, Command::Panic),
+            Err(_) => who == "store" && self.command_one(0, Command::PanicStore),
+        };
+        match done {
+            true => self.answer(asker, &[json!({ "panics": who })]),
+            false => self.refuse(asker, "there is no such worker"),
         }
     }
 

@@ -24,5 +24,6 @@ pub mod steering;
 pub mod steward;
 pub mod store_thread;
 pub mod succession;
+mod supervisor;
 pub mod worker;
 pub mod worker_thread;

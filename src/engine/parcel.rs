@@ -54,6 +54,12 @@ pub enum Command {
     FindCloses(Arc<CloseQuery>),
     /// Tell your numbers. Answered by [`News::Counted`].
     Count,
+    /// Panic: a drill, of which a shipped server knows nothing.
+    #[cfg(debug_assertions)]
+    Panic,
+    /// Have the store's thread panic: the same.
+    #[cfg(debug_assertions)]
+    PanicStore,
     /// Leave the loop, whatever is left.
     Stop,
 }

@@ -10,6 +10,7 @@ use std::num::NonZero;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -393,6 +394,7 @@ impl Start {
         }
         let slots: Arc<[Slot]> = slots.into();
         let balance = Arc::new(Balance::new(self.config.workers));
+        let lives: Arc<[AtomicU32]> = (0..workers).map(|_| AtomicU32::new(0)).collect();
         let seats = desks
             .into_iter()
             .zip(hatches)
@@ -400,9 +402,9 @@ impl Start {
                 let (slots, balance) = (Arc::clone(&slots), Arc::clone(&balance));
                 let steering = Steering { hatch, slots, balance };
                 let (peers, steward) = (peers.clone(), to_steward.clone());
-                let exempt = self.config.exempt.clone();
+                let (exempt, lives) = (self.config.exempt.clone(), Arc::clone(&lives));
                 let tables = self.tables;
-                Seat { poll, mailbox, peers, steward, steering, store: None, exempt, tables }
+                Seat { poll, mailbox, peers, steward, steering, store: None, exempt, tables, lives }
             })
             .collect();
         let signals = self.signals.take();

@@ -283,6 +283,15 @@ impl Steward {
         }
     }
 
+    /// Tells one worker something. False where there is none of that number.
+    #[cfg(debug_assertions)]
+    pub(super) fn command_one(&mut self, worker: usize, command: Command) -> bool {
+        let Some(employee) = self.employees.get_mut(worker) else { return false };
+        employee.order(command);
+        self.deliver();
+        true
+    }
+
     pub(super) fn command(&mut self, command: &Command) {
         for employee in &mut self.employees {
             employee.order(command.clone());
@@ -505,6 +514,7 @@ impl Drop for Steward {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::AtomicU32;
     use std::thread;
 
     use super::super::balance::Balance;
@@ -539,6 +549,7 @@ mod tests {
                 store: None,
                 exempt: Vec::new(),
                 tables: FileTables::Shared,
+                lives: (0..workers).map(|_| AtomicU32::new(0)).collect(),
             }
         };
         let seats = (0..workers).map(seat).collect();

@@ -18,7 +18,7 @@ use crate::net::file_table;
 use crate::net::mailbox::Sender;
 use crate::store::OpenError;
 use crate::store::intake::{self, Intake, Submitter};
-use crate::store::keeper::{Keeper, KeeperConfig, Post, Submission};
+use crate::store::keeper::{Errand, Keeper, KeeperConfig, Post};
 use crate::store::load::Loaded;
 
 /// What the thread needs.
@@ -51,7 +51,7 @@ impl Drop for RunningStore {
 impl StoreThread {
     /// Starts the thread and waits until everything is read. Workers hand their records over by the
     /// submitter.
-    pub(super) fn start(self) -> Result<(RunningStore, Submitter<Submission>, Loaded), StartError> {
+    pub(super) fn start(self) -> Result<(RunningStore, Submitter<Errand>, Loaded), StartError> {
         let (submit, submissions) = intake::bounded(STORE_CHANNEL_CAPACITY);
         let (tell, told) = bounded(1);
         let builder = thread::Builder::new().name("cb-store".into());
@@ -63,7 +63,7 @@ impl StoreThread {
         Ok((store, submit, loaded.map_err(StartError::Store)?))
     }
 
-    fn run(self, submissions: Intake<Submission>, tell: &ChannelSender<Result<Loaded, OpenError>>) {
+    fn run(self, submissions: Intake<Errand>, tell: &ChannelSender<Result<Loaded, OpenError>>) {
         self.take_table();
         let config = KeeperConfig {
             durability: self.durability,

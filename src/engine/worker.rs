@@ -9,7 +9,10 @@
 //! post, flush, close. A phase that spends its budget is continued next turn, and that turn does
 //! not sleep; so no crowd and no loud client delays anybody by more than one turn.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use crossbeam_channel::TrySendError;
@@ -35,7 +38,7 @@ use crate::base::limits::{
 };
 use crate::base::time::{Mono, Now};
 use crate::chat::config::ShardConfig;
-use crate::chat::drain::Readiness;
+use crate::chat::drain::{DrainPlan, Readiness};
 use crate::chat::shard::{Progress, Shard, Verdict};
 use crate::net::addresses::{AddressBlock, Addresses, share_of};
 use crate::net::listener;
@@ -43,7 +46,7 @@ use crate::net::mailbox::{Receiver, Sender};
 use crate::net::socket::{self, Arrival, Input};
 use crate::net::socket_table::SocketTable;
 use crate::store::intake::Submitter;
-use crate::store::keeper::Submission;
+use crate::store::keeper::Errand;
 
 /// The bell's token, and the door's. Connection ids have 52 bits, so these name no connection.
 pub const BELL: Token = Token(usize::MAX);
@@ -70,11 +73,13 @@ pub struct Seat {
     /// Ways to hand connections over.
     pub steering: Steering,
     /// Where records are handed to the store; none where all is in memory.
-    pub store: Option<Submitter<Submission>>,
+    pub store: Option<Submitter<Errand>>,
     /// Addresses whose connections are not counted.
     pub exempt: Vec<AddressBlock>,
     /// Whether the worker has a table of descriptors of its own.
     pub tables: FileTables,
+    /// Which life each shard lives: changed and read only where one begins anew.
+    pub lives: Arc<[AtomicU32]>,
 }
 
 /// Whether the worker goes on.
@@ -100,7 +105,7 @@ pub struct Worker {
     pub(super) acceptor: Acceptor,
     pub(super) addresses: Addresses,
     /// Where reads go before the shard sees them.
-    scratch: Box<[u8]>,
+    pub(super) scratch: Box<[u8]>,
     /// Sockets that failed in this turn, to be dropped in its close phase.
     pub(super) failed: Vec<ConnId>,
     pub(super) max_connections: usize,
@@ -113,15 +118,23 @@ pub struct Worker {
     /// What it can bear.
     pub(super) watch: Watch,
     /// What the server's own heartbeat leaves an unacknowledged byte.
-    patience: Duration,
-    read_budget: usize,
-    write_budget: usize,
+    pub(super) patience: Duration,
+    pub(super) read_budget: usize,
+    pub(super) write_budget: usize,
     /// Some phase has work left: the next turn does not sleep.
-    busy: bool,
+    pub(super) busy: bool,
     /// Letters wait for a full mailbox.
-    letters_wait: bool,
+    pub(super) letters_wait: bool,
     /// Records wait for room in the store's channel.
     pub(super) records_wait: bool,
+    /// The store's thread is not there any more.
+    pub(super) store_is_lost: bool,
+    /// What `/readyz` is to say.
+    pub(super) readiness: Readiness,
+    /// By which connections are sent on, once they are.
+    pub(super) drain: Option<Arc<DrainPlan>>,
+    /// Parcels from before a new beginning.
+    pub(super) set_aside: VecDeque<Parcel>,
 }
 
 impl Worker {
@@ -156,6 +169,10 @@ impl Worker {
             busy: false,
             letters_wait: false,
             records_wait: false,
+            store_is_lost: false,
+            readiness: Readiness::Starting,
+            drain: None,
+            set_aside: VecDeque::new(),
             shard: Shard::new(config, now),
         }
     }
@@ -192,7 +209,11 @@ impl Worker {
             self.last_turn_us = ended_us.saturating_sub(woke_us);
             self.watch.note_turn(slept_us, self.last_turn_us);
             self.shard.note_turn(self.last_turn_us);
+            if self.store_is_lost {
+                return Err(io::Error::other("the store has ended"));
+            }
         }
+        self.note_the_rest();
         self.hand_over_the_rest();
         Ok(*self.shard.counters())
     }
@@ -343,7 +364,7 @@ impl Worker {
     /// Phase: reads the mailbox.
     fn take_mail(&mut self) -> Progress {
         for _ in 0..MAIL_BUDGET {
-            match self.seat.mailbox.try_receive() {
+            match self.next_parcel() {
                 Some(Parcel::Mail { from, mail }) => self.shard.mail(from, mail, self.now),
                 Some(Parcel::Stored { outcome, numbers }) => self.hear_store(outcome, numbers),
                 Some(Parcel::Command(command)) => self.obey(command),
@@ -359,18 +380,28 @@ impl Worker {
             Command::TellOfCloses => self.may_tell_of_closes(),
             Command::OpenDoor => {
                 self.acceptor.open();
-                self.shard.note_readiness(Readiness::Ready);
+                self.be(Readiness::Ready);
             }
-            Command::BeUnready => self.shard.note_readiness(Readiness::Draining),
+            Command::BeUnready => self.be(Readiness::Draining),
             Command::ShutDoor(waiting) => self.shut_door(waiting),
             Command::Drain(plan) => {
                 self.empty_hatch();
                 self.life = Life::Draining;
+                self.drain = Some(Arc::clone(&plan));
                 self.shard.drain(plan, self.now);
             }
+            #[cfg(debug_assertions)]
+            Command::Panic => panic!("an operator wants to see it"),
+            #[cfg(debug_assertions)]
+            Command::PanicStore => self.have_store_panic(),
             Command::Count => self.report(News::Counted(Box::new(*self.shard.counters()))),
             Command::Stop => self.life = Life::Stopped,
         }
+    }
+
+    fn be(&mut self, readiness: Readiness) {
+        self.readiness = readiness;
+        self.shard.note_readiness(readiness);
     }
 
     /// Shuts the doors. Where no other process has the listeners, whoever waits before them is
@@ -516,11 +547,9 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
+    use socket2::SockRef;
     use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpStream as Client};
-    use std::sync::Arc;
-
-    use socket2::SockRef;
 
     use super::super::balance::Balance;
     use super::super::close_journal::CloseQuery;
@@ -567,6 +596,7 @@ mod tests {
                 store: None,
                 exempt: Vec::new(),
                 tables: FileTables::Shared,
+                lives: Arc::new([AtomicU32::new(0)]),
             };
             let config = ShardConfig {
                 shard: ShardId(0),

@@ -13,6 +13,7 @@ use mio::net::TcpListener;
 use super::close_log::CloseTally;
 use super::config::FileTables;
 use super::parcel::{News, Report};
+use super::supervisor::supervise;
 use super::worker::{Seat, Worker};
 use crate::base::clock::Clock;
 use crate::base::counters::Counters;
@@ -85,14 +86,18 @@ impl WorkerThread {
         };
         // The main thread alone decides from here on when the originals are closed.
         drop(self.listeners);
-        let mut worker = Worker::new(self.config, self.clock, self.seat);
+        let config = self.config;
+        let mut worker = Worker::new(config.clone(), self.clock, self.seat);
         if let Some(recovered) = self.recovered {
             worker.recover(recovered);
         }
-        let outcome = worker.add_doors(doors).and_then(|()| {
+        let outcome = worker.add_doors(doors).map(|()| {
             let _ = steward.try_send(Report { worker: id, news: News::Started { pinned } });
-            worker.run()
         });
+        let (worker, outcome) = match outcome {
+            Ok(()) => supervise(worker, &config),
+            Err(error) => (worker, Err(error)),
+        };
         let cut = worker.connections();
         let (seat, closes) = worker.leave();
         Departure { outcome: outcome.map(|counters| Tally { counters, cut, closes }), seat }

@@ -39,6 +39,18 @@ impl SocketTable {
         }
     }
 
+    /// An empty table whose connections have identities that this one never gave.
+    #[must_use]
+    pub fn successor(&self, capacity: usize) -> SocketTable {
+        SocketTable { generation: self.generation, ..SocketTable::with_capacity(capacity) }
+    }
+
+    /// All connections.
+    pub fn conns(&self) -> Vec<ConnId> {
+        let conn = |(slot, socket): (usize, &Socket)| ConnId::new(slot, socket.generation());
+        self.slab.iter().map(conn).collect()
+    }
+
     /// How many sockets there are.
     pub fn len(&self) -> usize {
         self.slab.len()

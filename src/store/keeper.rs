@@ -16,6 +16,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender;
 use log::{error, info, warn};
 
 use super::OpenError;
@@ -28,7 +29,7 @@ use super::load::{Loaded, load};
 use super::syncer::Syncer;
 use crate::base::ids::ShardId;
 use crate::base::limits::{COMMIT_BYTES, STORE_SYNC_BYTES, STORE_SYNC_PERIOD_MS};
-use crate::chat::record::{Durability, Record, StoreNumbers, Ticket};
+use crate::chat::record::{Durability, Record, Recovered, StoreNumbers, Ticket};
 
 /// A watermark that found a mailbox full is posted again after this long.
 const POST_AGAIN: Duration = Duration::from_millis(1);
@@ -46,6 +47,27 @@ pub struct Submission {
     pub first: Ticket,
     /// The records; never none.
     pub records: Vec<Record>,
+}
+
+/// Asks for what is kept of one shard.
+pub struct Reload {
+    /// The shard, which has begun anew and has no memory.
+    pub shard: ShardId,
+    /// The home of what has a name.
+    pub home: Box<dyn Fn(&str) -> ShardId + Send>,
+    /// Where it is told.
+    pub tell: Sender<io::Result<Recovered>>,
+}
+
+/// What lies in the store's channel.
+pub enum Errand {
+    /// Records to be written.
+    Write(Submission),
+    /// A shard wants to know what is kept of it, once all is written that came before this.
+    Reload(Reload),
+    /// A drill, of which a shipped server knows nothing.
+    #[cfg(debug_assertions)]
+    Panic,
 }
 
 /// What became of a shard's records.
@@ -91,9 +113,9 @@ pub struct Keeper {
     opener: Opener,
     engine: Option<Box<dyn Engine>>,
     reopen_after: Duration,
-    submissions: Intake<Submission>,
+    submissions: Intake<Errand>,
     /// Taken, and not in a group yet.
-    taken: VecDeque<Submission>,
+    taken: VecDeque<Errand>,
     post: Post,
     desks: Vec<Desk>,
     codec: Codec,
@@ -116,7 +138,7 @@ pub struct KeeperConfig {
     /// How many shards hand records over.
     pub shards: u16,
     /// What they hand over.
-    pub submissions: Intake<Submission>,
+    pub submissions: Intake<Errand>,
     /// Takes outcomes to them.
     pub post: Post,
 }
@@ -197,18 +219,52 @@ impl Keeper {
             }
             match self.take_submissions() {
                 Found::Some => {
-                    while self.group_bytes < COMMIT_BYTES
-                        && let Some(submission) = self.taken.pop_front()
-                    {
-                        self.gather(submission);
-                    }
+                    let reload = self.gather_group();
                     self.commit();
+                    if let Some(reload) = reload {
+                        self.reload(&reload);
+                    }
                 }
                 Found::Nothing => {}
                 Found::End => return self.finish(),
             }
             self.sync_if_due();
         }
+    }
+
+    /// Makes a group of what was taken, as far as it may grow, or up to a question, which it
+    /// returns.
+    fn gather_group(&mut self) -> Option<Reload> {
+        while self.group_bytes < COMMIT_BYTES
+            && let Some(errand) = self.taken.pop_front()
+        {
+            match errand {
+                Errand::Write(submission) => self.gather(submission),
+                Errand::Reload(reload) => return Some(reload),
+                #[cfg(debug_assertions)]
+                Errand::Panic => panic!("an operator wants to see it"),
+            }
+        }
+        None
+    }
+
+    /// Tells a shard that has begun anew what is kept of it. It numbers its records from the
+    /// beginning, and has heard of no failure.
+    fn reload(&mut self, Reload { shard, home, tell }: &Reload) {
+        self.desks[shard.index()] = Desk::default();
+        let shards = u16::try_from(self.desks.len()).expect("shards are counted by 16 bits");
+        let loaded = match &mut self.engine {
+            Some(engine) => load(&mut **engine),
+            None => Err(io::Error::other("the storage fails")),
+        };
+        let part = loaded.map(|mut loaded| {
+            // What was told ahead of its record may be lost with the one that told it.
+            loaded.renew_epochs = self.durability == Durability::None;
+            let parts = loaded.divide(shards, |name| home(name));
+            parts.into_iter().nth(shard.index()).expect("a part for each shard")
+        });
+        // Whoever hung up wants to know no more.
+        let _ = tell.send(part);
     }
 
     /// Takes what is there, if nothing is left of what was taken before.
@@ -341,7 +397,16 @@ impl Keeper {
     fn refuse_waiting(&mut self) -> bool {
         let now = Instant::now();
         loop {
-            while let Some(Submission { shard, generation, .. }) = self.taken.pop_front() {
+            while let Some(errand) = self.taken.pop_front() {
+                let Submission { shard, generation, .. } = match errand {
+                    Errand::Write(submission) => submission,
+                    Errand::Reload(reload) => {
+                        self.reload(&reload);
+                        continue;
+                    }
+                    #[cfg(debug_assertions)]
+                    Errand::Panic => panic!("an operator wants to see it"),
+                };
                 let desk = &mut self.desks[shard.index()];
                 if generation == desk.generation {
                     desk.generation += 1;

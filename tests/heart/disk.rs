@@ -63,6 +63,17 @@ impl Disk {
         loaded.divide(SHARDS as u16, |name| home(hasher.hash(name), SHARDS as u16))
     }
 
+    /// A shard is gone, and the process is not: what it handed over is committed. Returns what its
+    /// next life is given back.
+    pub(crate) fn reload(&mut self, shard: usize, secret: [u64; 2]) -> Recovered {
+        self.commit(shard, self.waiting(shard));
+        self.generations[shard] = 0;
+        let loaded = load(self).expect("what was written can be read");
+        let hasher = NameHasher::new(secret);
+        let parts = loaded.divide(SHARDS as u16, |name| home(hasher.hash(name), SHARDS as u16));
+        parts.into_iter().nth(shard).expect("a part for each shard")
+    }
+
     /// Keys that are stored.
     pub(crate) fn keys(&self) -> usize {
         self.committed.len()

@@ -71,6 +71,8 @@ pub(super) struct Peer {
     pub(super) heard: Vec<(u64, String)>,
     pub(super) fate: Fate,
     pub(super) answers_pings: bool,
+    /// As whom it was welcomed.
+    pub(super) user: String,
 }
 
 impl Peer {
@@ -94,6 +96,7 @@ impl Peer {
             heard: Vec::new(),
             fate: Fate::Open,
             answers_pings: false,
+            user: String::new(),
         }
     }
 
@@ -137,6 +140,9 @@ impl Peer {
             assert_eq!(has_crc, self.crc, "checksums on all frames or on none");
             let event = native::event(&frame).expect("a sound payload").expect("a known type");
             self.heard.push((now_ms, words(&event)));
+            if let Event::Welcome(welcome) = &event {
+                self.user = welcome.user.to_owned();
+            }
             if let Event::Ping(ping) = event
                 && self.answers_pings
             {

@@ -54,6 +54,8 @@ pub(crate) struct World {
     stalled: Option<usize>,
     pub(super) now: Now,
     pub(super) secret: [u64; 2],
+    /// Which life each shard lives.
+    lives: Vec<u32>,
     /// How the shards were set up.
     configs: Vec<ShardConfig>,
     /// What outlives the shards.
@@ -96,6 +98,7 @@ impl World {
             stalled: None,
             now,
             secret,
+            lives: vec![0; SHARDS],
             disk: configs[0].durability.map(|_| Disk::default()),
             configs,
         }
@@ -119,6 +122,71 @@ impl World {
             shard.recover(part, self.now);
         }
         self.settle();
+    }
+
+    /// A shard's worker panics, and begins anew with another one in its place. The clients hear the
+    /// last words and come back or not.
+    pub(crate) fn panics(&mut self, shard: usize) {
+        for client in self.slots[shard].drain(..).flatten() {
+            let peer = &mut self.peers[client.0];
+            let words = self.shards[shard].last_words(peer.conn, 500, self.now);
+            let _ = peer.take(&words, self.now.mono.0);
+            peer.fate = Fate::Closed(CloseReason::WorkerPanicked);
+        }
+        self.lives[shard] += 1;
+        let (config, counted) = (self.configs[shard].clone(), *self.shards[shard].counters());
+        let mut anew = Shard::begin_anew(config, self.lives.clone(), counted, self.now);
+        if let Some(disk) = &mut self.disk {
+            anew.recover(disk.reload(shard, self.secret), self.now);
+        }
+        self.shards[shard] = anew;
+    }
+
+    /// The same, and everything that comes of it happens.
+    pub(crate) fn panics_and_settles(&mut self, shard: usize) {
+        self.panics(shard);
+        self.settle();
+    }
+
+    /// What clients said is read, and a shard gets one turn.
+    pub(crate) fn turns(&mut self, shard: usize) {
+        self.read_phase();
+        let _ = self.turn(shard);
+    }
+
+    /// A native client that says hello, which nobody has read yet.
+    pub(crate) fn greets(&mut self, shard: usize, hello: Hello<'_>) -> Client {
+        let client = self.connect(shard);
+        self.utters(client, Request::Hello(hello));
+        client
+    }
+
+    /// The connection breaks, and nothing comes of it yet.
+    pub(crate) fn breaks(&mut self, client: Client) {
+        let (shard, conn) = (self.peers[client.0].shard, self.peers[client.0].conn);
+        while let Some(verdict) = self.shards[shard].poll_verdict() {
+            self.obey(shard, verdict);
+        }
+        if matches!(self.peers[client.0].fate, Fate::Closed(_)) {
+            return;
+        }
+        self.shards[shard].closed(conn, CloseReason::SocketError, 0, self.now);
+        self.note_closings(shard);
+        self.slots[shard][conn.slot()] = None;
+        self.peers[client.0].fate = Fate::Closed(CloseReason::SocketError);
+    }
+
+    /// As whom a native client was welcomed.
+    pub(crate) fn user_of(&self, client: Client) -> String {
+        self.peers[client.0].user.clone()
+    }
+
+    /// Bytes that a client sends and nobody has read yet.
+    pub(crate) fn utters(&mut self, client: Client, request: Request<'_>) {
+        let peer = &mut self.peers[client.0];
+        let bytes = peer.encode(&request);
+        peer.upward.extend(bytes);
+        self.ready.push_back(client);
     }
 
     /// A connection that has said nothing.
