@@ -3,8 +3,14 @@
 
 mod common;
 
+#[path = "client/lines.rs"]
+mod lines;
+#[path = "client/played.rs"]
+mod played;
 #[path = "client/proxy.rs"]
 mod proxy;
+#[path = "client/waiting.rs"]
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::io::Write;

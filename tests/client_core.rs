@@ -3,6 +3,8 @@
 //!
 //! `CB_SEED=123 cargo test --test client_core one_seed` repeats one run.
 
+#[path = "client/refusals.rs"]
+mod refusals;
 #[path = "client/script.rs"]
 mod script;
 #[path = "client/server.rs"]
@@ -10,10 +12,12 @@ mod server;
 #[path = "client/world.rs"]
 mod world;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use corebeat::base::ids::{NodeId, Ref};
-use corebeat::client::{Code, Event, GapReason, RequestError, Resend, State};
+use corebeat::client::{
+    Acknowledge, Answer, Code, Config, Event, GapReason, RequestError, Resend, Seq, State,
+};
 use corebeat::wire::message::{self as wire, Heartbeat};
 use script::{Said, Script};
 use world::World;
@@ -29,6 +33,11 @@ fn check_room(world: &World) {
     let epoch = world.server.epoch;
     let joined = world.joined.expect("the room was joined");
     let joined_at = if joined.0 == epoch { joined.1 } else { 0 };
+    let placed = world
+        .outcomes
+        .iter()
+        .filter_map(|(body, outcome)| Some((outcome.clone().ok()?, body.as_str())));
+    let placed: BTreeMap<(u32, u64), &str> = placed.collect();
     for (number, said) in (1..).zip(&world.server.room) {
         let body = String::from_utf8(said.body.clone()).unwrap();
         if let Some(heard) = world.heard.iter().find(|heard| (heard.0, heard.1) == (epoch, number))
@@ -38,24 +47,45 @@ fn check_room(world: &World) {
         }
         let told =
             world.gaps.iter().any(|gap| gap.0 == epoch && gap.1 <= number && number <= gap.2);
-        let own = world.outcome.get(&body) == Some(&Ok(number));
+        let own = placed.get(&(epoch, number)) == Some(&body.as_str());
         let what = format!("{body} at {number} of {epoch}; {:?}; {places:?}", world.gaps);
         assert!(own || told || number <= joined_at, "{what}");
     }
 }
 
+/// What was said is in the room once, where its answer says, and is told to its author only where
+/// no answer says that. Bodies repeat, so they are counted.
 fn check_publishes(world: &World) {
-    for (body, outcome) in &world.outcome {
-        let times = world.server.room.iter().filter(|said| said.body == body.as_bytes()).count();
+    let epoch = world.server.epoch;
+    let is_ours = |number: u64, body: &str| {
+        let said = &world.server.room[number as usize - 1];
+        said.from == "ann" && said.body == body.as_bytes()
+    };
+    let mut placed = BTreeSet::new();
+    let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for (body, outcome) in &world.outcomes {
+        let (answered, uncertain) = counts.entry(body).or_default();
         match outcome {
-            Ok(_) => assert_eq!(times, 1, "{body} was said {times} times"),
-            Err(RequestError::Uncertain) => assert!(times <= 1, "{body} was said {times} times"),
+            Ok(place) => {
+                *answered += 1;
+                assert!(placed.insert(*place), "{place:?} is the place of two messages");
+                assert!(place.0 == epoch && is_ours(place.1, body), "{body} is not at {place:?}");
+            }
+            Err(RequestError::Uncertain) => *uncertain += 1,
             Err(other) => panic!("{body}: {other}"),
         }
-        let heard = world.heard.iter().filter(|heard| heard.2 == *body).count();
+    }
+    for (body, (answered, uncertain)) in counts {
+        let times = (1..=world.server.room.len() as u64).filter(|&number| is_ours(number, body));
+        let times = times.count();
+        let most = answered + uncertain;
+        assert!((answered..=most).contains(&times), "{body} was said {times} times, not {most}");
+        let told = world.heard.iter().filter(|heard| is_ours(heard.1, body));
+        let told: Vec<(u32, u64)> = told.map(|heard| (heard.0, heard.1)).collect();
+        let known = told.iter().find(|place| placed.contains(place));
+        assert_eq!(known, None, "{body} was told to its author, who knew it");
         // Whoever is not sure whether it was said may learn it from the room.
-        let most = usize::from(outcome.is_err());
-        assert!(heard <= most, "{body} was told {heard} times to its author");
+        assert!(told.len() <= uncertain, "{body} was told {told:?} to its author");
     }
 }
 
@@ -74,7 +104,7 @@ fn cuts(seed: u64) -> u64 {
     let world = run(seed, |_, _| {});
     check_room(&world);
     check_publishes(&world);
-    let uncertain = world.outcome.values().filter(|outcome| outcome.is_err()).count();
+    let uncertain = world.uncertain();
     assert_eq!(uncertain, 0, "sessions were never lost");
     assert!(world.gaps.is_empty(), "all was kept: {:?}", world.gaps);
     let in_order: Vec<u64> = world.heard.iter().map(|heard| heard.1).collect();
@@ -104,7 +134,7 @@ fn sessions_are_lost_and_what_is_uncertain_is_told() {
         check_room(&world);
         check_publishes(&world);
         assert!(world.gaps.is_empty(), "all was kept: {:?}", world.gaps);
-        uncertain += world.outcome.values().filter(|outcome| outcome.is_err()).count();
+        uncertain += world.uncertain();
     }
     assert!(uncertain > SEEDS as usize / 10, "{uncertain} answers were lost with a session");
 }
@@ -140,10 +170,12 @@ fn who_chooses_to_resend_loses_nothing_with_a_session() {
             world.step(false);
         }
         world.rest();
-        for (body, outcome) in &world.outcome {
-            assert!(outcome.is_ok(), "{body}: {outcome:?}");
-            let said = world.server.room.iter().filter(|said| said.body == body.as_bytes()).count();
-            assert!(said >= 1, "{body} was never said");
+        let mut placed = BTreeSet::new();
+        for (body, outcome) in &world.outcomes {
+            let place = outcome.as_ref().unwrap_or_else(|error| panic!("{body}: {error}"));
+            assert!(placed.insert(*place), "{place:?} is the place of two messages");
+            let said = &world.server.room[place.1 as usize - 1];
+            assert_eq!(said.body, body.as_bytes(), "{body} is not at {place:?}");
         }
     }
 }
@@ -316,6 +348,104 @@ fn direct_messages_are_acknowledged_when_they_are_taken_and_told_once() {
     script.say(&direct(2));
     assert!(script.events().is_empty());
     assert_eq!(script.said(), [Said::Ack(2)], "the server did not hear it");
+}
+
+#[test]
+fn who_acknowledges_by_hand_does_so_when_it_has_stored_them() {
+    let mut config = Config::new("one", "ann").unwrap();
+    config.acknowledge = Acknowledge::ByHand;
+    let mut script = Script::with(config).into_lobby(0);
+    script.said();
+    let direct = |id| wire::Event::Direct { id, time_ms: 1, from: "bob", body: b"x", replay: true };
+    script.say(&direct(1));
+    script.say(&direct(2));
+    assert_eq!(script.events().len(), 2);
+    assert_eq!(script.said(), [], "taken is not stored");
+    script.core.acknowledge(1);
+    assert_eq!(script.said(), [Said::Ack(1)]);
+    script.say(&direct(1));
+    script.say(&direct(2));
+    assert!(script.events().is_empty(), "none is told twice");
+    assert_eq!(script.said(), [Said::Ack(1)], "the server did not hear it of the first one");
+    script.core.acknowledge(2);
+    script.lose();
+    script.pass_ms(1_000);
+    script.welcome(true);
+    script.say(&direct(2));
+    assert!(script.events().iter().all(|event| !matches!(event, Event::Direct(_))));
+    assert!(script.said().contains(&Said::Ack(2)), "the connection was lost before it was said");
+}
+
+#[test]
+fn an_answer_may_be_taken_ahead_of_what_waits() {
+    let mut script = Script::in_lobby(0);
+    script.said();
+    let ticket = script.core.publish("lobby", b"x", false, script.now).unwrap();
+    let [Said::Publish { reference, .. }] = script.said()[..] else { panic!("it is sent") };
+    script.say(&wire::Event::Direct { id: 1, time_ms: 1, from: "b", body: b"x", replay: false });
+    script.ok(reference, 7, 1);
+    script.message(2, false);
+    assert!(matches!(script.core.poll_answer(ticket, script.now), Some(Ok(Answer::Sent(_)))));
+    assert_eq!(script.core.poll_answer(ticket, script.now), None, "once");
+    assert_eq!(script.said(), [], "nobody has taken the direct message");
+    assert_eq!(script.events().len(), 2);
+    assert_eq!(script.said(), [Said::Ack(1)]);
+}
+
+#[test]
+fn what_a_closed_connection_did_not_take_is_not_said_on_the_next() {
+    let mut script = Script::in_lobby(0);
+    script.said();
+    script.core.publish("lobby", b"x", false, script.now).unwrap();
+    let half = script.core.outgoing().len() / 2;
+    script.core.wrote(half);
+    script.core.close();
+    assert!(script.hung_up());
+    script.core.start(script.now);
+    // Whole frames, of which the first is the hello.
+    script.welcome(false);
+}
+
+#[test]
+fn what_was_missed_of_earlier_epochs_is_told_though_a_history_is_asked_for() {
+    let mut script = Script::in_lobby(40);
+    script.said();
+    script.lose();
+    script.core.history("lobby", Seq(0), 0, script.now).unwrap();
+    script.pass_ms(1_000);
+    script.welcome(true);
+    let reference = script.reference_of_join();
+    script.events();
+    script.ok(reference, 9, 2);
+    let [Said::History { reference }] = script.said()[..] else { panic!("now it is asked") };
+    let replay = [(7, 41), (7, 42), (8, 1), (9, 1), (9, 2)];
+    replay.iter().for_each(|&(epoch, seq)| script.message_of(epoch, seq, true));
+    let history = [(6, 5), (7, 40), (7, 41), (8, 1), (9, 1)];
+    history.iter().for_each(|&(epoch, seq)| script.message_of(epoch, seq, true));
+    script.ok(reference, 9, 2);
+    let events = script.events();
+    let told = events.iter().filter_map(|event| match event {
+        Event::Message(message) => Some((message.place.epoch.0, message.place.seq.0)),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<(u32, u64)>>(), replay, "each once, and none of the history");
+}
+
+#[test]
+fn durations_may_be_as_long_as_they_like() {
+    let mut config = Config::new("one", "ann").unwrap();
+    let longest = std::time::Duration::MAX;
+    (config.connect_timeout, config.ping_every, config.pong_timeout) = (longest, longest, longest);
+    (config.backoff_first, config.backoff_longest, config.quiet) = (longest, longest, longest);
+    config.backoff_tries = 0;
+    let mut script = Script::with(config);
+    script.pass_ms(1_000_000);
+    script.welcome(false);
+    script.pass_ms(1_000_000_000);
+    script.lose();
+    assert!(matches!(script.waits(), Some((us, true)) if us > 1 << 60));
+    script.pass_ms(1_000_000_000);
+    assert!(script.dialed().is_none());
 }
 
 #[test]

@@ -227,6 +227,8 @@ pub const CLIENT_EVENTS_MAX: usize = 16_384;
 pub const CLIENT_EVENT_BYTES: usize = 16 << 20;
 /// Own messages that such a client remembers in a room until what is before them has come.
 pub const CLIENT_OWN_KEPT: usize = 1_024;
+/// Messages of its own user that such a client holds until it knows whether it repeats them.
+pub const CLIENT_HELD_MAX: usize = 1_024;
 /// Epochs of a room that such a client remembers its place in.
 pub const CLIENT_EPOCHS_KEPT: usize = 8;
 /// Direct messages that such a client remembers, so that none is told twice.

@@ -19,7 +19,9 @@ use crate::wire::message::Request;
 pub struct JoinOptions {
     /// Be told of joins and leaves.
     pub notify: bool,
-    /// What follows this place comes first, as far as it is kept. Its `seq` must not be 0.
+    /// What follows this place comes first, as far as it is kept. Its `seq` must not be 0. In a
+    /// room that is joined already it means nothing: what follows the last message that was told
+    /// comes anyway.
     pub since: Option<Place>,
 }
 
@@ -94,8 +96,9 @@ impl Core {
         self.ask(Ask::Who { room }, now, |_| {})
     }
 
-    /// Asks what was said in a room behind `since`, oldest first, at most `limit` messages; 0 is
-    /// from the oldest on, and as many as there are.
+    /// Asks what was said in a room behind `since`, oldest first; 0 is from the oldest on. At most
+    /// `limit` messages come, where that is not 0, and at most 1,000 and 64 KiB in one answer:
+    /// whoever has not reached its `head` asks again, from the last message on.
     ///
     /// # Errors
     /// As for [`Core::join`].
@@ -188,13 +191,16 @@ impl Core {
         self.settle(pending, Err(error));
     }
 
-    /// Tells what came of a request. A message that was held because it looked like this one is
-    /// told after all, unless the answer names its place.
+    /// Tells what came of a request. Messages that were held because they looked like this one are
+    /// told after all, unless an answer names their place or may still do.
     pub(super) fn settle(&mut self, pending: Pending, answer: Result<Answer, RequestError>) {
-        if let Some(held) = pending.held {
-            let is_ours = matches!(&answer, Ok(Answer::Sent(sent)) if sent.place == held.place);
-            if !is_ours {
-                self.tell(Event::Message(held));
+        if let Ask::Publish { room, body, .. } = &pending.ask {
+            let place = match &answer {
+                Ok(Answer::Sent(receipt)) => Some(receipt.place),
+                _ => None,
+            };
+            for message in self.requests.release(room, body, place) {
+                self.tell(Event::Message(message));
             }
         }
         if let Some(ticket) = pending.ticket {

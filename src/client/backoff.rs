@@ -3,9 +3,8 @@
 //! Owns how often in a row it failed, and how long to wait therefore. Pure: chance comes from a
 //! seed. [`Core`](super::core::Core) asks.
 
-use std::time::Duration;
-
 use super::config::Config;
+use super::core::us_of;
 
 /// The wait before the next try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,12 +32,11 @@ pub struct Backoff {
 impl Backoff {
     /// As `config` says, with chance drawn from `seed`.
     pub fn new(config: &Config, seed: u64) -> Backoff {
-        let us = |duration: Duration| duration.as_micros() as u64;
         Backoff {
-            first_us: us(config.backoff_first),
-            longest_us: us(config.backoff_longest),
+            first_us: us_of(config.backoff_first),
+            longest_us: us_of(config.backoff_longest),
             tries: config.backoff_tries,
-            quiet_us: us(config.quiet),
+            quiet_us: us_of(config.quiet),
             failed: 0,
             chance: fastrand::Rng::with_seed(seed),
         }

@@ -4,7 +4,6 @@
 //! happens, happens while the program is in one of its calls, heartbeats too. A program that stays
 //! away longer than the server's timeout is reconnected, and misses nothing.
 
-use std::collections::VecDeque;
 use std::error;
 use std::fmt;
 use std::io;
@@ -19,7 +18,6 @@ use super::event::{
 };
 use super::evented;
 use crate::base::ids::Seq;
-use crate::base::limits::CLIENT_EVENTS_MAX;
 
 const TOKEN: Token = Token(0);
 
@@ -49,8 +47,6 @@ pub struct Client {
     inner: evented::Client,
     poll: Poll,
     ready: Events,
-    /// What came while an answer was waited for.
-    waiting: VecDeque<Event>,
     answer_timeout: Duration,
 }
 
@@ -127,9 +123,8 @@ impl Client {
         let mut inner = evented::Client::new(config)?;
         inner.start(poll.registry(), TOKEN)?;
         let ready = Events::with_capacity(8);
-        let waiting = VecDeque::new();
-        let mut client = Client { inner, poll, ready, waiting, answer_timeout: timeout };
-        let end = Instant::now() + timeout;
+        let mut client = Client { inner, poll, ready, answer_timeout: timeout };
+        let end = Instant::now().checked_add(timeout);
         let mut last = String::from("no answer");
         loop {
             match client.take(end)? {
@@ -208,8 +203,9 @@ impl Client {
         }
     }
 
-    /// Asks what was said in a room behind `since`, oldest first, at most `limit` messages; 0 is
-    /// from the oldest on, and as many as there are.
+    /// Asks what was said in a room behind `since`, oldest first; 0 is from the oldest on. At most
+    /// `limit` messages come, where that is not 0, and at most 1,000 and 64 KiB in one answer:
+    /// whoever has not reached its `head` asks again, from the last message on.
     ///
     /// # Errors
     /// As for [`Client::join`].
@@ -232,10 +228,7 @@ impl Client {
     /// # Errors
     /// [`Error::Io`].
     pub fn next_event(&mut self, timeout: Duration) -> Result<Option<Event>, Error> {
-        if let Some(event) = self.waiting.pop_front() {
-            return Ok(Some(event));
-        }
-        self.take(Instant::now() + timeout)
+        self.take(Instant::now().checked_add(timeout))
     }
 
     /// What it is at: its state, name, round trip and rooms. Requests without waiting can be made
@@ -257,39 +250,45 @@ impl Client {
     }
 
     fn answer(&mut self, ticket: Ticket) -> Result<Answer, Error> {
-        let end = Instant::now() + self.answer_timeout;
+        let end = Instant::now().checked_add(self.answer_timeout);
+        let mut in_time = true;
         loop {
-            if self.waiting.len() >= CLIENT_EVENTS_MAX {
+            // All else stays where it is until the program takes it.
+            if let Some(answer) = self.inner.poll_answer(ticket) {
+                return answer.map_err(Error::Request);
+            }
+            if self.inner.is_full() {
                 return Err(Error::EventsWait(ticket));
             }
-            match self.take(end)? {
-                Some(Event::Answered(answered, answer)) if answered == ticket => {
-                    return answer.map_err(Error::Request);
-                }
-                Some(other) => self.waiting.push_back(other),
-                None => return Err(Error::Late(ticket)),
+            if !in_time {
+                return Err(Error::Late(ticket));
             }
+            in_time = self.turn(end)?;
         }
     }
 
     /// The next event that comes before `end`.
-    fn take(&mut self, end: Instant) -> Result<Option<Event>, Error> {
+    fn take(&mut self, end: Option<Instant>) -> Result<Option<Event>, Error> {
+        let mut in_time = true;
         loop {
-            if let Some(event) = self.inner.poll_event() {
-                return Ok(Some(event));
+            let event = self.inner.poll_event();
+            if event.is_some() || !in_time {
+                return Ok(event);
             }
-            let left = end.saturating_duration_since(Instant::now());
-            let wait = self.inner.timeout().map_or(left, |due| due.min(left));
-            match self.poll.poll(&mut self.ready, Some(wait)) {
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
-                    return Err(error.into());
-                }
-                _ => {}
-            }
-            self.inner.turn();
-            if left.is_zero() {
-                return Ok(self.inner.poll_event());
-            }
+            in_time = self.turn(end)?;
         }
+    }
+
+    /// Waits until something happens, or until `end` if there is one, and does what can be done.
+    /// Whether there was time left.
+    fn turn(&mut self, end: Option<Instant>) -> Result<bool, Error> {
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+        let wait = [self.inner.timeout(), left].into_iter().flatten().min();
+        match self.poll.poll(&mut self.ready, wait) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error.into()),
+            _ => {}
+        }
+        self.inner.turn();
+        Ok(left.is_none_or(|left| !left.is_zero()))
     }
 }

@@ -95,7 +95,8 @@ pub enum Acknowledge {
     ByHand,
 }
 
-/// All that a client is told before it starts. [`Config::new`] has what suits most.
+/// All that a client is told before it starts. [`Config::new`] has what suits most. No duration may
+/// be 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Where servers are: the next one is tried where one fails. Never empty.
@@ -175,7 +176,19 @@ impl Config {
         if !(1..=CLIENT_QUEUE_LIMIT_MAX).contains(&self.queue_limit) {
             return Err(ConfigError::QueueLimit);
         }
-        Ok(())
+        let durations = [
+            ("connect_timeout", self.connect_timeout),
+            ("ping_every", self.ping_every),
+            ("pong_timeout", self.pong_timeout),
+            ("backoff_first", self.backoff_first),
+            ("backoff_longest", self.backoff_longest),
+            ("quiet", self.quiet),
+        ];
+        // Below a microsecond, which the client counts in, is nothing too.
+        match durations.iter().find(|(_, duration)| duration.as_micros() == 0) {
+            Some((name, _)) => Err(ConfigError::Duration(name)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -193,6 +206,8 @@ pub enum ConfigError {
     Token,
     /// The queue limit is not from 1 to 1,000.
     QueueLimit,
+    /// The duration of this name is 0: nothing could be waited for, or nothing but waited.
+    Duration(&'static str),
 }
 
 impl fmt::Display for ConfigError {
@@ -206,6 +221,7 @@ impl fmt::Display for ConfigError {
             ConfigError::User(error) => write!(f, "the user name {}", error.text()),
             ConfigError::Token => f.write_str("the token is longer than 65535 bytes"),
             ConfigError::QueueLimit => f.write_str("the queue limit must be from 1 to 1000"),
+            ConfigError::Duration(name) => write!(f, "`{name}` must be longer than 0"),
         }
     }
 }
@@ -251,7 +267,11 @@ mod tests {
             let bad = Config { queue_limit, ..good.clone() };
             assert_eq!(bad.check(), Err(ConfigError::QueueLimit));
         }
-        let long = Config { token: "x".repeat(65_536), ..good };
+        let long = Config { token: "x".repeat(65_536), ..good.clone() };
         assert_eq!(long.check(), Err(ConfigError::Token));
+        let hasty = Config { pong_timeout: Duration::ZERO, ..good.clone() };
+        assert_eq!(hasty.check(), Err(ConfigError::Duration("pong_timeout")));
+        let restless = Config { backoff_first: Duration::from_nanos(999), ..good };
+        assert_eq!(restless.check(), Err(ConfigError::Duration("backoff_first")));
     }
 }

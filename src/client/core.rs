@@ -2,9 +2,9 @@
 //!
 //! Owns what one connection is at, and everything that has to outlive it: the session, the rooms,
 //! the requests that wait, when to try again. Pure, so that a test can be its whole world. What
-//! arrives is dealt with in `hearing`, what is asked for in `asking`. The shells, a
-//! [mio one](super::evented::Client) and a [blocking one](super::blocking::Client), do what
-//! [`Core::poll_command`] says.
+//! arrives is dealt with in `hearing`, what is asked for in `asking`, how connections come and go
+//! in `connecting`. The shells, a [mio one](super::evented::Client) and a
+//! [blocking one](super::blocking::Client), do what [`Core::poll_command`] says.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
@@ -12,15 +12,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::Backoff;
-use super::config::{Config, ConfigError, Endpoint, Resend};
-use super::event::{Event, Refusal, RequestError, State};
+use super::config::{Config, ConfigError, Endpoint};
+use super::event::{Answer, Event, Refusal, RequestError, State, Ticket};
 use super::membership::Membership;
 use super::pulse::{Beat, Pulse};
-use super::requests::{Ask, Pending, Requests};
+use super::requests::Requests;
 use super::seen::Seen;
 use crate::base::ids::NodeId;
 use crate::base::limits::{CLIENT_EVENT_BYTES, CLIENT_EVENTS_MAX};
-use crate::wire::message::{Code, Heartbeat, Hello, Request, Welcome};
+use crate::wire::message::{Heartbeat, Request};
 use crate::wire::native;
 
 /// A point in time, as a shell reads it.
@@ -79,7 +79,7 @@ pub struct Core {
     pub(super) state: State,
     pub(super) link: Link,
     pub(super) connection: u64,
-    next_endpoint: usize,
+    pub(super) next_endpoint: usize,
     pub(super) endpoint: Endpoint,
     pub(super) redirect: Option<Endpoint>,
     pub(super) timers: Timers,
@@ -99,18 +99,18 @@ pub struct Core {
     pub(super) ack_due: Option<u64>,
     /// The last one that was acknowledged in this session.
     pub(super) acknowledged: Option<u64>,
-    input: Vec<u8>,
-    output: Vec<u8>,
+    pub(super) input: Vec<u8>,
+    pub(super) output: Vec<u8>,
     /// Bytes of `output` that are written already.
-    output_begun: usize,
+    pub(super) output_begun: usize,
     /// Bytes that this connection took.
-    written: u64,
+    pub(super) written: u64,
     /// What is to be told, each with the number of the session that told it.
     events: VecDeque<(u64, Event)>,
     /// How many sessions there were.
-    sessions: u64,
+    pub(super) sessions: u64,
     event_bytes: usize,
-    commands: VecDeque<Command>,
+    pub(super) commands: VecDeque<Command>,
 }
 
 impl Core {
@@ -201,6 +201,27 @@ impl Core {
         Some(event)
     }
 
+    /// What came of one request, if that waits to be told, ahead of all else that does.
+    pub fn poll_answer(
+        &mut self,
+        ticket: Ticket,
+        now: Moment,
+    ) -> Option<Result<Answer, RequestError>> {
+        let was_full = self.is_full();
+        let answers = |event: &Event| matches!(event, Event::Answered(told, _) if *told == ticket);
+        // It is among the latest.
+        let index = self.events.iter().rposition(|(_, event)| answers(event))?;
+        let (_, event) = self.events.remove(index)?;
+        self.event_bytes -= weight(&event);
+        if was_full && !self.is_full() {
+            self.digest(now);
+        }
+        match event {
+            Event::Answered(_, answer) => Some(answer),
+            _ => unreachable!("it was just found to be an answer"),
+        }
+    }
+
     /// So much waits to be told that nothing more may be read.
     pub fn is_full(&self) -> bool {
         self.events.len() >= CLIENT_EVENTS_MAX || self.event_bytes >= CLIENT_EVENT_BYTES
@@ -210,7 +231,8 @@ impl Core {
     pub fn deadline_us(&self) -> Option<u64> {
         let pulse = (self.link == Link::Online).then(|| self.pulse.due_us());
         let held_back = self.requests.iter().map(|pending| pending.not_before_us);
-        let held_back = held_back.filter(|&due| due > 0 && self.link == Link::Online).min();
+        let may_ask = self.link == Link::Online && self.goes_until_us.is_none();
+        let held_back = held_back.filter(|&due| due > 0 && may_ask).min();
         [self.timers.retry, self.timers.give_up, pulse, held_back].into_iter().flatten().min()
     }
 
@@ -254,33 +276,6 @@ impl Core {
                 self.expire(now);
             }
             _ => {}
-        }
-    }
-
-    /// The connection is open.
-    pub fn connected(&mut self, _now: Moment) {
-        assert_eq!(self.link, Link::Dialing, "a connection opens once");
-        self.link = Link::Greeting;
-        self.asked_to_resume = self.session.is_some();
-        let session = self.session.unwrap_or(Session { id: 0, resume_key: 0 });
-        let user = Arc::clone(&self.user);
-        let token = mem::take(&mut self.config.token);
-        self.say(&Request::Hello(Hello {
-            version: native::VERSION,
-            heartbeat_s: self.config.heartbeat_s,
-            session: session.id,
-            resume_key: session.resume_key,
-            user: &user,
-            token: &token,
-            crc: self.config.crc,
-        }));
-        self.config.token = token;
-    }
-
-    /// The connection, or the try to open one, has ended.
-    pub fn disconnected(&mut self, reason: &str, now: Moment) {
-        if self.link != Link::Down {
-            self.lose(reason, now);
         }
     }
 
@@ -339,134 +334,6 @@ impl Core {
         self.end(None);
     }
 
-    // How connections come and go.
-
-    fn dial(&mut self, now: Moment) {
-        let endpoint = match self.redirect.take() {
-            Some(endpoint) => endpoint,
-            None => self.config.endpoints[self.next_endpoint].clone(),
-        };
-        self.connection += 1;
-        self.link = Link::Dialing;
-        self.timers =
-            Timers { retry: None, give_up: Some(now.us + us_of(self.config.connect_timeout)) };
-        self.goes_until_us = None;
-        self.last_refusal = None;
-        self.endpoint = endpoint.clone();
-        self.commands.push_back(Command::Dial(endpoint.clone()));
-        let attempt = self.backoff.failed() + 1;
-        self.change(State::Connecting { endpoint, attempt });
-    }
-
-    /// Lets go of a connection that the shell has closed, or closes next.
-    fn drop_link(&mut self) {
-        self.requests.lose(self.connection, self.written);
-        self.link = Link::Down;
-        self.timers = Timers::default();
-        self.input = Vec::new();
-        self.output = Vec::new();
-        (self.output_begun, self.written) = (0, 0);
-        self.ack_due = None;
-    }
-
-    pub(super) fn lose(&mut self, reason: &str, now: Moment) {
-        let greeted = self.link == Link::Online;
-        self.drop_link();
-        let refusal = self.last_refusal.take();
-        if let Some(refusal) = &refusal {
-            let first = self.session.is_none() && !greeted;
-            let fatal = matches!(refusal.code, Code::Malformed | Code::Unauthorized)
-                || refusal.code == Code::Forbidden
-                || (refusal.code == Code::Conflict && first);
-            if fatal {
-                return self.end(Some(refusal.clone()));
-            }
-        }
-        let reason = refusal.map_or_else(|| reason.to_owned(), |refusal| refusal.text);
-        let state = match self.goes_until_us.take() {
-            Some(until_us) => {
-                let until_us = until_us.max(now.us);
-                State::Waiting { until_us, attempt: 0, quiet: false, reason }
-            }
-            None => {
-                // The session, if it lives on, is where it was.
-                self.redirect = greeted.then(|| self.endpoint.clone());
-                if !greeted {
-                    self.next_endpoint = (self.next_endpoint + 1) % self.config.endpoints.len();
-                }
-                let wait = self.backoff.fail();
-                let until_us = now.us + wait.us;
-                State::Waiting { until_us, attempt: wait.attempt, quiet: wait.quiet, reason }
-            }
-        };
-        if let State::Waiting { until_us, .. } = state {
-            self.timers.retry = Some(until_us);
-        }
-        self.change(state);
-    }
-
-    /// Closes for good.
-    fn end(&mut self, refusal: Option<Refusal>) {
-        let goodbye = mem::take(&mut self.output);
-        let begun = self.output_begun;
-        let open = matches!(self.link, Link::Dialing | Link::Greeting | Link::Online);
-        self.drop_link();
-        if open && refusal.is_none() {
-            (self.output, self.output_begun) = (goodbye, begun);
-            self.commands.push_back(Command::HangUp);
-        }
-        while let Some(pending) = self.requests.take_where(|_| true) {
-            self.fail(pending, RequestError::Closed);
-        }
-        self.rooms.clear();
-        self.session = None;
-        self.change(State::Closed { refusal });
-    }
-
-    pub(super) fn welcome(&mut self, welcome: &Welcome<'_>, now: Moment) {
-        self.backoff.reset();
-        self.link = Link::Online;
-        self.timers.give_up = None;
-        self.user = welcome.user.into();
-        self.session = Some(Session { id: welcome.session, resume_key: welcome.resume_key });
-        self.max_frame = welcome.max_frame as usize;
-        let resumed = welcome.resumed;
-        if !resumed {
-            self.sessions += 1;
-            self.ack_due = None;
-            self.acknowledged = None;
-        }
-        if !resumed && self.config.resend == Resend::WithinSession {
-            let lost = |pending: &Pending| pending.repeated && pending.ask.is_said();
-            while let Some(pending) = self.requests.take_where(lost) {
-                self.fail(pending, RequestError::Uncertain);
-            }
-        }
-        let user = Arc::clone(&self.user);
-        self.change(State::Online { endpoint: self.endpoint.clone(), user, resumed });
-        self.tell(Event::Tempo { heartbeat_s: welcome.heartbeat_s, timeout_s: welcome.timeout_s });
-        self.pulse = Pulse::new(us_of(self.config.ping_every), us_of(self.config.pong_timeout));
-        self.rejoin();
-        self.expire(now);
-    }
-
-    /// Joins again what was joined. What we say before we are back would look like what we missed.
-    ///
-    /// Also in a session that goes on: the server replays from what it wrote, and only we know what
-    /// has arrived, since a proxy may have taken bytes and lost them.
-    fn rejoin(&mut self) {
-        let rooms: Vec<Arc<str>> = self.rooms.keys().cloned().collect();
-        for room in rooms {
-            if !self.requests.iter().any(|pending| pending.ask.joins(&room)) {
-                self.requests.push_inner(Ask::Join { room });
-            }
-        }
-        for pending in self.requests.iter_mut().filter(|pending| pending.ask.is_movement()) {
-            pending.gates = true;
-            (pending.refused, pending.not_before_us) = (0, 0);
-        }
-    }
-
     // Small things.
 
     /// Takes frames off the head of what was received, unless too much waits to be told.
@@ -521,10 +388,14 @@ fn weight(event: &Event) -> usize {
     match event {
         Event::Message(message) => message.body.len(),
         Event::Direct(direct) => direct.body.len(),
+        Event::Answered(_, Ok(Answer::History(history))) => {
+            history.messages.iter().map(|message| message.body.len()).sum()
+        }
         _ => 0,
     }
 }
 
-fn us_of(duration: Duration) -> u64 {
-    duration.as_micros() as u64
+/// Microseconds of a duration, of which the longest are the longest that can be counted.
+pub(super) fn us_of(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

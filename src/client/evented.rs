@@ -16,7 +16,7 @@ use mio::{Interest, Registry, Token};
 use super::asking::JoinOptions;
 use super::config::{Config, ConfigError, Endpoint};
 use super::core::{Command, Core, Moment};
-use super::event::{Event, RequestError, State, Ticket};
+use super::event::{Answer, Event, RequestError, State, Ticket};
 use crate::base::clock::Clock;
 use crate::base::ids::Seq;
 use crate::base::limits::READ_CHUNK;
@@ -135,6 +135,16 @@ impl Client {
         event
     }
 
+    /// What came of one request, if that waits to be told, ahead of all else that does.
+    pub fn poll_answer(&mut self, ticket: Ticket) -> Option<Result<Answer, RequestError>> {
+        let was_full = self.core.is_full();
+        let answer = self.core.poll_answer(ticket, self.now());
+        if was_full && !self.core.is_full() {
+            self.read();
+        }
+        answer
+    }
+
     /// Says goodbye and closes. What still waits is told as closed.
     pub fn close(&mut self) {
         self.core.close();
@@ -204,8 +214,9 @@ impl Client {
         self.core.who(room, now).inspect(|_| self.carry_out())
     }
 
-    /// Asks what was said in a room behind `since`, oldest first, at most `limit` messages; 0 is
-    /// from the oldest on, and as many as there are.
+    /// Asks what was said in a room behind `since`, oldest first; 0 is from the oldest on. At most
+    /// `limit` messages come, where that is not 0, and at most 1,000 and 64 KiB in one answer:
+    /// whoever has not reached its `head` asks again, from the last message on.
     ///
     /// # Errors
     /// As for [`Client::join`].

@@ -24,6 +24,9 @@ use crate::wire::native;
 const FRAME_MAX: usize = MAX_FRAME_RANGE.1;
 /// A JOIN that the server has no room for is asked again within this time, in microseconds.
 const ASK_AGAIN_US: u64 = 1_000_000;
+/// In the text of a refusal with 429, what stands before and behind the milliseconds after which
+/// the request conforms.
+const WAIT_NAMED: (&str, &str) = (" in ", " ms");
 
 impl Core {
     /// Deals with the frame at the head of `bytes`, if it is whole. How long it was.
@@ -169,6 +172,7 @@ impl Core {
         let Some(member) = self.rooms.get_mut(room) else {
             return;
         };
+        member.note_joined(self.connection);
         if let Some(Missing { epoch, from, to, reason }) = member.join(asked, head, gap) {
             self.tell(Event::Gap(Gap { room: Arc::clone(room), epoch, from, to, reason }));
         }
@@ -188,13 +192,7 @@ impl Core {
             self.last_refusal = Some(refusal.clone());
             return self.tell(Event::Complaint(refusal));
         };
-        let is_inner = pending.ticket.is_none();
-        if is_inner && refusal.code == Code::Unavailable && pending.refused <= REFUSALS_BORNE {
-            pending.refused += 1;
-            pending.sent = Sent::Never;
-            let hopeless = pending.refused > REFUSALS_BORNE;
-            let wait = if hopeless { 1 } else { self.chance.u64(1..=ASK_AGAIN_US) };
-            pending.not_before_us = now.us + wait;
+        if pending.ticket.is_none() && self.asks_later(reference, &refusal, now) {
             return;
         }
         let Some(pending) = self.requests.take(reference) else {
@@ -203,17 +201,64 @@ impl Core {
         let answer = match &pending.ask {
             Ask::Leave { .. } if refusal.code == Code::NotFound => Ok(Answer::Left),
             Ask::Join { room } => {
-                let removed = self.rooms.remove(room);
-                if is_inner && removed.is_some() {
-                    let (room, refusal) = (Arc::clone(room), refusal.clone());
-                    self.tell(Event::Dropped { room, refusal });
-                }
+                self.hear_join_refused(&pending, room, &refusal);
                 Err(RequestError::Refused(refusal))
             }
             _ => Err(RequestError::Refused(refusal)),
         };
         self.settle(pending, answer);
         self.transmit(now);
+    }
+
+    /// A JOIN of the client's own was refused. Whether it is asked again, since the next one may
+    /// not be.
+    fn asks_later(&mut self, reference: Ref, refusal: &Refusal, now: Moment) -> bool {
+        if !matches!(refusal.code, Code::Unavailable | Code::TooMany) {
+            return false;
+        }
+        let latest_us = self.requests.iter().map(|pending| pending.not_before_us).max();
+        let Some(pending) = self.requests.find(reference) else {
+            return false;
+        };
+        if let Some(wait_us) = wait_named_in(&refusal.text) {
+            // One after the other: the server takes the next one so much later than the last.
+            let latest_us = latest_us.unwrap_or(0).max(now.us);
+            pending.not_before_us = latest_us.saturating_add(wait_us);
+        } else if pending.refused <= REFUSALS_BORNE {
+            pending.refused += 1;
+            let hopeless = pending.refused > REFUSALS_BORNE;
+            let wait_us = if hopeless { 1 } else { self.chance.u64(1..=ASK_AGAIN_US) };
+            pending.not_before_us = now.us + wait_us;
+        } else {
+            return false;
+        }
+        pending.sent = Sent::Never;
+        true
+    }
+
+    /// A JOIN was refused, and is not asked again.
+    fn hear_join_refused(&mut self, pending: &Pending, room: &Arc<str>, refusal: &Refusal) {
+        let Some(member) = self.rooms.get(room) else {
+            return;
+        };
+        // The server has us in the room from an earlier JOIN, or a later one may still do.
+        if member.is_joined_on(self.connection)
+            || self.requests.iter().any(|pending| pending.ask.joins(room))
+        {
+            return;
+        }
+        let (ask, gates) = (Ask::Join { room: Arc::clone(room) }, pending.gates);
+        if pending.ticket.is_some() && member.was_joined() {
+            // This JOIN stood for the one by which we come back.
+            return self.requests.push_inner(ask, gates);
+        }
+        self.rooms.remove(room);
+        if pending.ticket.is_none() {
+            // A session that goes on may still be in the room.
+            self.requests.push_inner(Ask::Leave { room: Arc::clone(room) }, false);
+            let (room, refusal) = (Arc::clone(room), refusal.clone());
+            self.tell(Event::Dropped { room, refusal });
+        }
     }
 
     /// The server closes the connection over a frame of ours; which one it was it does not say.
@@ -241,7 +286,11 @@ impl Core {
         let Some(member) = self.rooms.get_mut(&room) else {
             return;
         };
-        if is_asked && member.place().is_none_or(|place| place.epoch != message.place.epoch) {
+        let is_current = |place: Place| place.epoch == message.place.epoch;
+        if is_asked
+            && !member.place().is_some_and(is_current)
+            && !member.awaits(message.place.epoch)
+        {
             return;
         }
         // An epoch begins with the answer to JOIN, which tells how much of it there is. The message
@@ -272,7 +321,7 @@ impl Core {
         };
         let own = self.requests.unplaced(connection, &room);
         if count > own && member.ask_again(connection) {
-            self.requests.push_inner(Ask::Join { room });
+            self.requests.push_inner(Ask::Join { room }, false);
             return self.transmit(now);
         }
         member.pass(message.place);
@@ -287,13 +336,13 @@ impl Core {
     /// Our own message of before, whose answer was lost, comes back among what we missed. It is
     /// held until the answer to its repetition shows whether it is the same.
     fn tell_unless_own(&mut self, message: Message) {
-        if *message.from == *self.user
-            && let Some(pending) = self.requests.said_before(&message.room, &message.body)
-        {
-            pending.held = Some(message);
-            return;
+        let message = match *message.from == *self.user {
+            true => self.requests.hold(message),
+            false => Some(message),
+        };
+        if let Some(message) = message {
+            self.tell(Event::Message(message));
         }
-        self.tell(Event::Message(message));
     }
 
     fn hear_presence(&mut self, kind: PresenceKind, total: u32, room: Arc<str>, user: &str) {
@@ -355,4 +404,12 @@ impl Core {
             self.acknowledge(id);
         }
     }
+}
+
+/// The wait that the text of a refusal names, in microseconds.
+fn wait_named_in(text: &str) -> Option<u64> {
+    let (before, _) = text.rsplit_once(WAIT_NAMED.1)?;
+    let (_, wait_ms) = before.rsplit_once(WAIT_NAMED.0)?;
+    let wait_ms: u64 = wait_ms.parse().ok()?;
+    Some(wait_ms.max(1).saturating_mul(1_000))
 }

@@ -65,6 +65,10 @@ pub struct Membership {
     forgiven: Seq,
     /// On this connection, and from this place on, what is missing was asked for.
     asked_again: Option<(u64, Place)>,
+    /// The connection on which JOIN was answered last.
+    joined_on: Option<u64>,
+    /// What was missed of earlier epochs is on its way: nothing of the current one has come yet.
+    crosses: bool,
 }
 
 impl Membership {
@@ -83,6 +87,26 @@ impl Membership {
     /// Whether anything was heard in `epoch`.
     pub fn knows(&self, epoch: Epoch) -> bool {
         self.places.iter().any(|place| place.epoch == epoch)
+    }
+
+    /// A JOIN was answered on `connection`.
+    pub fn note_joined(&mut self, connection: u64) {
+        self.joined_on = Some(connection);
+    }
+
+    /// Whether a JOIN was ever answered.
+    pub fn was_joined(&self) -> bool {
+        self.joined_on.is_some()
+    }
+
+    /// Whether a JOIN was answered on `connection`, so that the server has us in the room.
+    pub fn is_joined_on(&self, connection: u64) -> bool {
+        self.joined_on == Some(connection)
+    }
+
+    /// Whether a message of the past, of `epoch`, can be one that JOIN asked for.
+    pub fn awaits(&self, epoch: Epoch) -> bool {
+        self.crosses || self.knows(epoch)
     }
 
     /// What the next JOIN asks for.
@@ -114,6 +138,7 @@ impl Membership {
             self.current = Some(place.epoch);
             self.forgiven = Seq(0);
         }
+        self.crosses &= self.current != Some(place.epoch);
         if self.own.remove(&place) {
             self.pass_own(place);
             return Hearing::Again;
@@ -176,6 +201,7 @@ impl Membership {
         let last = before.filter(|_| !begins_anew).map_or(Seq(0), |place| place.seq);
         self.current = Some(head.epoch);
         self.forgiven = Seq(0);
+        self.crosses = begins_anew && asked != Since::Live && head.seq > Seq(0);
         let index = self.index_of(head.epoch);
         let missing = |from: Seq, reason| {
             let told = Missing { epoch: head.epoch, from: Seq(from.0 + 1), to: head.seq, reason };

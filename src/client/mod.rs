@@ -55,6 +55,7 @@ pub mod asking;
 pub mod backoff;
 pub mod blocking;
 pub mod config;
+mod connecting;
 pub mod core;
 pub mod event;
 pub mod evented;

@@ -75,7 +75,7 @@ impl Pulse {
             return Beat::Wait;
         }
         if self.unheard {
-            if !self.forgiven && now_us > self.due_us + LATE_US {
+            if !self.forgiven && now_us > self.due_us.saturating_add(LATE_US) {
                 // The answer may lie in the socket, behind this very timer.
                 self.forgiven = true;
                 self.due_us = now_us + LATE_US;
@@ -86,7 +86,7 @@ impl Pulse {
         self.seq = self.seq.wrapping_add(1);
         (self.unheard, self.awaiting, self.forgiven) = (true, true, false);
         self.sent_us = now_us;
-        self.due_us = now_us + self.timeout_us;
+        self.due_us = now_us.saturating_add(self.timeout_us);
         Beat::Ping(self.seq)
     }
 
@@ -97,7 +97,7 @@ impl Pulse {
 
     /// Nothing can be heard by our own doing; that is not held against the server.
     pub fn pause(&mut self, now_us: u64) {
-        self.due_us = self.due_us.max(now_us + self.timeout_us);
+        self.due_us = self.due_us.max(now_us.saturating_add(self.timeout_us));
     }
 
     /// Ask at once whether it is still there.
@@ -113,7 +113,7 @@ impl Pulse {
             return None;
         }
         self.awaiting = false;
-        self.due_us = now_us + self.every_us;
+        self.due_us = now_us.saturating_add(self.every_us);
         let sample_us = now_us.saturating_sub(self.sent_us);
         let before = self.smoothed_us.unwrap_or(sample_us);
         let smoothed_us = before - before / 8 + sample_us / 8;

@@ -6,10 +6,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::event::{Message, RequestError, Ticket};
+use super::event::{Message, Place, RequestError, Ticket};
 use super::membership::Since;
 use crate::base::ids::{Epoch, Ref, Seq};
-use crate::base::limits::CLIENT_QUEUE_BYTES;
+use crate::base::limits::{CLIENT_HELD_MAX, CLIENT_QUEUE_BYTES};
 use crate::wire::message::Request;
 
 /// What is asked for.
@@ -116,8 +116,6 @@ pub struct Pending {
     pub refused: u32,
     /// It is not sent before.
     pub not_before_us: u64,
-    /// A message that looks like this one. If the answer names its place, it is.
-    pub held: Option<Message>,
     /// What a HISTORY brought so far.
     pub messages: VecDeque<Message>,
 }
@@ -178,12 +176,22 @@ pub struct Requests {
     bytes: usize,
     next_ticket: u64,
     next_ref: u32,
+    /// Messages of rooms that look like some that are repeated. Whether they are, their answers
+    /// tell by the places that they name.
+    held: Vec<Message>,
 }
 
 impl Requests {
     /// An empty queue for `limit` requests of the program.
     pub fn new(limit: usize) -> Requests {
-        Requests { waiting: VecDeque::new(), limit, bytes: 0, next_ticket: 1, next_ref: 1 }
+        Requests {
+            waiting: VecDeque::new(),
+            limit,
+            bytes: 0,
+            next_ticket: 1,
+            next_ref: 1,
+            held: Vec::new(),
+        }
     }
 
     /// Puts a request of the program behind all others.
@@ -196,16 +204,16 @@ impl Requests {
         }
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        self.enqueue(Some(ticket), ask);
+        self.enqueue(Some(ticket), ask, false);
         Ok(ticket)
     }
 
     /// Puts a request of the client's own behind all others.
-    pub fn push_inner(&mut self, ask: Ask) {
-        self.enqueue(None, ask);
+    pub fn push_inner(&mut self, ask: Ask, gates: bool) {
+        self.enqueue(None, ask, gates);
     }
 
-    fn enqueue(&mut self, ticket: Option<Ticket>, ask: Ask) {
+    fn enqueue(&mut self, ticket: Option<Ticket>, ask: Ask, gates: bool) {
         let reference = Ref(self.next_ref);
         self.next_ref = self.next_ref.checked_add(1).unwrap_or(1);
         self.bytes += ask.bytes();
@@ -215,11 +223,10 @@ impl Requests {
             ask,
             sent: Sent::Never,
             repeated: false,
-            gates: false,
+            gates,
             since: Since::Live,
             refused: 0,
             not_before_us: 0,
-            held: None,
             messages: VecDeque::new(),
         });
     }
@@ -282,14 +289,36 @@ impl Requests {
         self.len() == 0
     }
 
-    /// The message that may have arrived before the present connection, was not answered, and says
-    /// `body` in `room`: so one's own is known again when the room's history brings it.
-    pub fn said_before(&mut self, room: &str, body: &[u8]) -> Option<&mut Pending> {
-        self.waiting.iter_mut().find(|pending| {
+    /// Whether one of the messages that may have arrived before the present connection, and were
+    /// not answered, says `body` in `room`.
+    fn said_before(&self, room: &str, body: &[u8]) -> bool {
+        self.waiting.iter().any(|pending| {
             let same = matches!(&pending.ask, Ask::Publish { room: said, body: words, echo: false }
                 if **said == *room && words == body);
-            same && pending.repeated && pending.held.is_none()
+            same && pending.repeated
         })
+    }
+
+    /// The room's history brought a message of our own user. It is held if it looks like one that
+    /// is repeated, and else given back.
+    pub fn hold(&mut self, message: Message) -> Option<Message> {
+        let holds = self.said_before(&message.room, &message.body);
+        if !holds || self.held.len() >= CLIENT_HELD_MAX {
+            return Some(message);
+        }
+        self.held.push(message);
+        None
+    }
+
+    /// A message that said `body` in `room` is answered, and `place` is its own if it has one. What
+    /// was held in its name, and is none of ours after all.
+    pub fn release(&mut self, room: &str, body: &[u8], place: Option<Place>) -> Vec<Message> {
+        self.held.retain(|held| *held.room != *room || Some(held.place) != place);
+        if self.held.is_empty() || self.said_before(room, body) {
+            return Vec::new();
+        }
+        let same = |held: &mut Message| *held.room == *room && held.body == body;
+        self.held.extract_if(.., same).collect()
     }
 
     /// How many messages of ours to `room`, sent on `connection`, have no place yet.

@@ -3,6 +3,10 @@
 //! Owns the commands, which are those of the text dialect and a few that only a screen needs.
 //! Pure. The talk and the line mode do what they say.
 
+use crate::base::limits::{HISTORY_ANSWER_MAX, TEXT_HISTORY};
+
+const _: () = assert!(HISTORY_ANSWER_MAX == 1_000 && TEXT_HISTORY == 20, "the help says so");
+
 /// The commands with what they are for, as `/help` shows them.
 pub const COMMANDS: &[(&str, &str)] = &[
     ("/join ROOM", "join a room, or go to it"),
@@ -15,9 +19,6 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("/help", "keys and commands"),
     ("/quit", "leave"),
 ];
-
-/// Messages that `/history` shows unless told otherwise.
-const HISTORY_USUAL: u16 = 20;
 
 /// A line, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,9 +73,11 @@ pub fn understand(line: &str) -> Line {
         "/query" | "/q" if one_word => Line::Query(rest.to_owned()),
         "/query" | "/q" => usage("/query USER"),
         "/who" | "/names" => Line::Who,
-        "/history" if rest.is_empty() => Line::History(HISTORY_USUAL),
+        "/history" if rest.is_empty() => Line::History(TEXT_HISTORY),
         "/history" => match rest.parse() {
-            Ok(count @ 1..=1_000) => Line::History(count),
+            Ok(count) if (1..=HISTORY_ANSWER_MAX).contains(&usize::from(count)) => {
+                Line::History(count)
+            }
             _ => usage("/history 20"),
         },
         "/clear" => Line::Clear,
@@ -97,7 +100,7 @@ mod tests {
         assert_eq!(understand("/msg bob  psst you"), Line::Direct("bob".into(), "psst you".into()));
         assert_eq!(understand("/history"), Line::History(20));
         assert_eq!(understand("/history 5"), Line::History(5));
-        for wrong in ["/join", "/join a b", "/msg bob", "/history 0", "/history x", "/dance"] {
+        for wrong in ["/join", "/join a b", "/msg bob", "/history 0", "/history 1001", "/dance"] {
             assert!(matches!(understand(wrong), Line::Wrong(_)), "{wrong}");
         }
     }

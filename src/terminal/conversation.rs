@@ -38,8 +38,10 @@ pub enum Fate {
     Taken,
     /// It was taken, and waits until the user comes back.
     Queued,
-    /// It was not, or nobody knows; why.
+    /// It was not; why.
     Failed(String),
+    /// Nobody knows.
+    Uncertain,
 }
 
 /// What a line is.
@@ -81,6 +83,8 @@ pub struct Line {
 pub struct Conversation {
     /// With whom.
     pub with: With,
+    /// It is a room that we are in, or have asked to be in.
+    pub joined: bool,
     /// What was said, oldest first.
     pub lines: VecDeque<Line>,
     /// Messages that were not looked at.
@@ -98,6 +102,7 @@ impl Conversation {
     pub fn new(with: With) -> Conversation {
         Conversation {
             with,
+            joined: false,
             lines: VecDeque::new(),
             unread: 0,
             called: false,

@@ -4,11 +4,14 @@
 //! at the right where there is room, what was said between them, and the line under way. Pure: a
 //! [`Talk`] in, rows out.
 
+use unicode_segmentation::UnicodeSegmentation;
+use unicode_width::UnicodeWidthStr;
+
 use super::command::COMMANDS;
 use super::conversation::{Conversation, Fate, Kind, Line, With};
 use super::paint::{Row, Style, head, wrap};
 use super::talk::Talk;
-use crate::client::State;
+use crate::client::{RequestError, State};
 
 /// Columns of the list of conversations, and from which width of the screen on it is shown.
 const SIDE: (usize, usize) = (20, 60);
@@ -255,16 +258,7 @@ fn line_rows(
     }
     before.push(Style::DIM, " │ ");
     let indent = before.width();
-    let (end_style, end) = match &line.kind {
-        Kind::Own { fate: Fate::Waiting, .. } => (Style::DIM, " …".to_owned()),
-        Kind::Own { fate: Fate::Queued, .. } => {
-            (Style::DIM, format!(" (waits for {})", conversation.with.title()))
-        }
-        Kind::Own { fate: Fate::Failed(why), .. } => {
-            (Style::PLAIN.in_colour(RED), format!(" (not sent: {why})"))
-        }
-        _ => (Style::PLAIN, String::new()),
-    };
+    let (end_style, end) = end_of(&line.kind, conversation);
     let room = width.saturating_sub(indent + 1).max(2);
     let text = wrap(&line.text, room);
     let mut rows = Vec::new();
@@ -275,7 +269,7 @@ fn line_rows(
     }
     for (number, text) in wrap(&end, room).into_iter().enumerate().filter(|_| !end.is_empty()) {
         let last = rows.last_mut().expect("a line has a row");
-        if number == 0 && last.width() + unicode_width::UnicodeWidthStr::width(&*text) <= width {
+        if number == 0 && last.width() + text.width() <= width {
             last.push(end_style, &text);
         } else {
             let mut row = continuation(indent);
@@ -284,6 +278,23 @@ fn line_rows(
         }
     }
     rows
+}
+
+/// What stands behind a line's text.
+fn end_of(kind: &Kind, conversation: &Conversation) -> (Style, String) {
+    match kind {
+        Kind::Own { fate: Fate::Waiting, .. } => (Style::DIM, " …".to_owned()),
+        Kind::Own { fate: Fate::Queued, .. } => {
+            (Style::DIM, format!(" (waits for {})", conversation.with.title()))
+        }
+        Kind::Own { fate: Fate::Failed(why), .. } => {
+            (Style::PLAIN.in_colour(RED), format!(" (not sent: {why})"))
+        }
+        Kind::Own { fate: Fate::Uncertain, .. } => {
+            (Style::PLAIN.in_colour(RED), format!(" (uncertain: {})", RequestError::Uncertain))
+        }
+        _ => (Style::PLAIN, String::new()),
+    }
 }
 
 fn continuation(indent: usize) -> Row {
@@ -317,13 +328,17 @@ fn input_row(talk: &Talk, columns: usize) -> (Row, usize) {
     let mut row = Row::default();
     row.push_cut(Style::BOLD, &talk.user, NAME.min(columns / 3)).push(Style::DIM, "› ");
     let room = columns.saturating_sub(row.width() + 1).max(1);
-    let mut before = talk.editor.before_cursor();
-    while unicode_width::UnicodeWidthStr::width(before) > room {
-        let first = before.chars().next().map_or(1, char::len_utf8);
-        before = &before[first..];
+    let before = talk.editor.before_cursor();
+    // Measured from the cursor back, as far as there is room: the line may be long.
+    let (mut start, mut shown) = (before.len(), 0);
+    for (at, character) in before.grapheme_indices(true).rev() {
+        shown += character.width();
+        if shown > room {
+            break;
+        }
+        start = at;
     }
-    let start = talk.editor.before_cursor().len() - before.len();
-    let cursor = row.width() + unicode_width::UnicodeWidthStr::width(before);
+    let cursor = row.width() + before[start..].width();
     row.push(Style::PLAIN, head(&talk.editor.text()[start..], room));
     (row, cursor.min(columns - 1))
 }
@@ -353,4 +368,50 @@ fn help(columns: usize, height: usize) -> Vec<Row> {
 fn colour_of(name: &str) -> u8 {
     let sum = name.bytes().fold(0_usize, |sum, byte| sum * 31 % 65_521 + usize::from(byte));
     NAMES[sum % NAMES.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::{Event, RequestError, Ticket};
+    use crate::terminal::keys::Key;
+
+    /// The rows of the screen, and the cursor's column.
+    fn drawn(talk: &mut Talk, columns: usize) -> (Vec<String>, usize) {
+        let face = |_| "12:34".to_owned();
+        let stage = Stage { columns, rows: 8, now_us: 0, face: &face };
+        let (rows, cursor) = draw(talk, &stage);
+        (rows.iter().map(Row::text).collect(), cursor.0)
+    }
+
+    #[test]
+    fn of_a_long_line_the_end_is_in_sight() {
+        let mut talk = Talk::new("ann", &["den".to_owned()], 1);
+        talk.press(&Key::Paste(format!("{}日本語abc", "x".repeat(50_000))));
+        let (rows, cursor) = drawn(&mut talk, 20);
+        assert_eq!((rows[7].as_str(), cursor), ("ann› xxxxx日本語abc", 19));
+        let (rows, cursor) = drawn(&mut talk, 12);
+        // Half a character is none.
+        assert_eq!((rows[7].as_str(), cursor), ("ann› 語abc", 10));
+        talk.press(&Key::Home);
+        let (rows, cursor) = drawn(&mut talk, 20);
+        assert_eq!((rows[7].as_str(), cursor), ("ann› xxxxxxxxxxxxxx", 5));
+    }
+
+    #[test]
+    fn what_is_uncertain_is_not_said_to_be_unsent() {
+        let mut talk = Talk::new("ann", &["den".to_owned()], 1);
+        talk.press(&Key::Character('x'));
+        talk.press(&Key::Enter);
+        let mut ticket = 0;
+        while let Some((_, granting)) = talk.next_wish() {
+            ticket += 1;
+            talk.granted(granting, Ticket(ticket));
+        }
+        talk.hear(Event::Answered(Ticket(ticket), Err(RequestError::Uncertain)));
+        let (rows, _) = drawn(&mut talk, 58);
+        let screen = rows.join("\n");
+        assert!(screen.contains("(uncertain: the session was"), "{screen}");
+        assert!(!screen.contains("not sent"), "{screen}");
+    }
 }

@@ -10,6 +10,8 @@ pub enum Key {
     Character(char),
     /// Text that was pasted, whatever it holds.
     Paste(String),
+    /// Text was pasted that is longer than 64 KiB, and is not taken.
+    PasteTooLong,
     /// A letter with the control key.
     Control(char),
     /// A character with the alt key.
@@ -58,13 +60,15 @@ const PASTE_BEGINS: &[u8] = b"\x1b[200~";
 const PASTE_ENDS: &[u8] = b"\x1b[201~";
 /// Longest sequence that is waited for to its end.
 const SEQUENCE_MAX: usize = 32;
-/// Longest paste that is taken.
+/// Longest paste that is taken, in bytes.
 const PASTE_MAX: usize = 64 << 10;
 
 /// Bytes on their way to keys.
 #[derive(Debug, Default)]
 pub struct Keys {
     rest: Vec<u8>,
+    /// What comes belongs to a paste that is too long, up to its end.
+    discards: bool,
 }
 
 impl Keys {
@@ -75,12 +79,31 @@ impl Keys {
         let mut keys = Vec::new();
         let mut at = 0;
         while at < self.rest.len() {
+            if self.discards {
+                match end_of_paste(&self.rest[at..]) {
+                    Some(end) => {
+                        at += end + PASTE_ENDS.len();
+                        self.discards = false;
+                    }
+                    None => {
+                        // The end may have begun.
+                        at = self.rest.len().saturating_sub(PASTE_ENDS.len() - 1).max(at);
+                        break;
+                    }
+                }
+                continue;
+            }
             match key(&self.rest[at..]) {
                 Found::Key(length, key) => {
                     keys.push(key);
                     at += length;
                 }
                 Found::Nothing(length) => at += length,
+                Found::Endless => {
+                    keys.push(Key::PasteTooLong);
+                    at += PASTE_BEGINS.len();
+                    self.discards = true;
+                }
                 Found::Partial => break,
             }
         }
@@ -93,6 +116,8 @@ enum Found {
     Key(usize, Key),
     /// So many bytes mean nothing.
     Nothing(usize),
+    /// A paste that is too long already, and whose end is still to come.
+    Endless,
     Partial,
 }
 
@@ -186,17 +211,20 @@ fn sequence(bytes: &[u8]) -> Found {
 
 fn pasted(bytes: &[u8]) -> Found {
     let inside = &bytes[PASTE_BEGINS.len()..];
-    let end = inside.windows(PASTE_ENDS.len()).position(|window| window == PASTE_ENDS);
-    match end {
+    let length = |end| PASTE_BEGINS.len() + end + PASTE_ENDS.len();
+    match end_of_paste(inside) {
+        Some(end) if end > PASTE_MAX => Found::Key(length(end), Key::PasteTooLong),
         Some(end) => {
             let text = String::from_utf8_lossy(&inside[..end]).into_owned();
-            Found::Key(PASTE_BEGINS.len() + end + PASTE_ENDS.len(), Key::Paste(text))
+            Found::Key(length(end), Key::Paste(text))
         }
-        None if inside.len() > PASTE_MAX => {
-            Found::Key(bytes.len(), Key::Paste(String::from_utf8_lossy(inside).into_owned()))
-        }
+        None if inside.len() >= PASTE_MAX + PASTE_ENDS.len() => Found::Endless,
         None => Found::Partial,
     }
+}
+
+fn end_of_paste(inside: &[u8]) -> Option<usize> {
+    inside.windows(PASTE_ENDS.len()).position(|window| window == PASTE_ENDS)
 }
 
 #[cfg(test)]
@@ -247,5 +275,25 @@ mod tests {
         assert_eq!(stream.feed(b"1;5"), []);
         assert_eq!(stream.feed(b"D\x1b[200~x"), [Key::WordLeft]);
         assert_eq!(stream.feed(b"y\x1b[201~z"), [Key::Paste("xy".into()), Key::Character('z')]);
+    }
+
+    #[test]
+    fn of_a_paste_that_is_too_long_nothing_becomes_a_key() {
+        let mut stream = Keys::default();
+        let mut keys = stream.feed(PASTE_BEGINS);
+        for _ in 0..=PASTE_MAX / 1_000 {
+            keys.extend(stream.feed(&[&b"a line\r"[..], &[b'x'; 1_000]].concat()));
+        }
+        assert_eq!(keys, [Key::PasteTooLong], "which is said once");
+        assert_eq!(stream.feed(b"rm -r .\r\x1b[20"), []);
+        assert_eq!(stream.feed(b"1~y"), [Key::Character('y')]);
+        let longest = [PASTE_BEGINS, &[b'x'; PASTE_MAX], PASTE_ENDS].concat();
+        for pieces in [1, longest.len() / 3, 4_096] {
+            let keys: Vec<Key> =
+                longest.chunks(pieces.max(4_096)).flat_map(|piece| stream.feed(piece)).collect();
+            assert_eq!(keys, [Key::Paste("x".repeat(PASTE_MAX))]);
+        }
+        let whole = [PASTE_BEGINS, &[b'x'; PASTE_MAX + 1], PASTE_ENDS, b"y"].concat();
+        assert_eq!(stream.feed(&whole), [Key::PasteTooLong, Key::Character('y')]);
     }
 }

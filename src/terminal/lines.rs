@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, Write};
+use std::mem;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use signal_hook_mio::v1_0::Signals;
 
 use super::command::{COMMANDS, Line, understand};
 use super::paint::harmless;
-use super::past::{NOWHERE, last};
+use super::past::{NOWHERE, Past, Question};
 use super::screen::end_of;
 use super::tty::read_ready;
 use crate::client::evented::Client;
@@ -24,8 +25,10 @@ use crate::client::{Answer, Event, JoinOptions, PresenceKind, RequestError, Stat
 const CLIENT: Token = Token(0);
 const INPUT: Token = Token(1);
 const SIGNALS: Token = Token(2);
-/// Bytes of input that wait for the queue of requests; with more, nothing is read.
+/// Longest line of input, in bytes.
 const INPUT_MAX: usize = 1 << 20;
+/// Lines of input that wait for the queue of requests; with more, nothing is read.
+const LINES_READ: usize = 64;
 
 /// How to talk.
 #[derive(Clone, Debug)]
@@ -46,8 +49,8 @@ enum Asked {
     Deed(String),
     /// Where a room's last message is, of which so many are wanted.
     Head(String, u16),
-    /// The last so many messages of a room.
-    Past(String, u16),
+    /// The last messages of a room.
+    Past(String, Past),
 }
 
 /// One talk.
@@ -57,6 +60,10 @@ struct Talk {
     /// Where lines are said.
     room: Option<String>,
     input: Vec<u8>,
+    /// What comes belongs to a line that is too long, up to its end.
+    discards: bool,
+    /// More may be there to be read, of which nobody tells again.
+    more: bool,
     ended: bool,
     lines: VecDeque<String>,
     asked: HashMap<Ticket, Asked>,
@@ -78,9 +85,8 @@ pub fn talk(client: Client, manner: Manner) -> io::Result<Option<String>> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
     let stdin = io::stdin().as_raw_fd();
-    let watched = poll.registry().register(&mut SourceFd(&stdin), INPUT, Interest::READABLE);
     // A file cannot be watched, and can always be read.
-    let is_file = watched.is_err();
+    let _ = poll.registry().register(&mut SourceFd(&stdin), INPUT, Interest::READABLE);
     let mut talk = Talk::new(client, manner);
     talk.client.start(poll.registry(), CLIENT)?;
     talk.begin();
@@ -92,15 +98,17 @@ pub fn talk(client: Client, manner: Manner) -> io::Result<Option<String>> {
         if talk.over || talk.is_done() {
             break;
         }
-        let reads = is_file && !talk.ended && talk.input.len() < INPUT_MAX && talk.lines.is_empty();
         let patience = (!talk.welcomed).then(|| give_up.saturating_duration_since(Instant::now()));
-        let at_once = reads.then_some(Duration::ZERO);
+        let at_once = talk.may_read().then_some(Duration::ZERO);
         let timeout = [talk.client.timeout(), patience, at_once].into_iter().flatten().min();
         match poll.poll(&mut ready, timeout) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
         if signals.pending().next().is_some() {
+            if talk.leaves_undone() {
+                talk.fail("ended before all was done");
+            }
             break;
         }
         if !talk.welcomed && Instant::now() >= give_up {
@@ -122,6 +130,8 @@ impl Talk {
             room: manner.rooms.first().cloned(),
             manner,
             input: Vec::new(),
+            discards: false,
+            more: true,
             ended: false,
             lines: VecDeque::new(),
             asked: HashMap::new(),
@@ -134,8 +144,16 @@ impl Talk {
 
     fn begin(&mut self) {
         for room in self.manner.rooms.clone() {
-            self.join(&room);
+            if let Err(error) = self.join(&room) {
+                self.fail(&format!("{room}: {error}"));
+            }
         }
+    }
+
+    /// Whether it would end now with something undone that it was to end with.
+    fn leaves_undone(&self) -> bool {
+        let waits = !self.lines.is_empty() || !self.asked.is_empty();
+        waits && !self.manner.follow
     }
 
     /// Nothing more comes in, and all that was asked is answered.
@@ -144,29 +162,49 @@ impl Talk {
         said && self.welcomed && !self.manner.follow
     }
 
+    /// Whether there may be something to read, and somewhere to put it.
+    fn may_read(&self) -> bool {
+        self.more && !self.ended && self.lines.len() < LINES_READ
+    }
+
     fn read(&mut self) -> io::Result<()> {
         let mut buffer = [0; 16 << 10];
-        while !self.ended && self.input.len() < INPUT_MAX && self.lines.len() < 64 {
-            let Some(bytes) = read_ready(&mut buffer)? else {
-                break;
-            };
-            self.ended = bytes.is_empty();
-            self.input.extend_from_slice(bytes);
-            let whole = match self.input.iter().rposition(|&byte| byte == b'\n') {
-                _ if self.ended => self.input.len(),
-                Some(last) => last + 1,
-                None => 0,
-            };
-            let rest = self.input.split_off(whole);
-            let text = String::from_utf8_lossy(&self.input).into_owned();
-            self.input = rest;
-            self.lines.extend(text.lines().map(str::to_owned));
-        }
-        if self.input.len() >= INPUT_MAX {
-            self.input.clear();
-            self.fail(&format!("a line is longer than {INPUT_MAX} bytes"));
+        // A pipe tells once that there is something to read, so all of it is read, now or later.
+        self.more = true;
+        while self.may_read() {
+            match read_ready(&mut buffer)? {
+                Some(bytes) => self.feed(bytes),
+                None => self.more = false,
+            }
         }
         Ok(())
+    }
+
+    /// Takes what was read, nothing at its end, and makes lines of it.
+    fn feed(&mut self, bytes: &[u8]) {
+        self.ended = bytes.is_empty();
+        let begin = if mem::take(&mut self.discards) {
+            let end = bytes.iter().position(|&byte| byte == b'\n');
+            self.discards = end.is_none() && !self.ended;
+            end.map_or(bytes.len(), |end| end + 1)
+        } else {
+            0
+        };
+        self.input.extend_from_slice(&bytes[begin..]);
+        let whole = match self.input.iter().rposition(|&byte| byte == b'\n') {
+            _ if self.ended => self.input.len(),
+            Some(last) => last + 1,
+            None => 0,
+        };
+        let rest = self.input.split_off(whole);
+        let text = String::from_utf8_lossy(&self.input).into_owned();
+        self.input = rest;
+        self.lines.extend(text.lines().map(str::to_owned));
+        if self.input.len() >= INPUT_MAX {
+            self.input.clear();
+            self.discards = true;
+            self.fail(&format!("a line is longer than {INPUT_MAX} bytes"));
+        }
     }
 
     /// Does what the lines say, as far as the queue of requests has room.
@@ -188,10 +226,7 @@ impl Talk {
     fn take(&mut self, line: &str) -> Result<Option<String>, RequestError> {
         let Some(room) = self.room.clone() else {
             return match understand(line) {
-                Line::Join(room) => {
-                    self.join(&room);
-                    Ok(None)
-                }
+                Line::Join(room) => self.enter(room).map(|()| None),
                 Line::Quit => {
                     self.over = true;
                     Ok(None)
@@ -214,10 +249,7 @@ impl Talk {
                 self.asked.insert(ticket, Asked::Head(room, count));
                 return Ok(None);
             }
-            Line::Join(room) => {
-                self.join(&room);
-                return Ok(None);
-            }
+            Line::Join(room) => return self.enter(room).map(|()| None),
             Line::Leave => {
                 let ticket = self.client.leave(&room)?;
                 self.room = self.client.rooms().next().map(str::to_owned);
@@ -245,17 +277,24 @@ impl Talk {
         Ok(None)
     }
 
-    fn join(&mut self, room: &str) {
+    /// Joins a room, and says there what follows.
+    fn enter(&mut self, room: String) -> Result<(), RequestError> {
+        self.join(&room)?;
+        self.room = Some(room);
+        Ok(())
+    }
+
+    fn join(&mut self, room: &str) -> Result<(), RequestError> {
         let options = JoinOptions { notify: !self.manner.quiet, since: None };
-        match self.client.join(room, options) {
-            Ok(ticket) => {
-                self.room = Some(room.to_owned());
-                self.asked.insert(ticket, Asked::Deed(format!("joining {room}")));
-            }
-            Err(error) => self.fail(&format!("{room}: {error}")),
-        }
-        if let Some(first) = self.manner.rooms.first().filter(|_| !self.welcomed) {
-            self.room = Some(first.clone());
+        let ticket = self.client.join(room, options)?;
+        self.asked.insert(ticket, Asked::Deed(format!("joining {room}")));
+        Ok(())
+    }
+
+    fn ask_past(&mut self, room: String, past: Past, question: Question) {
+        match self.client.history(&room, question.since, question.limit) {
+            Ok(ticket) => drop(self.asked.insert(ticket, Asked::Past(room, past))),
+            Err(error) => self.fail(&format!("history of {room}: {error}")),
         }
     }
 
@@ -330,16 +369,17 @@ impl Talk {
                 Some(format!("* {} ({}): {users}", roster.room, roster.total))
             }
             (Ok(Answer::History(history)), Asked::Head(room, count)) => {
-                let (since, limit) = last(history.head.seq, count);
-                match self.client.history(&room, since, limit) {
-                    Ok(ticket) => drop(self.asked.insert(ticket, Asked::Past(room, count))),
-                    Err(error) => self.fail(&format!("history of {room}: {error}")),
-                }
+                let (past, question) = Past::new(history.head.seq, count);
+                self.ask_past(room, past, question);
                 None
             }
-            (Ok(Answer::History(history)), Asked::Past(_, count)) => {
-                let more = history.messages.len().saturating_sub(usize::from(count));
-                let lines = history.messages.iter().skip(more).map(|message| {
+            (Ok(Answer::History(history)), Asked::Past(room, mut past)) => {
+                if let Some(question) = past.take(history) {
+                    self.ask_past(room, past, question);
+                    return None;
+                }
+                let messages = past.into_messages();
+                let lines = messages.iter().map(|message| {
                     said(&format!("[{}] {}:", message.room, message.from), &message.body)
                 });
                 Some(lines.collect::<Vec<String>>().join("\n")).filter(|lines| !lines.is_empty())

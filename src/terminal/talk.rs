@@ -6,6 +6,7 @@
 mod hearing;
 
 use std::collections::{HashMap, VecDeque};
+use std::mem;
 use std::sync::Arc;
 
 use super::command;
@@ -14,7 +15,7 @@ use super::conversation::{Conversation, Fate, Kind, Line, With};
 use super::editor::Editor;
 use super::keys::Key;
 use super::paint::harmless;
-use super::past::{NOWHERE, last};
+use super::past::{NOWHERE, Past, Question};
 use crate::client::{Message, RequestError, Seq, State, Ticket};
 
 /// Messages of the past that are shown when a room is entered.
@@ -47,8 +48,8 @@ enum Purpose {
     Say(With, u64),
     /// Aloud, or only to know.
     Who(Arc<str>, bool),
-    /// The last so many messages of a room; aloud where a person asked for them.
-    Past(Arc<str>, u16, bool),
+    /// The last messages of a room; aloud where a person asked for them.
+    Past(Arc<str>, Past, bool),
     /// To find the head of a room, of which so many messages are wanted aloud.
     Head(Arc<str>, u16),
     /// Nothing that anybody waits for.
@@ -161,6 +162,7 @@ impl Talk {
             Key::PageDown => self.scrolled = self.scrolled.saturating_sub(10),
             Key::Escape => self.scrolled = 0,
             Key::Tab => self.complete(),
+            Key::PasteTooLong => self.alarm("not taken: what was pasted is longer than 64 KiB"),
             _ => {
                 self.editor.press(key);
             }
@@ -267,11 +269,12 @@ impl Talk {
     fn join(&mut self, room: &str) -> usize {
         let room: Arc<str> = room.strip_prefix('#').unwrap_or(room).into();
         let with = With::Room(Arc::clone(&room));
-        if let Some(index) = self.find(&with) {
-            return index;
+        let index = self.open(with);
+        // One that was refused may be tried again.
+        if !mem::replace(&mut self.conversations[index].joined, true) {
+            self.wishes.push_back((Wish::Join(Arc::clone(&room)), Purpose::Join(room)));
         }
-        self.wishes.push_back((Wish::Join(Arc::clone(&room)), Purpose::Join(room)));
-        self.open(with)
+        index
     }
 
     /// Empties what is shown. The room's past that is still on its way would fill it again.
@@ -307,9 +310,13 @@ impl Talk {
     }
 
     fn ask_past(&mut self, room: &Arc<str>, head: Seq, count: u16, aloud: bool) {
-        let (since, limit) = last(head, count);
-        let purpose = Purpose::Past(Arc::clone(room), count, aloud);
-        self.wishes.push_back((Wish::History(Arc::clone(room), since, limit), purpose));
+        let (past, question) = Past::new(head, count);
+        self.ask_more_past(room, past, question, aloud);
+    }
+
+    fn ask_more_past(&mut self, room: &Arc<str>, past: Past, question: Question, aloud: bool) {
+        let wish = Wish::History(Arc::clone(room), question.since, question.limit);
+        self.wishes.push_back((wish, Purpose::Past(Arc::clone(room), past, aloud)));
     }
 
     fn find(&self, with: &With) -> Option<usize> {
@@ -371,7 +378,9 @@ fn mentions(body: &[u8], user: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::{Answer, Direct, Epoch, Event, History, Place, Receipt, Roster};
+    use crate::client::{
+        Answer, Code, Direct, Epoch, Event, History, Place, Receipt, Refusal, Roster,
+    };
 
     /// A talk in the lobby and a den, whose wishes so far were granted under the tickets 1, 2, ….
     fn talking() -> (Talk, Vec<(Ticket, Wish)>) {
@@ -468,7 +477,7 @@ mod tests {
         };
         assert_eq!(fate(&talk, 0), Fate::Waiting);
         talk.hear(Event::Answered(Ticket(10), Err(RequestError::Uncertain)));
-        assert!(matches!(fate(&talk, 0), Fate::Failed(why) if why.contains("may have been done")));
+        assert_eq!(fate(&talk, 0), Fate::Uncertain);
         let receipt = Receipt { place: place(1), duplicate: false, queued: true };
         talk.hear(Event::Answered(Ticket(11), Ok(Answer::Sent(receipt))));
         assert_eq!(fate(&talk, 2), Fate::Queued);
@@ -493,11 +502,57 @@ mod tests {
     #[test]
     fn a_room_that_cannot_be_joined_says_why() {
         let (mut talk, _) = talking();
-        let refusal = crate::client::Refusal {
-            code: crate::client::Code::Forbidden,
-            text: "not allowed\x1b[2J".into(),
-        };
+        let refusal = Refusal { code: Code::Forbidden, text: "not allowed\x1b[2J".into() };
         talk.hear(Event::Answered(Ticket(2), Err(RequestError::Refused(refusal))));
         assert_eq!(texts(&talk, 1), ["not joined: 403 not allowed [2J"]);
+    }
+
+    #[test]
+    fn a_room_that_was_refused_or_lost_is_joined_when_one_tries_again() {
+        let (mut talk, _) = talking();
+        let joins = |talk: &mut Talk, first| {
+            typed(talk, "/join den");
+            grant(talk, first).into_iter().filter(|(_, wish)| matches!(wish, Wish::Join(_))).count()
+        };
+        assert_eq!(joins(&mut talk, 10), 0, "it is being joined");
+        let refusal = || Refusal { code: Code::Unavailable, text: "overloaded".into() };
+        let refused = Err(RequestError::Refused(refusal()));
+        talk.hear(Event::Answered(Ticket(2), refused));
+        assert_eq!(joins(&mut talk, 20), 1);
+        talk.hear(Event::Answered(Ticket(20), Ok(Answer::Joined(place(0)))));
+        grant(&mut talk, 30);
+        assert_eq!(joins(&mut talk, 40), 0, "it is joined");
+        talk.hear(Event::Dropped { room: "den".into(), refusal: refusal() });
+        assert_eq!(joins(&mut talk, 50), 1);
+        assert_eq!(talk.conversations.len(), 2);
+    }
+
+    #[test]
+    fn the_past_is_asked_for_up_to_its_end() {
+        let (mut talk, _) = talking();
+        talk.hear(Event::Answered(Ticket(1), Ok(Answer::Joined(place(80)))));
+        let mut ticket = grant(&mut talk, 3)[1].0;
+        let history = |seqs: std::ops::RangeInclusive<u64>| History {
+            room: "lobby".into(),
+            messages: seqs.map(|seq| message("lobby", seq, &seq.to_string())).collect(),
+            head: place(80),
+            gap: false,
+        };
+        talk.hear(Event::Answered(ticket, Ok(Answer::History(history(31..=60)))));
+        let asked = grant(&mut talk, 10);
+        assert_eq!(asked[0].1, Wish::History("lobby".into(), Seq(60), 20));
+        ticket = asked[0].0;
+        talk.hear(Event::Answered(ticket, Ok(Answer::History(history(61..=80)))));
+        assert_eq!(grant(&mut talk, 20), []);
+        let shown = texts(&talk, 0);
+        assert_eq!((shown.len(), shown[0], shown[49]), (50, "31", "80"));
+    }
+
+    #[test]
+    fn a_paste_that_is_too_long_is_not_taken_and_said_to_be() {
+        let (mut talk, _) = talking();
+        talk.press(&Key::PasteTooLong);
+        assert_eq!(talk.editor.text(), "");
+        assert_eq!(texts(&talk, 0), ["not taken: what was pasted is longer than 64 KiB"]);
     }
 }

@@ -143,13 +143,12 @@ export interface Gap {
   readonly to: number;
   /**
    * - `overflow`: the server left them out, because this client or a worker could not keep up
-   * - `history`: part of what was missed while offline is no longer kept
-   * - `no-history`: the server keeps no history, so what was said while offline is lost to us
+   * - `history`: part of what was missed while offline is no longer kept, or could not be had
    * - `new-epoch`: the room began anew, since the server was restarted or had forgotten it
    * - `directs`: no messages of a room, which is empty, but direct messages of these ids, dropped
    *   from the full queue of this user
    */
-  readonly reason: 'overflow' | 'history' | 'no-history' | 'new-epoch' | 'directs';
+  readonly reason: 'overflow' | 'history' | 'new-epoch' | 'directs';
 }
 
 export interface Roster {
@@ -172,7 +171,7 @@ export interface Events {
   direct: DirectMessage;
   presence: Presence;
   gap: Gap;
-  /** A room that was joined and could not be joined again. */
+  /** A room that was joined and could not be joined again, also when it was asked for again. */
   dropped: { readonly room: string; readonly error: RefusedError };
   rtt: { readonly sampleMs: number; readonly smoothedMs: number };
   /** The server's heartbeat for this connection. */
@@ -219,7 +218,8 @@ export declare class Corebeat {
 
   /**
    * Joins a room and stays a member through reconnects. With `since` (and its `epoch`), what was
-   * said after it comes first, marked as `replay`.
+   * said after it comes first, marked as `replay`; in a room that is joined already they mean
+   * nothing.
    */
   join(
     room: string,
@@ -231,7 +231,11 @@ export declare class Corebeat {
   publish(room: string, body: Body, options?: { echo?: boolean }): Promise<Receipt>;
   direct(user: string, body: Body): Promise<Receipt>;
   who(room: string): Promise<Roster>;
-  /** What follows `since`, oldest first. */
+  /**
+   * What follows `since`, oldest first: at most `limit` messages, where that is not 0, and at most
+   * 1,000 and 64 KiB in one answer. Whoever has not reached its `seq` asks again, from the last
+   * message on.
+   */
   history(room: string, options?: { since?: number; limit?: number }): Promise<History>;
 }
 

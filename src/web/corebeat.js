@@ -15,6 +15,12 @@ const REMEMBERED_MAX = 1024;
 const EPOCHS_MAX = 8;
 /** A timer that fires so much later than asked was held back, and proves nothing about the peer. */
 const LATE_MS = 1000;
+/** So often a join that the server has no room for is asked again with what was missed. */
+const REFUSALS_BORNE = 3;
+/** And within this time. */
+const ASK_AGAIN_MS = 1000;
+/** The wait that the text of a refusal with 429 names, in milliseconds. */
+const WAIT_NAMED = / in (\d+) ms/u;
 /** Weight of a new sample in the smoothed round trip, as in TCP (RFC 6298 section 2). */
 const SMOOTHING = 1 / 8;
 /** Codes after which the same hello would only fail again. */
@@ -105,14 +111,13 @@ export class Corebeat {
   #welcomed = false;
   #connected = null;
   #attempt = 0;
-  #timers = { retry: undefined, attempt: undefined, beat: undefined };
+  #timers = { retry: undefined, attempt: undefined, beat: undefined, ask: undefined };
   #lastError = null;
   #goaway = null;
 
   #user;
   #session = null;
   #askedToResume = false;
-  #historyRefused = false;
   #maxFrame = Infinity;
 
   #rooms = new Map();
@@ -121,6 +126,8 @@ export class Corebeat {
   /** Joins and leaves of before that this connection has not answered; the rest waits for them. */
   #unsettled = new Set();
   #directs = new Set();
+  /** Messages of ours that come back and look like some that wait for their answer. */
+  #held = [];
 
   #ping = null;
   #pingSeq = 0;
@@ -204,14 +211,15 @@ export class Corebeat {
     const own = new Set();
     const entry = before ?? {
       name: room, epoch, seq: since, known: since > 0, own, replayTo: 0, forgiven: 0,
-      past: new Map(),
+      past: new Map(), joinedOn: 0, crosses: false,
     };
     entry.notify = notify;
     const answer = this.#request({ op: 'join', room }, { join: entry });
     this.#rooms.set(room, entry);
     return answer.catch((error) => {
-      const never = before === undefined || error instanceof RefusedError;
-      if (never && this.#rooms.get(room) === entry) this.#rooms.delete(room);
+      // What the server refuses is judged where it is heard.
+      const unasked = before === undefined && !(error instanceof RefusedError);
+      if (unasked && this.#rooms.get(room) === entry) this.#rooms.delete(room);
       throw error;
     });
   }
@@ -281,6 +289,7 @@ export class Corebeat {
   }
 
   #lost(closeCode, reason) {
+    const welcomedAt = this.#welcomed ? this.#state.url : null;
     this.#drop();
     if (this.#state.name === 'closed') return;
     const code = this.#lastError?.code ?? CODE_OF_CLOSE.get(closeCode) ?? 0;
@@ -292,13 +301,14 @@ export class Corebeat {
     }
     // The size is checked before sending, so this is a limit that the server has not told of.
     if (code === 413) this.#failSent(new RefusedError(413, text));
-    this.#waitToRetry(text);
+    this.#waitToRetry(text, welcomedAt);
   }
 
   /** Lets go of the socket, whatever it does afterwards. */
   #drop() {
     this.#clear('attempt');
     this.#clear('beat');
+    this.#clear('ask');
     const socket = this.#socket;
     this.#socket = null;
     this.#welcomed = false;
@@ -312,15 +322,17 @@ export class Corebeat {
     }
   }
 
-  #waitToRetry(reason) {
+  /** `welcomedAt` is where the connection had come from, if it was welcomed. */
+  #waitToRetry(reason, welcomedAt) {
     const { backoffFirstMs, backoffLongestMs, backoffTries, quietMs } = this.#options;
     let quiet = false;
     let delayMs;
     if (this.#goaway !== null) {
       delayMs = Math.max(0, this.#goaway.atMs - this.now());
     } else {
-      this.#redirect = null;
-      this.#urlIndex = (this.#urlIndex + 1) % this.#urls.length;
+      // The session, if it lives on, is where it was.
+      this.#redirect = welcomedAt;
+      if (welcomedAt === null) this.#urlIndex = (this.#urlIndex + 1) % this.#urls.length;
       this.#attempt += 1;
       quiet = this.#attempt > backoffTries;
       if (quiet) this.#attempt = 0;
@@ -386,7 +398,6 @@ export class Corebeat {
     this.#clear('attempt');
     this.#attempt = 0;
     this.#welcomed = true;
-    this.#historyRefused = false;
     this.#user = message.user;
     this.#session = { session: message.session, resume_key: message.resume_key };
     this.#maxFrame = message.max_frame ?? Infinity;
@@ -411,6 +422,7 @@ export class Corebeat {
    */
   #repeatRequests() {
     this.#unsettled.clear();
+    for (const request of this.#requests.values()) Object.assign(request, { refused: 0, dueMs: 0 });
     for (const entry of this.#rooms.values()) {
       if (!this.#isJoining(entry)) this.#joinAgain(entry);
     }
@@ -425,17 +437,76 @@ export class Corebeat {
   }
 
   #joinAgain(entry) {
-    const again = this.#request({ op: 'join', room: entry.name }, { join: entry, inner: true });
-    again.catch((error) => {
-      if (!(error instanceof RefusedError) || this.#rooms.get(entry.name) !== entry) return;
-      this.#rooms.delete(entry.name);
-      this.#emit('dropped', { room: entry.name, error });
+    this.#requestUnasked({ op: 'join', room: entry.name }, { join: entry });
+  }
+
+  /** Asks for something by itself. What comes of it is judged where the answer is heard. */
+  #requestUnasked(fields, more) {
+    this.#request(fields, { ...more, inner: true }).catch(() => {});
+  }
+
+  /** A join of our own was refused. Whether it is asked again, since the next may not be. */
+  #asksLater(request, { code, text }) {
+    if (code !== 503 && code !== 429) return false;
+    const now = this.now();
+    const named = WAIT_NAMED.exec(text);
+    if (named !== null) {
+      // One after the other: the server takes the next one so much later than the last.
+      let latestMs = now;
+      for (const { dueMs } of this.#requests.values()) latestMs = Math.max(latestMs, dueMs);
+      request.dueMs = latestMs + Math.max(1, Number(named[1]));
+    } else if (request.refused <= REFUSALS_BORNE) {
+      request.refused += 1;
+      const hopeless = request.refused > REFUSALS_BORNE;
+      request.dueMs = now + (hopeless ? 1 : this.#platform.random() * ASK_AGAIN_MS);
+    } else {
+      return false;
+    }
+    request.sentOn = 0;
+    this.#armAsk();
+    return true;
+  }
+
+  /** Sends what was put off, when the first of it is due. */
+  #armAsk() {
+    let dueMs = Infinity;
+    for (const request of this.#requests.values()) {
+      if (request.dueMs > 0) dueMs = Math.min(dueMs, request.dueMs);
+    }
+    if (dueMs === Infinity || this.#goaway !== null) return;
+    this.#arm('ask', Math.max(1, dueMs - this.now()), () => {
+      this.#transmitWaiting();
+      this.#armAsk();
     });
   }
 
+  /** A join was refused, and is not asked again. */
+  #joinRefused(request, error) {
+    const { join: entry, inner } = request;
+    const others = [...this.#requests.values()].filter((other) => other !== request);
+    // The server has us in the room from an earlier join, or a later one may still do.
+    const stays = entry.joinedOn === this.#connection
+      || others.some((other) => other.join === entry);
+    if (stays || this.#rooms.get(entry.name) !== entry) return;
+    if (!inner && entry.joinedOn > 0) {
+      // This join stood for the one by which we come back.
+      const gates = this.#unsettled.has(request);
+      this.#joinAgain(entry);
+      const again = [...this.#requests.values()].at(-1);
+      if (gates) this.#unsettled.add(again);
+      return;
+    }
+    this.#rooms.delete(entry.name);
+    if (!inner) return;
+    // A session that goes on may still be in the room.
+    this.#requestUnasked({ op: 'leave', room: entry.name }, { leave: true });
+    this.#emit('dropped', { room: entry.name, error });
+  }
+
   #transmitWaiting() {
-    for (const request of this.#requests.values()) {
-      if (request.sentOn !== this.#connection) this.#transmit(request);
+    const now = this.now();
+    for (const request of [...this.#requests.values()]) {
+      if (request.sentOn !== this.#connection && request.dueMs <= now) this.#transmit(request);
     }
   }
 
@@ -467,9 +538,12 @@ export class Corebeat {
     const anew = known && oldEpoch !== 0 && (oldEpoch !== epoch || seq < entry.seq);
     if (anew) beginEpoch(entry, epoch);
     entry.known = true;
+    entry.joinedOn = this.#connection;
     entry.epoch = epoch;
     entry.replayTo = replayed ? seq : 0;
     entry.forgiven = 0;
+    // What was missed of earlier epochs comes before anything of this one.
+    entry.crosses = anew && replayed && seq > 0;
     if (anew) {
       if (!replayed) entry.seq = seq;
       // Without a gap the server has kept the old epoch's end as well, and replays it first.
@@ -481,7 +555,7 @@ export class Corebeat {
       entry.forgiven = seq;
       this.#emit('gap', { room, epoch, from, to: seq, reason: 'history' });
     } else if (known && !replayed && seq > entry.seq) {
-      this.#emit('gap', { room, epoch, from, to: seq, reason: 'no-history' });
+      this.#emit('gap', { room, epoch, from, to: seq, reason: 'history' });
     }
     if (!replayed) entry.seq = Math.max(entry.seq, seq);
     advanceOverOwn(entry);
@@ -497,12 +571,10 @@ export class Corebeat {
       if (noResume) return;
       this.#lastError = error;
       this.#emit('error', error);
-    } else if (code === 503 && request.join && request.fields.since > 0) {
-      this.#historyRefused = true;
-      this.#transmit(request);
     } else if (code === 404 && request.leave) {
       this.#settle(request, null, undefined);
-    } else {
+    } else if (!(request.join && request.inner && this.#asksLater(request, error))) {
+      if (request.join) this.#joinRefused(request, error);
       this.#settle(request, error);
     }
   }
@@ -519,12 +591,14 @@ export class Corebeat {
       room, from: message.from, epoch, seq, timeMs: message.time_ms, body: bodyOf(message),
       replay: message.replay === true,
     };
+    if (entry !== undefined && epoch === entry.epoch) entry.crosses = false;
     if (told.replay) {
       const asked = [...this.#requests.values()]
         .find(({ history, fields }) => history && fields.room === room);
       const missed = entry !== undefined && epoch === entry.epoch && seq > entry.seq
         && seq <= entry.replayTo;
-      if (asked !== undefined && !missed) {
+      const missedOfPast = entry?.crosses === true && seq > (entry.past.get(epoch) ?? 0);
+      if (asked !== undefined && !missed && !missedOfPast) {
         // Histories are answered one after the other: what comes belongs to the oldest.
         if (seq > asked.fields.since || asked.history.length > 0) asked.history.push(told);
         return;
@@ -532,17 +606,34 @@ export class Corebeat {
       if (entry === undefined) return;
     }
     if (entry !== undefined && !this.#isNews(entry, told)) return;
-    const ours = told.from === this.#user ? this.#saidBefore(message) : undefined;
+    const { body, body_b64: encoded } = message;
     // Our own of before, whose answer was lost: the answer to its repetition tells if it is that.
-    if (ours !== undefined) ours.held = told;
-    else this.#emit('message', told);
+    if (told.from === this.#user && this.#saidBefore(room, { body, body_b64: encoded })) {
+      this.#held.push({ told, body, encoded });
+      // The oldest gives way.
+      if (this.#held.length > REMEMBERED_MAX) this.#emit('message', this.#held.shift().told);
+    } else {
+      this.#emit('message', told);
+    }
   }
 
-  /** What may have arrived before this connection, is not answered, and says the same. */
-  #saidBefore({ room, body, body_b64: encoded }) {
-    return [...this.#requests.values()].find(({ publishedTo, fields, arrived, held }) =>
-      publishedTo === room && arrived && held === undefined
-        && fields.body === body && fields.body_b64 === encoded);
+  /** Whether something may have arrived before this connection, is not answered, and says that. */
+  #saidBefore(room, { body, body_b64: encoded }) {
+    return [...this.#requests.values()].some(({ publishedTo, fields, arrived }) =>
+      publishedTo === room && arrived && fields.body === body && fields.body_b64 === encoded);
+  }
+
+  /** What we said is answered, with its place if it has one: tells what was held in vain. */
+  #release({ publishedTo: room, fields }, place) {
+    const isIt = ({ told }) => told.room === room && told.epoch === place?.epoch
+      && told.seq === place.seq;
+    this.#held = this.#held.filter((held) => !isIt(held));
+    if (this.#held.length === 0 || this.#saidBefore(room, fields)) return;
+    const same = ({ told, body, encoded }) => told.room === room && body === fields.body
+      && encoded === fields.body_b64;
+    const released = this.#held.filter(same);
+    this.#held = this.#held.filter((held) => !same(held));
+    for (const { told } of released) this.#emit('message', told);
   }
 
   /** Whether a message was not told yet, and may be told now. */
@@ -684,7 +775,9 @@ export class Corebeat {
     }
     const ref = this.#nextRef;
     this.#nextRef = ref === 0xffff_ffff ? 1 : ref + 1;
-    const request = { ref, fields: { ...fields, ref }, sentOn: 0, ...more, ...deferred() };
+    const request = {
+      ref, fields: { ...fields, ref }, sentOn: 0, refused: 0, dueMs: 0, ...more, ...deferred(),
+    };
     this.#requests.set(ref, request);
     if (!more.inner) this.#emit('waiting', this.waiting);
     this.#transmit(request);
@@ -694,11 +787,13 @@ export class Corebeat {
   #transmit(request) {
     if (!this.#welcomed || this.#goaway !== null) return;
     if (this.#unsettled.size > 0 && !request.join && !request.leave) return;
+    request.dueMs = 0;
     if (request.join) {
       delete request.fields.since;
       delete request.fields.epoch;
       request.fields.notify = request.join.notify;
-      const since = this.#historyRefused ? null : sinceOf(request.join);
+      // After several refusals it shall at least be a member again.
+      const since = request.refused > REFUSALS_BORNE ? null : sinceOf(request.join);
       request.everything = since?.everything ?? false;
       if (since !== null) Object.assign(request.fields, { since: since.seq, epoch: since.epoch });
     }
@@ -713,9 +808,7 @@ export class Corebeat {
 
   #settle(request, error, result) {
     this.#requests.delete(request.ref);
-    const { held } = request;
-    const isIt = held !== undefined && result?.epoch === held.epoch && result.seq === held.seq;
-    if (held !== undefined && !isIt) this.#emit('message', held);
+    if (request.publishedTo) this.#release(request, result);
     if (error === null) request.resolve(result);
     else request.reject(error);
     if (!request.inner) this.#emit('waiting', this.waiting);

@@ -117,6 +117,34 @@ test('who reads further up is left there', async () => {
   assert.match(await ann.title(), /^scroll/);
 });
 
+test('where nothing can be scrolled, older messages come by themselves', async () => {
+  const bob = await attend('tall', 'bob');
+  const lines = Array.from({ length: 70 }, (_, index) => `line ${index}`);
+  await Promise.all(lines.map((line) => bob.publish('tall', line)));
+  const ann = await visit('tall', 'ann', { viewport: { width: 900, height: 4000 } });
+  await shows(ann, lines);
+  await says(ann, '#messages .top', /^This is where tall begins\.$/);
+});
+
+test('a history that is refused comes when the server is no longer overloaded', async () => {
+  const bob = await attend('busy', 'bob');
+  await bob.publish('busy', 'said before');
+  const ann = await visit('lobby', 'ann');
+  await ann.evaluate(() => {
+    const { send } = WebSocket.prototype;
+    WebSocket.prototype.send = function refuse(text) {
+      const { op, ref } = JSON.parse(text);
+      if (op !== 'history') return send.call(this, text);
+      WebSocket.prototype.send = send;
+      const error = { op: 'error', ref, code: 503, text: 'overloaded' };
+      return this.onmessage({ data: JSON.stringify(error) });
+    };
+  });
+  await enter(ann, 'busy');
+  await says(ann, '#messages .notice', /^What was said before cannot be shown now: overloaded\.$/);
+  await shows(ann, ['said before']);
+});
+
 test('each room has its draft, and commands work', async () => {
   const ann = await visit('draft', 'ann');
   await ann.fill('#composer-text', 'half a th');

@@ -49,7 +49,7 @@ export async function use(): Promise<number> {
   });
   client.on('direct', ({ id, replay }: DirectMessage) => (replay ? id : 0));
   client.on('presence', ({ kind, total }: Presence) => (kind === 'many' ? total : 0));
-  client.on('gap', (gap: Gap) => (gap.reason === 'no-history' ? gap.to - gap.from : 0));
+  client.on('gap', (gap: Gap) => (gap.reason === 'history' ? gap.to - gap.from : 0));
   client.on('dropped', ({ room, error }) => `${room}: ${error.code}`);
   client.on('rtt', ({ sampleMs, smoothedMs }) => sampleMs - smoothedMs);
   client.on('goaway', ({ reconnectAfterMs }) => reconnectAfterMs);

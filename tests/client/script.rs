@@ -4,7 +4,7 @@
 
 use corebeat::base::ids::{Epoch, NodeId, Ref, Seq};
 use corebeat::client::core::{Command, Core, Moment};
-use corebeat::client::{Config, Event, JoinOptions, State};
+use corebeat::client::{Code, Config, Event, JoinOptions, State};
 use corebeat::wire::message::{self as wire, Heartbeat, OkFlags, Request, Welcome};
 use corebeat::wire::native;
 
@@ -16,7 +16,12 @@ pub(crate) struct Script {
 impl Script {
     /// A client that was started.
     pub(crate) fn new(addresses: &str) -> Script {
-        let mut core = Core::new(Config::new(addresses, "ann").unwrap(), 1).unwrap();
+        Script::with(Config::new(addresses, "ann").unwrap())
+    }
+
+    /// A client of this kind that was started.
+    pub(crate) fn with(config: Config) -> Script {
+        let mut core = Core::new(config, 1).unwrap();
         let now = Moment { us: 1_000, wall_ms: 1 };
         core.start(now);
         Script { core, now }
@@ -24,7 +29,12 @@ impl Script {
 
     /// A client in the lobby, whose last message is `head`.
     pub(crate) fn in_lobby(head: u64) -> Script {
-        let mut script = Script::new("one,two");
+        Script::new("one,two").into_lobby(head)
+    }
+
+    /// Goes into the lobby.
+    pub(crate) fn into_lobby(self, head: u64) -> Script {
+        let mut script = self;
         script.core.join("lobby", JoinOptions::default(), script.now).unwrap();
         script.welcome(false);
         let reference = script.reference_of_join();
@@ -78,8 +88,16 @@ impl Script {
         self.say(&wire::Event::Ok { reference, flags, epoch: Epoch(epoch), seq: Seq(seq) });
     }
 
+    pub(crate) fn refuse(&mut self, reference: u32, code: Code, text: &str) {
+        self.say(&wire::Event::Error { reference: Ref(reference), code, text });
+    }
+
     pub(crate) fn message(&mut self, seq: u64, replay: bool) {
-        let (epoch, seq, body) = (Epoch(7), Seq(seq), &b"x"[..]);
+        self.message_of(7, seq, replay);
+    }
+
+    pub(crate) fn message_of(&mut self, epoch: u32, seq: u64, replay: bool) {
+        let (epoch, seq, body) = (Epoch(epoch), Seq(seq), &b"x"[..]);
         let (room, from) = ("lobby", "bob");
         self.say(&wire::Event::Message { epoch, seq, time_ms: 1, room, from, body, replay });
     }
@@ -149,6 +167,8 @@ pub(crate) enum Said {
     Ping(u32),
     Pong(Heartbeat),
     Join { reference: u32, epoch: u32, since: u64 },
+    Leave,
+    History { reference: u32 },
     Publish { reference: u32, body: Vec<u8> },
     Ack(u64),
     Bye,
@@ -167,6 +187,8 @@ impl Said {
             Request::Publish { reference, body, .. } => {
                 Said::Publish { reference: reference.0, body: body.to_vec() }
             }
+            Request::Leave { .. } => Said::Leave,
+            Request::History { reference, .. } => Said::History { reference: reference.0 },
             Request::Ack { id } => Said::Ack(id),
             Request::Bye { .. } => Said::Bye,
             _ => Said::Other,

@@ -10,6 +10,12 @@ use corebeat::client::{Answer, Config, Event, JoinOptions, RequestError, Resend,
 
 use super::server::{Line, Server};
 
+/// What came of something that was published: its epoch and place in it.
+type Outcome = Result<(u32, u64), RequestError>;
+
+/// Different things that the client says.
+const BODIES: u8 = 3;
+
 pub(crate) struct World {
     pub(crate) core: Core,
     pub(crate) server: Server,
@@ -22,8 +28,8 @@ pub(crate) struct World {
     /// Places that were told to be missing.
     pub(crate) gaps: Vec<(u32, u64, u64)>,
     asked: BTreeMap<Ticket, String>,
-    /// What came of what was published, by its body.
-    pub(crate) outcome: BTreeMap<String, Result<u64, RequestError>>,
+    /// Bodies that were published, and what came of each.
+    pub(crate) outcomes: Vec<(String, Outcome)>,
     said: u64,
     pub(crate) cuts: u64,
     join: Ticket,
@@ -51,10 +57,15 @@ impl World {
             directs: Vec::new(),
             gaps: Vec::new(),
             asked: BTreeMap::new(),
-            outcome: BTreeMap::new(),
+            outcomes: Vec::new(),
             said: 0,
             cuts: 0,
         }
+    }
+
+    /// Of how many messages nobody knows what came of them.
+    pub(crate) fn uncertain(&self) -> usize {
+        self.outcomes.iter().filter(|(_, outcome)| outcome.is_err()).count()
     }
 
     /// One thing happens.
@@ -73,8 +84,7 @@ impl World {
             }
             20..28 if !calm => {
                 // Bodies repeat, so that only places tell them apart.
-                self.said += 1;
-                let body = format!("ann {}", self.said);
+                let body = format!("ann {}", self.dice.u8(0..BODIES));
                 if let Ok(ticket) = self.core.publish("den", body.as_bytes(), false, self.now) {
                     self.asked.insert(ticket, body);
                 }
@@ -162,10 +172,10 @@ impl World {
                         continue;
                     };
                     let outcome = answer.map(|answer| match answer {
-                        Answer::Sent(receipt) => receipt.place.seq.0,
+                        Answer::Sent(receipt) => (receipt.place.epoch.0, receipt.place.seq.0),
                         other => panic!("a publish was answered by {other:?}"),
                     });
-                    self.outcome.insert(body, outcome);
+                    self.outcomes.push((body, outcome));
                 }
                 _ => {}
             }

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use super::{PAST_SHOWN, Purpose, Talk, mentions, said};
 use crate::client::{
-    Answer, Direct, Event, Gap, GapReason, Message, PresenceKind, RequestError, Seq, State,
+    Answer, Direct, Event, Gap, GapReason, History, Message, PresenceKind, RequestError, State,
 };
 use crate::terminal::conversation::{Fate, Kind, Line, With};
 use crate::terminal::paint::harmless;
+use crate::terminal::past::Past;
 
 impl Talk {
     /// The client told something.
@@ -33,7 +34,7 @@ impl Talk {
                 self.alarm("direct messages to you were dropped: too many waited, or too long");
             }
             Event::Dropped { room, refusal } => {
-                self.put(&With::Room(room), Kind::Alarm, &format!("no longer here: {refusal}"));
+                self.put_out(room, &format!("no longer here: {refusal}"));
             }
             Event::RoundTrip(round_trip) => self.round_trip_us = Some(round_trip.smoothed_us),
             Event::GoAway { reason, .. } => {
@@ -78,17 +79,17 @@ impl Talk {
         match (purpose, answer) {
             (Purpose::Join(room), Ok(Answer::Joined(head))) => {
                 self.ask_who(&room, false);
-                if head.seq > Seq(0) {
-                    self.ask_past(&room, head.seq, PAST_SHOWN, false);
-                }
+                // Also where the epoch has none: an earlier one may.
+                self.ask_past(&room, head.seq, PAST_SHOWN, false);
             }
             (Purpose::Join(room), Err(error)) => {
-                self.put(&With::Room(room), Kind::Alarm, &format!("not joined: {error}"));
+                self.put_out(room, &format!("not joined: {error}"));
             }
             (Purpose::Say(with, number), outcome) => {
                 let fate = match outcome {
                     Ok(Answer::Sent(receipt)) if receipt.queued => Fate::Queued,
                     Ok(_) => Fate::Taken,
+                    Err(RequestError::Uncertain) => Fate::Uncertain,
                     Err(error) => Fate::Failed(error.to_string()),
                 };
                 if let Some(index) = self.find(&with) {
@@ -109,20 +110,8 @@ impl Talk {
             (Purpose::Head(room, count), Ok(Answer::History(history))) => {
                 self.ask_past(&room, history.head.seq, count, true);
             }
-            (Purpose::Past(room, count, aloud), Ok(Answer::History(history))) => {
-                let Some(index) = self.find(&With::Room(Arc::clone(&room))) else {
-                    return;
-                };
-                let more = history.messages.len().saturating_sub(usize::from(count));
-                let past = history.messages.into_iter().skip(more);
-                let past = past.map(said).collect::<Vec<Line>>();
-                if aloud {
-                    let count = past.len();
-                    self.put(&With::Room(room), Kind::Note, &format!("the last {count} messages:"));
-                    past.into_iter().for_each(|line| self.conversations[index].push(line));
-                } else {
-                    self.conversations[index].insert_past(past);
-                }
+            (Purpose::Past(room, past, aloud), Ok(Answer::History(history))) => {
+                self.hear_past(room, past, history, aloud);
             }
             (
                 Purpose::Who(room, true) | Purpose::Past(room, _, true) | Purpose::Head(room, _),
@@ -133,6 +122,32 @@ impl Talk {
             // What nobody asked for aloud, nobody misses.
             _ => {}
         }
+    }
+
+    fn hear_past(&mut self, room: Arc<str>, mut past: Past, history: History, aloud: bool) {
+        let Some(index) = self.find(&With::Room(Arc::clone(&room))) else {
+            return;
+        };
+        if let Some(question) = past.take(history) {
+            return self.ask_more_past(&room, past, question, aloud);
+        }
+        let past = past.into_messages().into_iter().map(said).collect::<Vec<Line>>();
+        if aloud {
+            let count = past.len();
+            self.put(&With::Room(room), Kind::Note, &format!("the last {count} messages:"));
+            past.into_iter().for_each(|line| self.conversations[index].push(line));
+        } else {
+            self.conversations[index].insert_past(past);
+        }
+    }
+
+    /// We are not in a room, although we wished to be.
+    fn put_out(&mut self, room: Arc<str>, why: &str) {
+        let with = With::Room(room);
+        if let Some(index) = self.find(&with) {
+            self.conversations[index].joined = false;
+        }
+        self.put(&with, Kind::Alarm, why);
     }
 
     fn hear_message(&mut self, message: Message) {

@@ -11,8 +11,9 @@ import { Conversations } from './conversation.js';
 import { mentionsUser, nameProblem, plural, sentence } from './text.js';
 
 const PAGE_OF_HISTORY = 50;
-const NOT_AVAILABLE = 503;
 const ROSTER_PAUSE_MS = 1500;
+/** A server that refuses is asked for history no more often than this. */
+const HISTORY_PAUSE_MS = 2000;
 const NAMES_TOLD = 100;
 
 export class Chat {
@@ -213,7 +214,6 @@ export class Chat {
     this.#notice(conversation, {
       overflow: `${missing} could not be delivered to you in time.`,
       history: `Part of what was said while you were away is no longer kept.`,
-      'no-history': `${missing} from while you were away cannot be shown: no history is kept.`,
       'new-epoch': to === 0 ? 'The server was restarted. What was said while it was away is lost.'
         : `The server was restarted. ${plural(to, 'message', 'messages')} may be missing here.`,
     }[reason]);
@@ -262,7 +262,7 @@ export class Chat {
       if (receipt.queued) this.#notice(conversation, `${name} is away and will read it later.`);
     } catch (error) {
       row.status = 'failed';
-      row.problem = problemOf(error, kind);
+      row.problem = problemOf(error);
       this.#hooks.announce(`Not sent: ${row.problem}.`);
     }
     this.#hooks.changed();
@@ -323,11 +323,12 @@ export class Chat {
   /** Asks for the messages before the oldest one here. */
   older(conversation) {
     if (conversation.history !== 'more' || conversation.loading) return;
+    if (this.client.now() < conversation.historyFromMs) return;
     this.#loadHistory(conversation).catch(() => {});
   }
 
   async #loadHistory(conversation) {
-    if (conversation.kind !== 'room' || conversation.history === 'none') return;
+    if (conversation.kind !== 'room') return;
     const before = conversation.oldest;
     if (before <= 1) {
       conversation.history = 'all';
@@ -337,25 +338,50 @@ export class Chat {
     conversation.loading = true;
     this.#hooks.changed();
     try {
-      const { messages, gap } = await this.client.history(conversation.name, {
-        since, limit: before - 1 - since,
-      });
-      const earlier = messages.filter(({ seq }) => seq < before);
+      const { earlier, gap } = await this.#askHistory(conversation.name, since, before);
       conversation.prepend(earlier.map((one) => ({ ...one, own: one.from === this.me })));
+      conversation.historyFromMs = 0;
       conversation.history = since === 0 || gap || earlier.length === 0 ? 'all' : 'more';
     } catch (error) {
-      if (error.code === NOT_AVAILABLE) conversation.history = 'none';
+      conversation.history = 'more';
+      const isNews = conversation.historyFromMs === 0;
+      conversation.historyFromMs = this.client.now() + HISTORY_PAUSE_MS;
+      // Whoever looks at a page that has room for more gets it then.
+      setTimeout(() => this.#hooks.changed(), HISTORY_PAUSE_MS + 1);
+      if (isNews && error instanceof RefusedError) {
+        this.#notice(conversation, `What was said before cannot be shown now: ${error.text}.`);
+      }
     } finally {
       conversation.loading = false;
       this.#hooks.changed();
     }
   }
+
+  /**
+   * The messages behind `since` and before `before`, as often asked for as one answer does not
+   * reach that far. From 0 on they may begin with the end of earlier epochs.
+   */
+  async #askHistory(room, since, before) {
+    let earlier = [];
+    let gap = false;
+    for (let from = since; from < before - 1;) {
+      // How much of earlier epochs stands before the first message, nobody knows.
+      const limit = from === 0 ? 0 : before - 1 - from;
+      const answer = await this.client.history(room, { since: from, limit });
+      gap ||= answer.gap;
+      const last = answer.messages.at(-1);
+      if (last === undefined) break;
+      // Between an earlier epoch that fills an answer and what follows, something may be missing.
+      if (earlier.length > 0 && earlier.at(-1).epoch !== answer.messages[0].epoch) earlier = [];
+      earlier.push(...answer.messages);
+      from = last.epoch === answer.epoch ? last.seq : Math.max(1, from);
+    }
+    const { epoch } = earlier.at(-1) ?? {};
+    return { earlier: earlier.filter((one) => one.epoch !== epoch || one.seq < before), gap };
+  }
 }
 
-function problemOf(error, kind) {
-  if (error.code === NOT_AVAILABLE && kind === 'direct') {
-    return 'this server does not carry direct messages';
-  }
+function problemOf(error) {
   if (error.name === 'QueueFullError') return 'too much waits to be sent already';
   return error.text ?? error.message;
 }

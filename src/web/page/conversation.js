@@ -16,9 +16,11 @@ export class Conversation {
   #sorted = null;
   /** Whether the user is there, of a direct conversation; null while nobody has said. */
   online = null;
-  /** Kept by the server: `unknown`, `none`, `more` or `all`, which is all of it on the page. */
+  /** Kept by the server: `unknown`, `more` or `all`, which is all of it on the page. */
   history = 'unknown';
   loading = false;
+  /** When older messages may be asked for again; 0 where the last time was no failure. */
+  historyFromMs = 0;
   joined = false;
   epoch = 0;
   head = 0;

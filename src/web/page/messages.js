@@ -61,6 +61,9 @@ export class MessageView {
       this.#log.scrollTop = this.#log.scrollHeight - fromEnd;
     }
     this.#paintToBottom();
+    // Where nothing can be scrolled, nobody could ask for more.
+    const { scrollHeight, clientHeight } = this.#log;
+    if (clientHeight > 0 && scrollHeight <= clientHeight) this.#hooks.older(conversation);
   }
 
   toEnd() {
@@ -187,7 +190,6 @@ export class MessageView {
 function topText({ kind, name, history, loading, rows }) {
   if (loading) return 'Loading what was said before…';
   if (kind === 'direct') return `Only you and ${name} read this.`;
-  if (history === 'none') return 'No history is kept here: this is what was said since you came.';
   if (history === 'more') return 'Scroll up for older messages.';
   if (history === 'all') return `This is where ${name} begins.`;
   return rows.length === 0 ? 'Nothing has been said yet.' : '';

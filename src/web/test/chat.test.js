@@ -62,7 +62,7 @@ test('history is read in pages, from the end to the beginning', async () => {
   chat.older(lobby);
   chat.older(lobby);
   const [, second, third] = server.sent('history');
-  assert.deepEqual([second.since, second.limit, third], [0, 20, undefined]);
+  assert.deepEqual([second.since, second.limit, third], [0, 0, undefined]);
   await answer(1, 20);
   assert.deepEqual(lobby.rows.map(({ seq }) => seq), Array.from({ length: 71 }, (_, at) => at + 1));
   assert.equal(lobby.history, 'all');
@@ -70,12 +70,56 @@ test('history is read in pages, from the end to the beginning', async () => {
   assert.equal(server.sent('history').length, 2);
 });
 
-test('a server without history is said to be one', async () => {
-  const { lobby, server } = await setUp(70);
+test('a history that is refused is said to be, and can be asked for again', async () => {
+  const { chat, lobby, server, platform } = await setUp(70);
   const { ref } = server.sent('history')[0];
-  server.say({ op: 'error', ref, code: 503, text: 'not available' });
+  server.say({ op: 'error', ref, code: 503, text: 'overloaded' });
   await settle();
-  assert.equal(lobby.history, 'none');
+  assert.deepEqual([lobby.history, lobby.loading], ['more', false]);
+  assert.deepEqual(bodies(lobby), ['What was said before cannot be shown now: overloaded.']);
+  chat.older(lobby);
+  assert.equal(server.sent('history').length, 1, 'not at once');
+  platform.advance(2000);
+  chat.older(lobby);
+  const again = server.sent('history');
+  assert.deepEqual(again.map(({ since }) => since), [20, 20]);
+  server.say({ op: 'error', ref: again[1].ref, code: 503, text: 'overloaded' });
+  await settle();
+  assert.equal(lobby.rows.length, 1, 'that is said once');
+});
+
+test('a page of history is asked for up to its end', async () => {
+  const { lobby, server } = await setUp(70);
+  const answer = async (from, to) => {
+    for (let seq = from; seq <= to; seq += 1) server.message(seq, { replay: true });
+    server.ok('history', { seq: 70 });
+    await settle();
+  };
+  await answer(21, 40);
+  assert.ok(lobby.loading);
+  await answer(41, 69);
+  const asked = server.sent('history').map(({ since, limit }) => [since, limit]);
+  assert.deepEqual(asked, [[20, 50], [40, 30], [69, 1]]);
+  await answer(70, 70);
+  const page = Array.from({ length: 50 }, (_, at) => at + 21);
+  assert.deepEqual(lobby.rows.map(({ seq }) => seq), page);
+  assert.deepEqual([lobby.history, lobby.loading], ['more', false]);
+});
+
+test('a young epoch is shown with what stands before it', async () => {
+  const { lobby, server } = await setUp(2);
+  const [{ since, limit }] = server.sent('history');
+  assert.deepEqual([since, limit], [0, 0], 'how much that is, nobody knows');
+  for (const seq of [8, 9]) server.message(seq, { epoch: 6, replay: true });
+  server.message(1, { replay: true });
+  server.ok('history', { seq: 2 });
+  await settle();
+  server.message(2, { replay: true });
+  server.ok('history', { seq: 2 });
+  await settle();
+  const shown = lobby.rows.map(({ epoch, seq }) => [epoch, seq]);
+  assert.deepEqual(shown, [[6, 8], [6, 9], [7, 1], [7, 2]]);
+  assert.equal(lobby.history, 'all');
 });
 
 test('what we say is there at once, and gets its place', async () => {
@@ -117,13 +161,11 @@ test('offline, messages wait below the notice of what is missing', async () => {
   assert.deepEqual([lobby.rows[0].status, chat.waiting], ['waiting', 1]);
   platform.advance(1000);
   server.welcome();
-  const { ref } = server.sent('join')[0];
-  server.say({ op: 'error', ref, code: 503, text: 'not available' });
-  server.ok('join', { seq: 3 });
+  server.ok('join', { seq: 3, gap: true });
   server.ok('publish', { seq: 4 });
   await settle();
   assert.deepEqual(bodies(lobby), [
-    '2 messages from while you were away cannot be shown: no history is kept.', 'later',
+    'Part of what was said while you were away is no longer kept.', 'later',
   ]);
   assert.deepEqual([lobby.rows[1].status, chat.waiting], ['sent', 0]);
 });
@@ -137,9 +179,9 @@ test('direct messages have conversations of their own', async () => {
   assert.equal(chat.conversations.active, bob);
   const { ref, user, body } = server.sent('direct')[0];
   assert.deepEqual([user, body], ['bob', 'what?']);
-  server.say({ op: 'error', ref, code: 503, text: 'not available' });
+  server.say({ op: 'error', ref, code: 503, text: 'overloaded' });
   await settle();
-  assert.equal(bob.rows[1].problem, 'this server does not carry direct messages');
+  assert.equal(bob.rows[1].problem, 'overloaded');
   server.say({ op: 'presence', kind: 'online', user: 'bob' });
   assert.equal(bob.online, true);
   chat.leave(bob);

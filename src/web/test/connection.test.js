@@ -91,6 +91,9 @@ test('each failure goes on to the next address, and a success stays where it is'
   assert.equal(client.state.url, 'ws://three/ws');
   server.drop();
   platform.advance(1000);
+  assert.equal(server.socket.url, 'ws://three/ws', 'where the session is');
+  server.drop();
+  platform.advance(2000);
   assert.equal(server.socket.url, 'ws://one/ws');
 });
 
@@ -186,6 +189,17 @@ test('an address that a GOAWAY named and that fails is forgotten', async () => {
   server.drop();
   platform.advance(1000);
   assert.equal(server.socket.url, 'ws://one/ws');
+});
+
+test('an address that a GOAWAY named is where the session is', async () => {
+  const { server, platform } = await setUpInLobby();
+  server.say({ op: 'goaway', reconnect_after_ms: 1, reason: '', address: 'ws://two/ws' });
+  platform.advance(1);
+  server.welcome();
+  server.drop();
+  platform.advance(1000);
+  assert.equal(server.socket.url, 'ws://two/ws');
+  assert.equal(server.sent('hello').length, 0);
 });
 
 test('a token or a name that will never do ends the client', async () => {

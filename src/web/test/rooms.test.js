@@ -114,23 +114,84 @@ test('with echo, own messages come as all others do', async () => {
   assert.deepEqual(seqs(heard.message), [1]);
 });
 
-test('where no history is kept the room is joined live, and the gap is told', async () => {
+test('a room that the server has no room for is asked for again', async () => {
+  for (const refusal of [{ code: 503, text: 'overloaded' }, { code: 429, text: 'too many' }]) {
+    const world = await setUpInLobby(40);
+    const { server, heard, platform } = world;
+    back(world, { resumed: true });
+    server.say({ op: 'error', ref: server.sent('join')[0].ref, ...refusal });
+    assert.equal(server.sent('join').length, 1, 'not at once');
+    platform.advance(500);
+    const [, again] = server.sent('join');
+    assert.deepEqual([again.since, again.epoch], [40, 7]);
+    server.ok('join', { seq: 41 });
+    server.message(41, { replay: true });
+    assert.deepEqual(seqs(heard.message), [41]);
+    assert.deepEqual([heard.gap, heard.dropped], [[], []]);
+  }
+});
+
+test('after several refusals one is a member at least, and is told what is missing', async () => {
   const world = await setUpInLobby(40);
-  const { server, heard, client } = world;
-  await Promise.all([client.join('den'), server.ok('join', { seq: 3 })]);
+  const { server, heard, platform } = world;
   back(world);
-  const [lobby, den] = server.sent('join');
-  server.say({ op: 'error', ref: lobby.ref, code: 503, text: 'not available' });
-  server.say({ op: 'error', ref: den.ref, code: 503, text: 'not available' });
-  const again = server.sent('join').slice(2);
-  assert.deepEqual(again.map(({ since }) => since), [undefined, undefined]);
-  server.say({ op: 'ok', ref: again[0].ref, epoch: 7, seq: 44 });
-  server.say({ op: 'ok', ref: again[1].ref, epoch: 7, seq: 3 });
-  assert.deepEqual(heard.gap, [
-    { room: 'lobby', epoch: 7, from: 41, to: 44, reason: 'no-history' },
-  ]);
+  for (let refused = 1; refused <= 4; refused += 1) {
+    const join = server.sent('join').at(-1);
+    assert.equal(join.since, 40);
+    server.say({ op: 'error', ref: join.ref, code: 503, text: 'overloaded' });
+    platform.advance(500);
+  }
+  assert.equal(server.sent('join').length, 5);
+  assert.equal(server.sent('join').at(-1).since, undefined);
+  server.ok('join', { seq: 44 });
+  assert.deepEqual(heard.gap, [{ room: 'lobby', epoch: 7, from: 41, to: 44, reason: 'history' }]);
   server.message(45);
   assert.deepEqual(seqs(heard.message), [45]);
+});
+
+test('a room that stays refused is told as dropped, and left', async () => {
+  const world = await setUpInLobby(40);
+  const { client, server, heard, platform } = world;
+  back(world, { resumed: true });
+  for (let refused = 1; refused <= 5; refused += 1) {
+    assert.deepEqual(heard.dropped, []);
+    const { ref } = server.sent('join').at(-1);
+    server.say({ op: 'error', ref, code: 503, text: 'overloaded' });
+    platform.advance(500);
+  }
+  assert.deepEqual(heard.dropped.map(({ room, error }) => [room, error.code]), [['lobby', 503]]);
+  assert.deepEqual(client.rooms, []);
+  assert.equal(server.sent('leave').length, 1, 'the session that goes on may still be in it');
+});
+
+test('who is too fast comes back to all rooms, one after the other', async () => {
+  const world = await setUpInLobby(40);
+  const { client, server, heard, platform } = world;
+  for (const room of ['a', 'b', 'c']) await Promise.all([client.join(room), server.ok('join')]);
+  back(world, { resumed: true });
+  const text = 'too fast: 20 messages a second; try again in 50 ms';
+  for (const { ref } of server.sent('join')) server.say({ op: 'error', ref, code: 429, text });
+  for (let asked = 5; asked <= 8; asked += 1) {
+    platform.advance(49);
+    assert.equal(server.sent('join').length, asked - 1);
+    platform.advance(1);
+    assert.equal(server.sent('join').length, asked);
+    server.ok('join', { seq: 40 });
+  }
+  assert.equal(heard.dropped.length, 0);
+});
+
+test('what was put off is not asked of a server that says goodbye', async () => {
+  const world = await setUpInLobby(40);
+  const { server, platform } = world;
+  back(world, { resumed: true });
+  server.say({ op: 'error', ref: server.sent('join')[0].ref, code: 503, text: 'overloaded' });
+  server.say({ op: 'goaway', reconnect_after_ms: 2000, reason: 'upgrade', address: '' });
+  platform.advance(1999);
+  assert.equal(server.sent('join').length, 1);
+  platform.advance(1);
+  server.welcome();
+  assert.equal(server.sent('join').length, 1, 'on the next connection, at once');
 });
 
 test('a history that begins too late is a gap', async () => {
@@ -172,6 +233,25 @@ test('a room that began anew, and whose old epoch is kept, misses nothing', asyn
   server.message(3, { epoch: 8 });
   assert.deepEqual(seqs(heard.message), [41, 42, 1, 2, 3]);
   assert.deepEqual(heard.gap, []);
+});
+
+test('what was missed of earlier epochs is told though a history is asked for', async () => {
+  const world = await setUpInLobby(40);
+  const { client, server, heard, platform } = world;
+  server.drop();
+  const history = client.history('lobby', { since: 0 });
+  platform.advance(1000);
+  server.welcome({ resumed: true });
+  server.ok('join', { epoch: 9, seq: 2 });
+  const missed = [[7, 41], [7, 42], [8, 1], [9, 1], [9, 2]];
+  for (const [epoch, seq] of missed) server.message(seq, { epoch, replay: true });
+  const asked = [[6, 5], [7, 41], [8, 1], [9, 1]];
+  for (const [epoch, seq] of asked) server.message(seq, { epoch, replay: true });
+  server.ok('history', { epoch: 9, seq: 2 });
+  const { messages } = await history;
+  const places = (list) => list.map(({ epoch, seq }) => [epoch, seq]);
+  assert.deepEqual(places(heard.message), missed);
+  assert.deepEqual(places(messages), asked);
 });
 
 test('a hole is asked for once, and told if it cannot be filled', async () => {
@@ -220,6 +300,24 @@ test('an own message whose answer was lost is not told to its author', async () 
   assert.deepEqual(seqs(heard.message), [42]);
 });
 
+test('of our own words that come back twice, those are told whose answer was lost', async () => {
+  const world = await setUpInLobby(40, { resend: 'resumed' });
+  const { client, server, heard } = world;
+  const lost = client.publish('lobby', 'same');
+  back(world);
+  await assert.rejects(lost, UncertainError);
+  server.ok('join', { seq: 41 });
+  const said = client.publish('lobby', 'same');
+  back(world, { resumed: true });
+  server.ok('join', { seq: 42 });
+  server.message(41, { replay: true, from: 'ann', body: 'same' });
+  server.message(42, { replay: true, from: 'ann', body: 'same' });
+  assert.deepEqual(heard.message, [], 'either may be the one that waits for its answer');
+  server.ok('publish', { seq: 42, duplicate: true });
+  assert.equal((await said).seq, 42);
+  assert.deepEqual(seqs(heard.message), [41]);
+});
+
 test('direct messages that were dropped are told', async () => {
   const { server, heard } = await setUpInLobby(40);
   server.say({ op: 'gap', room: '', epoch: 0, from: 3, to: 9 });
@@ -230,12 +328,11 @@ test('a room that began anew under its old number is noticed', async () => {
   const world = await setUpInLobby(40);
   const { server, heard } = world;
   back(world);
-  const [join] = server.sent('join');
-  server.say({ op: 'error', ref: join.ref, code: 503, text: 'not available' });
-  server.ok('join', { seq: 1 });
+  server.ok('join', { seq: 1, gap: true });
+  server.message(1, { replay: true });
   server.message(2);
   assert.deepEqual(heard.gap, [{ room: 'lobby', epoch: 7, from: 1, to: 1, reason: 'new-epoch' }]);
-  assert.deepEqual(seqs(heard.message), [2]);
+  assert.deepEqual(seqs(heard.message), [1, 2]);
 });
 
 test('a GAP of the server is told, and is no reason to ask again', async () => {
@@ -346,7 +443,7 @@ test('one room that cannot be joined again holds nothing up', async () => {
   client.publish('lobby', 'hi');
   back(world);
   const [lobby, den] = server.sent('join');
-  server.say({ op: 'error', ref: den.ref, code: 429, text: 'too many' });
+  server.say({ op: 'error', ref: den.ref, code: 403, text: 'no' });
   assert.equal(server.sent('publish').length, 0);
   server.say({ op: 'ok', ref: lobby.ref, epoch: 7, seq: 0 });
   assert.equal(server.sent('publish').length, 1);
@@ -396,19 +493,46 @@ test('rooms are joined, left and lost', async () => {
   assert.deepEqual(server.sent('join').map(({ room, notify }) => [room, notify]), [['den', false]]);
   server.say({ op: 'error', ref: server.sent('leave')[0].ref, code: 404, text: 'not in it' });
   await left;
-  server.say({ op: 'error', ref: server.sent('join')[0].ref, code: 429, text: 'too many' });
-  await Promise.resolve();
-  await Promise.resolve();
-  assert.deepEqual(heard.dropped.map(({ room, error }) => [room, error.code]), [['den', 429]]);
+  server.say({ op: 'error', ref: server.sent('join')[0].ref, code: 403, text: 'no' });
+  assert.deepEqual(heard.dropped.map(({ room, error }) => [room, error.code]), [['den', 403]]);
   assert.deepEqual(client.rooms, []);
 });
 
-test('a room that refuses a member who asks again is left', async () => {
+test('a second join that is refused ends no membership', async () => {
+  for (const code of [403, 429, 503]) {
+    const { client, server, heard } = await setUpInLobby();
+    const refused = client.join('lobby');
+    server.say({ op: 'error', ref: server.sent('join').at(-1).ref, code, text: 'no' });
+    await assert.rejects(refused, { code });
+    assert.deepEqual(client.rooms, ['lobby']);
+    server.message(1);
+    assert.deepEqual(seqs(heard.message), [1], 'the server has us in the room');
+  }
+});
+
+test('of two joins of a new room one may be refused', async () => {
   const { client, server } = await setUpInLobby();
+  const joins = [client.join('den'), client.join('den')];
+  const [, first, second] = server.sent('join');
+  server.say({ op: 'error', ref: first.ref, code: 503, text: 'overloaded' });
+  server.say({ op: 'ok', ref: second.ref, epoch: 7, seq: 0 });
+  await assert.rejects(joins[0], { code: 503 });
+  await joins[1];
+  assert.deepEqual(client.rooms, ['lobby', 'den']);
+});
+
+test('a join that is refused on the way back does not end the way back', async () => {
+  const { client, server, platform } = await setUpInLobby(40);
+  server.drop();
   const refused = client.join('lobby');
-  server.say({ op: 'error', ref: server.sent('join').at(-1).ref, code: 403, text: 'no' });
-  await assert.rejects(refused, { code: 403 });
-  assert.deepEqual(client.rooms, []);
+  client.publish('lobby', 'hi');
+  platform.advance(1000);
+  server.welcome();
+  server.say({ op: 'error', ref: server.sent('join')[0].ref, code: 503, text: 'overloaded' });
+  await assert.rejects(refused, { code: 503 });
+  assert.deepEqual([server.sent('join').length, server.sent('publish').length], [2, 0]);
+  server.ok('join', { seq: 40 });
+  assert.deepEqual([client.rooms, server.sent('publish').length], [['lobby'], 1]);
 });
 
 test('a join that was not answered is asked once more, not twice', async () => {
