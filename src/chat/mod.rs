@@ -31,9 +31,9 @@
 //! | [`drain`] | how connections are sent on when the server ends |
 //!
 //! and the nouns they work on: [`session`], [`room`], [`home`], [`history`], [`roster`],
-//! [`directory`], [`inboxes`], [`inbox`], [`reader`], [`direct`], [`changes`], [`batch`],
-//! [`pulse`], [`outbox`], [`refs`], [`mail`], [`postbag`], [`agenda`], [`heartbeat`], [`hash`],
-//! [`holdings`], [`kept`], [`record`], [`journal`], [`config`].
+//! [`directory`], [`inboxes`], [`inbox`], [`queue`], [`readers`], [`reader`], [`direct`],
+//! [`changes`], [`batch`], [`pulse`], [`outbox`], [`refs`], [`mail`], [`postbag`], [`agenda`],
+//! [`heartbeat`], [`hash`], [`holdings`], [`kept`], [`record`], [`journal`], [`config`].
 
 pub mod agenda;
 pub mod batch;
@@ -74,7 +74,9 @@ pub mod patience;
 pub mod postbag;
 pub mod press;
 pub mod pulse;
+pub mod queue;
 pub mod reader;
+pub mod readers;
 pub mod record;
 pub mod recovery;
 pub mod refs;

@@ -114,8 +114,8 @@ pub struct Worker {
     busy: bool,
     /// Letters wait for a full mailbox.
     letters_wait: bool,
-    /// Records wait for room in the store's channel.
-    pub(super) records_wait: bool,
+    /// Records that found no room in the store's channel.
+    pub(super) refused_records: Option<Submission>,
 }
 
 impl Worker {
@@ -147,7 +147,7 @@ impl Worker {
             write_budget: limits.write_budget,
             busy: false,
             letters_wait: false,
-            records_wait: false,
+            refused_records: None,
             shard: Shard::new(config, now),
         }
     }
@@ -244,7 +244,7 @@ impl Worker {
         let deadlines = [
             self.shard.next_deadline().map(until),
             self.acceptor.deadline().map(until),
-            (self.letters_wait || self.records_wait).then_some(RETRY_MAIL),
+            (self.letters_wait || self.refused_records.is_some()).then_some(RETRY_MAIL),
         ];
         deadlines.into_iter().flatten().min()
     }
