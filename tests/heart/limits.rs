@@ -192,7 +192,7 @@ fn whoever_is_too_fast_and_paused_pays_before_it_is_read_again() {
         assert_eq!(world.counters().bytes_in, taken);
     }
     assert_eq!(world.holdings()[0].slowed, 1, "it is on the list once");
-    world.pass_ms((taken as u64 - 50_000) / 2);
+    world.pass_ms((taken - 50_000) / 2);
     assert!(!world.wants_input(ann), "half of it is not all of it");
     assert_eq!(world.holdings()[0].slowed, 1);
     world.reads(ann, usize::MAX);
