@@ -106,7 +106,8 @@ impl Model {
         let live: Vec<u32> =
             self.sessions.iter().filter(|(_, s)| s.is_live).map(|(n, _)| *n).collect();
         match self.inbox.route(true) {
-            Route::Queue => {
+            route @ (Route::Queue | Route::Behind) => {
+                assert_eq!(route == Route::Queue, self.sessions.is_empty());
                 assert!(live.is_empty(), "somebody live is not told");
                 self.with(|inbox, terms| inbox.queue(direct, terms));
             }

@@ -49,6 +49,11 @@ pub const HOLES_MAX: usize = 65_536;
 pub const RECORDS_PENDING_MAX: usize = 65_536;
 /// Bytes of them, likewise.
 pub const RECORD_BYTES_PENDING: usize = 16 << 20;
+/// Where so many times as much is pending, direct messages to users who are there are refused too.
+/// They need not be written at once; but what a session does not acknowledge is written when it
+/// ends, and struck when it is acknowledged at last. So what is pending is bounded by this, and by
+/// three records for each message that is kept for a user already.
+pub const PENDING_BEFORE_LIVE_REFUSED: usize = 2;
 /// Places in the channel to the store. A worker hands over once a turn.
 pub const STORE_CHANNEL_CAPACITY: usize = 1_024;
 /// Bytes of records that are committed together, unless one turn has more.
@@ -141,8 +146,6 @@ pub const CATCH_UP_BUDGET: usize = 256;
 /// How often a crowded room tells its new total at most (wire contract).
 pub const PRESENCE_PERIOD_MS: u64 = 1_000;
 
-/// Connections with pages of direct messages to hand over that are looked at in one turn.
-pub const HANDOVERS_PER_TURN: usize = 256;
 /// Direct messages that were told to live sessions and are kept until they are acknowledged, for
 /// each user; and their bytes. Older ones are forgotten.
 pub const TOLD_MAX: usize = 128;

@@ -53,14 +53,14 @@ impl Speech {
             State::AwaitingLine => Speech::Text,
             State::AwaitingRequest | State::Browsing | State::AwaitingNumbers => Speech::Http,
             State::Echo(_) => Speech::Echo,
-            State::AwaitingHello(dialect) | State::Resuming(dialect) | State::Live(dialect) => {
-                match dialect {
-                    Dialect::Native | Dialect::NativeCrc => Speech::Native,
-                    Dialect::Text => Speech::Text,
-                    web if web.is_json() => Speech::Json,
-                    _ => Speech::Bin,
-                }
-            }
+            State::AwaitingHello(dialect)
+            | State::AwaitingWelcome(dialect)
+            | State::Live(dialect) => match dialect {
+                Dialect::Native | Dialect::NativeCrc => Speech::Native,
+                Dialect::Text => Speech::Text,
+                web if web.is_json() => Speech::Json,
+                _ => Speech::Bin,
+            },
         }
     }
 }

@@ -9,6 +9,8 @@
 //! A message that comes for a connection which has left its user meanwhile is said to be missed, so
 //! that the home does not take it for told.
 
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::base::ids::{ConnId, Epoch, Ref, Seq};
@@ -25,7 +27,16 @@ use super::mail::{DirectPage, Mail};
 use super::reader::Missing;
 use super::requests::code_of;
 use super::session::State;
-use super::shard::Shard;
+use super::shard::{Progress, Shard};
+
+/// Acknowledgements that wait because a home's mail is at its bound.
+#[derive(Debug, Default)]
+pub struct LateAcks {
+    /// The last one of each connection.
+    pub(super) waiting: BTreeMap<ConnId, u64>,
+    /// The connection that was looked at last; none where the next one is the first.
+    looked_at: Option<ConnId>,
+}
 
 impl Shard {
     /// Says something to one user.
@@ -104,22 +115,31 @@ impl Shard {
         };
         let home = self.home_of(self.hasher.hash(&user));
         if self.is_overloaded(home) {
-            let late = self.late_acks.entry(conn).or_insert(id);
+            let late = self.late_acks.waiting.entry(conn).or_insert(id);
             *late = id.max(*late);
         } else {
-            let id = self.late_acks.remove(&conn).map_or(id, |late| late.max(id));
+            let id = self.late_acks.waiting.remove(&conn).map_or(id, |late| late.max(id));
             self.send(home, Mail::Ack { user, session: self.address(conn), id }, now);
         }
     }
 
-    /// Sends acknowledgements that waited.
-    pub(super) fn send_late_acks(&mut self, now: Now) {
-        if self.late_acks.is_empty() {
-            return;
+    /// Sends acknowledgements that waited: so many in one turn, one behind the other, so that those
+    /// for a home that has room come up behind those for one that has none.
+    pub(super) fn send_late_acks(&mut self, now: Now) -> Progress {
+        if self.late_acks.waiting.is_empty() {
+            return Progress::Done;
         }
-        for (conn, id) in std::mem::take(&mut self.late_acks) {
+        let most = self.limits.timer_budget;
+        let after = self.late_acks.looked_at.map_or(Bound::Unbounded, Bound::Excluded);
+        let waiting = self.late_acks.waiting.range((after, Bound::Unbounded));
+        let chosen: Vec<(ConnId, u64)> =
+            waiting.take(most).map(|(conn, id)| (*conn, *id)).collect();
+        let is_end = chosen.len() < most;
+        self.late_acks.looked_at = chosen.last().map(|(conn, _)| *conn).filter(|_| !is_end);
+        for (conn, id) in chosen {
             self.acknowledge(conn, id, now);
         }
+        if is_end { Progress::Done } else { Progress::More }
     }
 
     /// A direct message came from the user's home, to be told live.
@@ -206,7 +226,7 @@ impl Shard {
     /// A connection is about to leave its user: what waited for the home is sent, and what is in
     /// hand for the connection is said to be missed. Called ahead of `Offline`.
     pub(super) fn leave_directs(&mut self, conn: ConnId, user: &Name, now: Now) {
-        if let Some(id) = self.late_acks.remove(&conn) {
+        if let Some(id) = self.late_acks.waiting.remove(&conn) {
             let (home, session) = (self.home_of(self.hasher.hash(user)), self.address(conn));
             self.send(home, Mail::Ack { user: user.clone(), session, id }, now);
         }

@@ -18,6 +18,7 @@ use super::changes::Strike;
 use super::direct::Direct;
 use super::inbox::Route;
 use super::inboxes::InboxKey;
+use super::journal::QueuedDirect;
 use super::mail::{Asked, DirectPage, Ending, Mail};
 use super::reader::Missing;
 use super::shard::Shard;
@@ -112,13 +113,13 @@ impl Shard {
             None => Route::Queue,
         };
         let cost = Direct::cost_of(from, body.len());
-        let refusal = || match self.refuses_to_write() {
-            Some(reason) => Err(reason),
-            None => self.inboxes.check_room(cost),
+        let refusal = match route {
+            Route::Tell => self.refuses_live_directs(),
+            Route::Queue | Route::Behind => {
+                self.refuses_to_write().or_else(|| self.inboxes.check_room(cost, route).err())
+            }
         };
-        if route == Route::Queue
-            && let Err(text) = refusal()
-        {
+        if let Some(text) = refusal {
             self.counters.directs_refused += 1;
             return self.refuse_direct(origin, reference, text, now);
         }
@@ -130,14 +131,23 @@ impl Shard {
             let readers = self.directory.readers(user);
             self.inboxes.add(user, readers, began)
         });
-        if route == Route::Queue {
+        if route != Route::Tell {
             self.counters.directs_queued += 1;
-            self.inboxes.change(key, now, |inbox, terms| inbox.queue(direct, terms));
+            let waits = self.answers_wait_for_writes();
+            self.inboxes.change(key, now, |inbox, terms| {
+                inbox.queue(direct, terms);
+                if waits {
+                    inbox.await_write(id);
+                }
+            });
             self.count_struck();
-            if self.store_changes(Some((id, (origin, reference)))) {
-                return;
+            let is_offline = route == Route::Queue;
+            if waits {
+                let asked = (origin, reference);
+                return self.store_changes(Some(QueuedDirect { id, asked, is_offline }));
             }
-            return self.answer_direct((origin, reference), id, Some(user.clone()), now);
+            let queued_for = is_offline.then(|| user.clone());
+            return self.answer_direct((origin, reference), id, queued_for, now);
         }
         let sessions: Vec<Address> = self.inboxes.get(key).live().collect();
         let retain = self.inboxes.has_memory(cost);
@@ -148,6 +158,15 @@ impl Shard {
             self.send(session.shard(), Mail::DirectTo { conn, user, direct }, now);
         }
         self.answer_direct((origin, reference), id, None, now);
+    }
+
+    /// A queued message was written, or taken back: sessions that waited for it go on.
+    pub(super) fn go_on_behind_write(&mut self, user: &Name, now: Now) {
+        let Some(key) = self.inboxes.find(user) else { return };
+        let waiting = self.inboxes.change(key, now, |inbox, _| inbox.take_waiting());
+        for session in waiting {
+            self.send_directs(user, session, false, now);
+        }
     }
 
     /// Tells a sender that its message was taken. One that is queued is a promise from here on.

@@ -230,7 +230,8 @@ impl Shard {
         }
     }
 
-    /// Closes those whose hello did not come.
+    /// Closes those whose hello did not come, and those that became something else meanwhile which
+    /// is told nothing, such as an echo.
     fn give_up_hellos(&mut self, drain: &mut Drain, now: Now) {
         if drain.hellos_until.is_none_or(|at| now.mono < at) {
             return;
@@ -238,7 +239,7 @@ impl Shard {
         let until = drain.slots.min(drain.next_hello + self.limits.timer_budget);
         while drain.next_hello < until {
             if let Some(conn) = self.sessions.conn_in_slot(drain.next_hello)
-                && self.awaits_hello(conn)
+                && !drain.are_late.contains(&conn)
             {
                 self.close(conn, CloseReason::Draining, None, now);
             }

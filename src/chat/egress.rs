@@ -163,11 +163,10 @@ impl Shard {
         }
         let session = self.sessions.get_mut(conn).expect("it was just there");
         session.state = State::Closing(reason);
-        if session.marks.has(Marks::PAUSED) || session.marks.has(Marks::RESUMING) {
+        if session.marks.has(Marks::HELD_BACK) {
             // The shell is to see it hang up, and must not leave bytes unread: they would turn the
             // close into a reset.
-            session.marks.clear(Marks::PAUSED);
-            session.marks.clear(Marks::RESUMING);
+            session.marks.clear(Marks::HELD_BACK);
             self.verdicts.push_back(Verdict::Resume(conn));
         }
         if let Some(input) = session.input.take() {
@@ -215,8 +214,10 @@ impl Shard {
         session.heard(now.mono);
         if session.marks.has(Marks::PAUSED) && waiting < self.limits.pause_reading_above() / 2 {
             session.marks.clear(Marks::PAUSED);
-            session.marks.set(Marks::RESUMING);
-            self.resuming.push(conn);
+            if !session.marks.has(Marks::RESUMING) {
+                session.marks.set(Marks::RESUMING);
+                self.resuming.push(conn);
+            }
         }
         if waiting > 0 {
             return self.mark_dirty(conn);

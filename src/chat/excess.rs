@@ -101,8 +101,8 @@ impl Shard {
         self.refuse_hello(conn, why, &text, Some(after_ms), now);
     }
 
-    /// Answers the request of a connection that is held, if it is. The probes of whoever watches
-    /// the server are answered as usual: it lives.
+    /// Answers the request of a connection that is held, if it is. Called for all but the probes of
+    /// whoever watches the server (`/healthz`, `/readyz`), which are answered as usual.
     pub(super) fn refuses_request(
         &mut self,
         conn: ConnId,
@@ -146,8 +146,9 @@ impl Shard {
                  {after_ms} ms"
             ),
             Excess::Address => format!(
-                "your address has the {} connections that it may have \
-                 (--max-connections-per-address); close some, or try again in {after_ms} ms",
+                "your address has as many connections as it may have here \
+                 (--max-connections-per-address {}, of which each worker takes a share); close \
+                 some, or try again in {after_ms} ms",
                 self.limits.max_connections_per_address
             ),
         }
@@ -192,7 +193,7 @@ impl Shard {
         if let Some(it) = self.sessions.get_mut(conn) {
             match (purpose, it.state.dialect()) {
                 (Purpose::Hello, Some(dialect)) => {
-                    it.state = State::Resuming(dialect);
+                    it.state = State::AwaitingWelcome(dialect);
                     it.marks.set(Marks::RESUMING);
                 }
                 (Purpose::Hello, None) => return,
@@ -227,9 +228,9 @@ impl Shard {
     ) {
         let state = self.sessions.get(conn).map(|session| session.state);
         match (purpose, state) {
-            (Purpose::Hello, Some(State::Resuming(dialect))) => {
+            (Purpose::Hello, Some(State::AwaitingWelcome(dialect))) => {
                 // From here on its input is read again, or discarded.
-                self.resuming.push(conn);
+                self.go_on_after_answer(conn);
                 if has_room {
                     self.begin_welcomed(conn, dialect, user, Welcomed::ByHome, now);
                 } else {

@@ -19,7 +19,7 @@ impl Shard {
             inboxes: self.inboxes.len(),
             queued_directs: self.inboxes.queued(),
             direct_bytes: self.inboxes.memory(),
-            late_acks: self.late_acks.len(),
+            late_acks: self.late_acks.waiting.len(),
             letters: (0..self.shards).map(|to| self.postbag.waiting_for(ShardId(to))).sum(),
             timers: self.wheel.len(),
             questions: self.questions.len(),

@@ -51,7 +51,8 @@ impl Shard {
             session.state = State::Browsing;
             self.arm_at(conn, now, now.mono + self.limits.handshake_timeout_ms);
         }
-        if request.path != HEALTH_PATH && self.refuses_request(conn, &request, endpoint, now) {
+        let is_probe = [HEALTH_PATH, READY_PATH].contains(&request.path);
+        if !is_probe && self.refuses_request(conn, &request, endpoint, now) {
             return Step::Over;
         }
         let too_fast = self.pay_message(conn, now).err();
@@ -203,7 +204,7 @@ impl Shard {
         let whole = |out: &mut Vec<u8>| http::append_body(out, Status::Ok, kind, body, exchange);
         self.respond(conn, exchange, whole);
         self.counters.http_served += 1;
-        self.resuming.push(conn);
+        self.go_on_after_answer(conn);
     }
 
     /// A request that cannot be understood. Where the next one would begin is not known.

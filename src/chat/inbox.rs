@@ -10,6 +10,12 @@
 //! A reader's ACK strikes only what that reader was told. Ids rise, but a message that one session
 //! failed to take may enter the queue behind later ones; a reader that was beyond its id then is
 //! not told of it before its next hello, and the ids are noted as [`Reader::untold`].
+//!
+//! Where messages are stored, one that joined the queue and is not written yet is told to nobody,
+//! and nothing behind it is: a session that has come so far goes on when the write is done.
+//!
+//! A user may have many sessions, and each of them acknowledges: an ACK looks at no reader but its
+//! own, unless that was the last one to need a message.
 
 use std::collections::VecDeque;
 
@@ -21,13 +27,17 @@ use crate::base::time::Mono;
 use super::changes::{Change, Changes, Strike};
 use super::direct::Direct;
 use super::mail::Ending;
+use super::queue::Queue;
 use super::reader::{Missing, Reader, Standing};
+use super::readers::Readers;
 
 /// What becomes of a new message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// Nobody is there, or all who are must be told earlier ones first: it joins the queue.
+    /// Nobody is there: it joins the queue.
     Queue,
+    /// All who are there must be told earlier ones first: it joins the queue behind those.
+    Behind,
     /// The live sessions are told at once.
     Tell,
 }
@@ -68,11 +78,12 @@ struct Told {
 #[derive(Debug)]
 pub struct Inbox {
     user: Name,
-    queue: VecDeque<Direct>,
-    queue_bytes: usize,
+    queue: Queue,
     told: VecDeque<Told>,
     told_bytes: usize,
-    readers: Vec<Reader>,
+    readers: Readers,
+    /// Some reader may wait for a message to be written.
+    readers_await_write: bool,
     missing: Option<Missing>,
     /// When something was last missing, in milliseconds since 1970.
     missing_at_ms: u64,
@@ -87,19 +98,13 @@ impl Inbox {
         sessions: impl Iterator<Item = (SessionId, Address)>,
         began: u64,
     ) -> Inbox {
-        let mut readers: Vec<Reader> = Vec::new();
-        for (identity, session) in sessions {
-            if !readers.iter().any(|known| known.identity == identity) {
-                readers.push(Reader::new(identity, session, Standing::Live, began));
-            }
-        }
         Inbox {
             user,
-            queue: VecDeque::new(),
-            queue_bytes: 0,
+            queue: Queue::default(),
             told: VecDeque::new(),
             told_bytes: 0,
-            readers,
+            readers: Readers::new(sessions, began),
+            readers_await_write: false,
             missing: None,
             missing_at_ms: 0,
         }
@@ -118,7 +123,7 @@ impl Inbox {
     /// Bytes that count against the bound of all.
     pub fn memory(&self) -> usize {
         let readers = self.readers.len() * size_of::<Reader>();
-        INBOX_BYTES + readers + self.queue_bytes + self.told_bytes
+        INBOX_BYTES + readers + self.queue.bytes() + self.told_bytes
     }
 
     /// Whether it holds nothing that an inbox made anew would not.
@@ -131,7 +136,13 @@ impl Inbox {
     pub fn route(&self, queues: bool) -> Route {
         let live = |reader: &Reader| reader.standing == Standing::Live;
         let takes = |reader: &Reader| live(reader) || (!queues && reader.is_active());
-        if self.readers.iter().any(takes) { Route::Tell } else { Route::Queue }
+        if self.readers.iter().any(takes) {
+            Route::Tell
+        } else if self.readers.iter().any(Reader::is_active) {
+            Route::Behind
+        } else {
+            Route::Queue
+        }
     }
 
     /// Whether a session has a connection.
@@ -153,30 +164,48 @@ impl Inbox {
 
     /// Queues a new message behind all others; the oldest give way.
     pub fn queue(&mut self, direct: Direct, terms: &mut Terms<'_>) {
-        debug_assert!(self.queue.back().is_none_or(|last| last.id() < direct.id()));
+        debug_assert!(self.queue.behind(direct.id()) == self.queue.len());
         terms.changes.note(|| Change::Queued(direct.clone()));
-        self.queue_bytes += direct.cost();
-        self.queue.push_back(direct);
+        self.queue.insert(direct);
         self.bound_queue(terms);
+    }
+
+    /// The message that was queued last is not written yet. [`Inbox::note_written`] or
+    /// [`Inbox::take_back`] follows.
+    pub fn await_write(&mut self, id: u64) {
+        self.queue.await_write(id);
+    }
+
+    /// A message of the queue is written.
+    pub fn note_written(&mut self, id: u64) {
+        self.queue.note_written(id);
+    }
+
+    /// The sessions that may go on since something is no longer unwritten: each is owed a page.
+    pub fn take_waiting(&mut self) -> Vec<Address> {
+        if !std::mem::take(&mut self.readers_await_write) {
+            return Vec::new();
+        }
+        let waits = |reader: &&Reader| reader.awaits_write && reader.is_active();
+        self.readers.iter().filter(waits).map(|reader| reader.session).collect()
     }
 
     fn bound_queue(&mut self, terms: &mut Terms<'_>) {
         let QueueBounds { count, bytes } = terms.bounds;
-        while self.queue.len() > count || self.queue_bytes > bytes {
+        while self.queue.len() > count || self.queue.bytes() > bytes {
             self.drop_oldest(Strike::Dropped, terms);
         }
     }
 
     /// Drops the oldest queued message, which is to be said at the next hello.
     fn drop_oldest(&mut self, reason: Strike, terms: &mut Terms<'_>) {
-        let Some(oldest) = self.queue.pop_front() else {
+        let Some(oldest) = self.queue.pop_first() else {
             return;
         };
-        self.queue_bytes -= oldest.cost();
         let id = oldest.id();
         Missing::note(&mut self.missing, id);
         self.missing_at_ms = terms.now_ms;
-        for reader in &mut self.readers {
+        for reader in self.readers.iter_mut() {
             reader.heard_missing = false;
             reader.untold.retain(|untold| *untold > id);
         }
@@ -212,51 +241,50 @@ impl Inbox {
 
     /// A session acknowledged all up to `id`. What it was not told stays.
     pub fn ack(&mut self, session: Address, id: u64, terms: &mut Terms<'_>) {
-        let Some(index) = self.active(session) else {
+        let Some(index) = self.readers.active(session) else {
             return;
         };
         let reader = &mut self.readers[index];
         let id = id.min(reader.reach(terms.head));
-        reader.acked = reader.acked.max(id);
-        for told in &mut self.told {
-            let told_id = told.direct.id();
-            told.taken |= reader.began < told_id && told_id <= id;
+        let done_before = reader.done();
+        if id > reader.acked {
+            reader.acked = id;
+            for told in &mut self.told {
+                let told_id = told.direct.id();
+                told.taken |= reader.began < told_id && told_id <= id;
+            }
         }
-        let untold = std::mem::take(&mut reader.untold);
         if reader.heard_missing && self.missing.is_some_and(|missing| missing.to <= id) {
             self.missing = None;
             terms.changes.note(|| Change::Missing(None));
         }
-        self.strike_up_to(id, &untold, terms.changes);
-        let first = self.queue.front().map_or(u64::MAX, Direct::id);
-        self.readers[index].untold = untold;
-        for reader in &mut self.readers {
-            reader.untold.retain(|untold| *untold >= first);
+        let went_on = reader.done() > done_before;
+        self.strike_for(index, id, terms.changes);
+        if went_on && self.readers.went_on(done_before) {
+            self.forget_needless();
         }
-        self.forget_needless();
     }
 
-    /// Strikes the queue up to `id`, but for what is `untold`.
-    fn strike_up_to(&mut self, id: u64, untold: &[u64], to: &mut Changes) {
-        let mut kept = Vec::new();
-        while let Some(direct) = self.queue.pop_front_if(|first| first.id() <= id) {
-            if untold.contains(&direct.id()) {
-                kept.push(direct);
-            } else {
-                self.queue_bytes -= direct.cost();
-                to.strike(direct.id(), Strike::Acked);
+    /// Strikes what a reader was told of the queue up to `id`.
+    fn strike_for(&mut self, index: usize, id: u64, to: &mut Changes) {
+        let first = self.queue.first_id();
+        if id < first {
+            return;
+        }
+        let untold = std::mem::take(&mut self.readers[index].untold);
+        self.queue.strike_up_to(id, &untold, to);
+        self.readers[index].untold = untold;
+        let now_first = self.queue.first_id();
+        if now_first > first {
+            for reader in self.readers.iter_mut() {
+                reader.untold.retain(|untold| *untold >= now_first);
             }
         }
-        kept.into_iter().rev().for_each(|direct| self.queue.push_front(direct));
     }
 
     /// Takes a message out of the queue that could not be written.
     pub fn take_back(&mut self, id: u64, to: &mut Changes) {
-        if let Ok(index) = self.queue.binary_search_by_key(&id, Direct::id) {
-            let direct = self.queue.remove(index).expect("it was just found");
-            self.queue_bytes -= direct.cost();
-            to.strike(id, Strike::Unwritten);
-        }
+        self.queue.take_back(id, to);
     }
 
     /// A session said hello on a connection. It is told what is kept, from the oldest on. Late news
@@ -264,8 +292,7 @@ impl Inbox {
     pub fn greet(&mut self, identity: SessionId, session: Address, terms: &Terms<'_>) {
         let its = |reader: &Reader| reader.identity == identity && reader.is_active();
         if !self.readers.iter().any(its) {
-            let standing = Standing::CatchingUp;
-            self.readers.push(Reader::new(identity, session, standing, terms.head));
+            self.readers.insert(Reader::new(identity, session, Standing::CatchingUp, terms.head));
         }
     }
 
@@ -279,17 +306,17 @@ impl Inbox {
         terms: &mut Terms<'_>,
     ) {
         debug_assert!(!self.has_active(identity), "it goes on when its connection has ended");
-        let index = self.readers.iter().position(|reader| reader.identity == identity);
-        let index = index.unwrap_or_else(|| {
-            let standing = Standing::CatchingUp;
-            self.readers.push(Reader::new(identity, session, standing, terms.head));
-            self.readers.len() - 1
-        });
+        let index = match self.readers.of(identity) {
+            Some(index) => self.readers.move_to(index, session),
+            None => {
+                let reader = Reader::new(identity, session, Standing::CatchingUp, terms.head);
+                self.readers.insert(reader)
+            }
+        };
         let reader = &mut self.readers[index];
-        reader.session = session;
-        reader.standing = Standing::CatchingUp;
         reader.cursor = 0;
         reader.heard_missing = false;
+        reader.awaits_write = false;
         let retained = self.told.iter().filter(|told| reader.needs(told.direct.id()));
         let retained: usize = retained.map(|told| told.direct.frame().len()).sum();
         let first = reader.began.max(reader.acked) + 1;
@@ -303,7 +330,7 @@ impl Inbox {
     /// A session ended. Returns whether its shard is to be asked which of the messages that it was
     /// told came too late: then [`Inbox::missed`] and at last [`Inbox::left`] follow.
     pub fn end(&mut self, session: Address, ending: Ending, terms: &mut Terms<'_>) -> bool {
-        let Some(index) = self.active(session) else {
+        let Some(index) = self.readers.active(session) else {
             return false;
         };
         let reader = &mut self.readers[index];
@@ -328,8 +355,8 @@ impl Inbox {
         let needs = self.told.iter().any(|told| reader.needs(told.direct.id()));
         match ending {
             Ending::Orderly if needs => return true,
-            Ending::Kept => {}
-            _ => drop(self.readers.swap_remove(index)),
+            Ending::Kept => self.readers.note_kept(),
+            _ => drop(self.readers.remove(index)),
         }
         self.forget_needless();
         false
@@ -358,26 +385,25 @@ impl Inbox {
     /// Queues a message that was told and not taken.
     fn queue_again(&mut self, direct: Direct, terms: &mut Terms<'_>) {
         let id = direct.id();
-        for reader in &mut self.readers {
+        for reader in self.readers.iter_mut() {
             let passed = reader.is_beyond(id) || id <= reader.told_before;
             if reader.began >= id && passed {
-                reader.untold.push(id);
+                let place = reader.untold.partition_point(|untold| *untold < id);
+                reader.untold.insert(place, id);
             }
         }
         terms.changes.note(|| Change::Queued(direct.clone()));
-        self.queue_bytes += direct.cost();
-        let place = self.queue.partition_point(|queued| queued.id() < id);
-        self.queue.insert(place, direct);
+        self.queue.insert(direct);
         self.bound_queue(terms);
     }
 
     /// Messages from one id to another were not handed to a session: it is about to end, with the
     /// rest of a page in hand, or had ended in order when they came.
     pub fn missed(&mut self, session: Address, (from, to): (u64, u64), terms: &mut Terms<'_>) {
-        if let Some(index) = self.active(session) {
+        if let Some(index) = self.readers.active(session) {
             let reader = &mut self.readers[index];
             reader.cursor = reader.cursor.min(from.saturating_sub(1));
-        } else if let Some(index) = self.leaving(session) {
+        } else if let Some(index) = self.readers.leaving(session) {
             // What follows the first one came too late as well.
             let reader = &mut self.readers[index];
             reader.told_before = reader.told_before.min(from.saturating_sub(1));
@@ -387,10 +413,10 @@ impl Inbox {
 
     /// A session that ended in order has taken all that it did not miss.
     pub fn left(&mut self, session: Address) {
-        let Some(index) = self.leaving(session) else {
+        let Some(index) = self.readers.leaving(session) else {
             return;
         };
-        let reader = self.readers.swap_remove(index);
+        let reader = self.readers.remove(index);
         for told in &mut self.told {
             let id = told.direct.id();
             told.taken |= reader.needs(id) && id <= reader.told_before;
@@ -400,33 +426,30 @@ impl Inbox {
 
     /// A session that broke, which may not be known yet, will not be resumed.
     pub fn forget_session(&mut self, identity: SessionId) {
-        let Some(index) = self.readers.iter().position(|reader| reader.identity == identity) else {
+        let Some(index) = self.readers.of(identity) else {
             return;
         };
         if self.readers[index].is_active() {
             self.readers[index].is_over = true;
         } else {
-            self.readers.swap_remove(index);
+            self.readers.remove(index);
             self.forget_needless();
         }
     }
 
     /// Forgets told messages that no session is still to acknowledge.
     fn forget_needless(&mut self) {
-        let (readers, bytes) = (&self.readers, &mut self.told_bytes);
-        self.told.retain(|told| {
-            let needed = readers.iter().any(|reader| reader.needs(told.direct.id()));
-            if !needed {
-                *bytes -= told.direct.cost();
-            }
-            needed
-        });
+        let done = self.readers.done();
+        while let Some(told) = self.told.pop_front_if(|told| told.direct.id() <= done) {
+            self.told_bytes -= told.direct.cost();
+        }
     }
 
     /// Gives a session that catches up the next messages: `take` is called with each, in the order
     /// of their ids, until they are `budget` bytes or more. A page without messages makes it live.
     /// Not the last one with messages does: what is live must not overtake what the session's shard
-    /// has of that one still to hand over. Returns what is to be told to be missing, ahead of them.
+    /// has of that one still to hand over. Nor does one that ends at a message which is not written
+    /// ([`Inbox::take_waiting`]). Returns what is to be told to be missing, ahead of them.
     pub fn page(
         &mut self,
         session: Address,
@@ -434,7 +457,7 @@ impl Inbox {
         terms: &mut Terms<'_>,
         mut take: impl FnMut(&Direct),
     ) -> Option<Missing> {
-        let index = self.active(session)?;
+        let index = self.readers.active(session)?;
         let reader = &mut self.readers[index];
         if reader.standing == Standing::Live {
             return None;
@@ -444,11 +467,12 @@ impl Inbox {
             && let Some(more) = self.missing
         {
             reader.heard_missing = true;
-            missing = Some(joined(missing, more));
+            missing = Some(more.with(missing));
         }
-        let mut queued = self.queue.partition_point(|direct| direct.id() <= reader.cursor);
+        let mut queued = self.queue.behind(reader.cursor);
         let mut told = self.told.partition_point(|told| told.direct.id() <= reader.cursor);
-        let mut bytes = 0;
+        let first_unwritten = self.queue.first_unwritten();
+        let (mut bytes, mut awaits_write) = (0, false);
         while bytes < budget {
             while self.told.get(told).is_some_and(|told| !reader.needs(told.direct.id())) {
                 told += 1;
@@ -460,6 +484,10 @@ impl Inbox {
                 (_, Some(first)) => &first.direct,
             };
             let id = next.id();
+            if id >= first_unwritten {
+                awaits_write = true;
+                break;
+            }
             let from_queue = self.queue.get(queued).is_some_and(|direct| direct.id() == id);
             *(if from_queue { &mut queued } else { &mut told }) += 1;
             take(next);
@@ -467,7 +495,9 @@ impl Inbox {
             reader.cursor = id;
             reader.untold.retain(|untold| *untold != id);
         }
-        if bytes == 0 {
+        reader.awaits_write = bytes == 0 && awaits_write;
+        self.readers_await_write |= reader.awaits_write;
+        if bytes == 0 && !awaits_write {
             reader.standing = Standing::Live;
         }
         if self.queue.is_empty() && reader.heard_missing && self.missing.is_some() {
@@ -486,7 +516,7 @@ impl Inbox {
         (now, remembered_until): (Mono, Mono),
         terms: &mut Terms<'_>,
     ) {
-        while self.queue.front().is_some_and(|oldest| oldest.since_ms() < before_ms) {
+        while self.queue.first().is_some_and(|oldest| oldest.since_ms() < before_ms) {
             self.drop_oldest(Strike::Expired, terms);
         }
         while self.told.front().is_some_and(|oldest| oldest.direct.since_ms() < before_ms) {
@@ -496,19 +526,18 @@ impl Inbox {
             self.missing = None;
             terms.changes.note(|| Change::Missing(None));
         }
-        for reader in &mut self.readers {
+        for reader in self.readers.iter_mut() {
             if let Standing::Kept(until) = &mut reader.standing {
                 *until = remembered_until.max(*until);
             }
         }
-        let over = |reader: &Reader| matches!(reader.standing, Standing::Kept(end) if end <= now);
-        self.readers.retain(|reader| !over(reader));
+        self.readers.forget_broken(now);
         self.forget_needless();
     }
 
     /// Since when the oldest thing is kept, in milliseconds since 1970.
     pub fn oldest_ms(&self) -> Option<u64> {
-        let queued = self.queue.front().map(Direct::since_ms);
+        let queued = self.queue.first().map(Direct::since_ms);
         let told = self.told.front().map(|told| told.direct.since_ms());
         let missing = self.missing.map(|_| self.missing_at_ms);
         [queued, told, missing].into_iter().flatten().min()
@@ -516,37 +545,12 @@ impl Inbox {
 
     /// Until when the first of the sessions that broke is remembered.
     pub fn kept_until(&self) -> Option<Mono> {
-        let until = |reader: &Reader| match reader.standing {
-            Standing::Kept(until) => Some(until),
-            _ => None,
-        };
-        self.readers.iter().filter_map(until).min()
+        self.readers.kept_until()
     }
 
     /// Fills an inbox made anew with what was stored of it: messages in the order of their ids.
     pub fn recover(&mut self, queue: Vec<Direct>, missing: Option<Missing>, now_ms: u64) {
-        self.queue_bytes = queue.iter().map(Direct::cost).sum();
-        self.queue = queue.into();
+        self.queue.recover(queue);
         (self.missing, self.missing_at_ms) = (missing, now_ms);
     }
-
-    /// The reader on a connection that has not ended.
-    fn active(&self, session: Address) -> Option<usize> {
-        self.readers.iter().position(|reader| reader.session == session && reader.is_active())
-    }
-
-    /// The reader on a connection that has ended in order.
-    fn leaving(&self, session: Address) -> Option<usize> {
-        let leaving = |reader: &Reader| reader.standing == Standing::Leaving;
-        self.readers.iter().position(|reader| reader.session == session && leaving(reader))
-    }
-}
-
-/// What is missing in all.
-fn joined(first: Option<Missing>, second: Missing) -> Missing {
-    let Some(first) = first else {
-        return second;
-    };
-    let (from, to) = (first.from.min(second.from), first.to.max(second.to));
-    Missing { from, to, count: first.count + second.count }
 }

@@ -17,7 +17,7 @@ use crate::base::time::{Mono, Now};
 
 use super::changes::{Change, Changes};
 use super::hash::NameHasher;
-use super::inbox::{Inbox, QueueBounds, Terms};
+use super::inbox::{Inbox, QueueBounds, Route, Terms};
 
 /// An inbox in its home's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,6 +93,13 @@ impl Inboxes {
     /// Changes are noted for [`Inboxes::pop_change`] from here on.
     pub fn gather_changes(&mut self) {
         self.changes.gathers = true;
+    }
+
+    /// Changes are noted no longer, and those that were not taken out are forgotten.
+    pub fn ignore_changes(&mut self) {
+        self.changes.gathers = false;
+        self.changes.list = Vec::new();
+        self.outgoing = VecDeque::new();
     }
 
     /// The number of the next direct message, which grows for every user of this home.
@@ -230,19 +237,26 @@ impl Inboxes {
         true
     }
 
-    /// Whether a message of `cost` bytes for a user may be kept.
+    /// Whether a message of `cost` bytes for a user, which takes this route, may be kept.
     ///
     /// # Errors
     /// Why not, in words.
-    pub fn check_room(&self, cost: usize) -> Result<(), &'static str> {
+    pub fn check_room(&self, cost: usize, route: Route) -> Result<(), &'static str> {
+        let is_behind = route == Route::Behind;
         if self.bounds.queue.count == 0 {
             return Err("the user is offline, and messages are not kept here");
         }
         if cost > self.bounds.queue.bytes {
-            return Err("the user is offline, and the message is longer than what is kept");
+            return Err(match is_behind {
+                true => "earlier messages wait, and this one is longer than what is kept",
+                false => "the user is offline, and the message is longer than what is kept",
+            });
         }
         if !self.has_memory(cost) {
-            return Err("the user is offline, and no more messages can be kept");
+            return Err(match is_behind {
+                true => "earlier messages to the user wait, and no more can be kept",
+                false => "the user is offline, and no more messages can be kept",
+            });
         }
         Ok(())
     }

@@ -149,7 +149,7 @@ impl Shard {
                 self.step_web(conn, bytes, now)
             }
             State::AwaitingRequest | State::Browsing => self.step_request(conn, bytes, now),
-            State::AwaitingNumbers | State::Resuming(_) => Step::Wait,
+            State::AwaitingNumbers | State::AwaitingWelcome(_) => Step::Wait,
             State::Closing(_) => Step::Over,
         }
     }

@@ -5,12 +5,11 @@
 //! records out and brings watermarks back, and the shard ([`storing`](super::storing)) does what
 //! was held. A shard without a store has no journal.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::base::ids::{Address, Epoch, Ref, Seq};
-use crate::base::limits::{RECORD_BYTES_PENDING, RECORDS_PENDING_MAX};
-
+use crate::base::limits::{PENDING_BEFORE_LIVE_REFUSED, RECORD_BYTES_PENDING, RECORDS_PENDING_MAX};
 use crate::base::name::Name;
 
 use super::batch::Batch;
@@ -54,6 +53,17 @@ pub struct StoredMessages {
     pub last: Seq,
 }
 
+/// A direct message whose sender waits until it is written.
+#[derive(Clone, Copy, Debug)]
+pub struct QueuedDirect {
+    /// The message's number.
+    pub id: u64,
+    /// The sender, and the request's number.
+    pub asked: (Address, Ref),
+    /// The user was not there; else it is behind others that the user has yet to be told.
+    pub is_offline: bool,
+}
+
 /// What is done once a record is written, or when it could not be.
 #[derive(Debug)]
 pub enum Held {
@@ -76,14 +86,12 @@ pub enum Held {
         /// The epoch that ends if they could not be.
         epoch: Epoch,
     },
-    /// A message that is queued for a user: its sender is told.
+    /// A message that is queued for a user: its sender is told, and then its user.
     Direct {
         /// The user.
         user: Name,
-        /// The message's number.
-        id: u64,
-        /// The sender, and the request's number.
-        asked: (Address, Ref),
+        /// The message.
+        queued: QueuedDirect,
     },
     /// Nobody waits. If it could not be written, it is tried again.
     Again(Record),
@@ -97,6 +105,8 @@ enum Health {
     /// The last write failed. What must be repeated is tried again; until that succeeds, requests
     /// that have to be written are refused.
     Failing,
+    /// There is no store any more, and nobody to take what is pushed: it is not kept.
+    Gone,
 }
 
 /// One shard's side of the store. See the [module](self).
@@ -165,6 +175,10 @@ impl Journal {
 
     /// Hands a record to the store, and remembers what is to be done once it is written.
     pub fn push(&mut self, record: Record, held: Held) {
+        if self.health == Health::Gone {
+            debug_assert!(matches!(held, Held::Again(_)), "such requests are refused");
+            return;
+        }
         let bytes = record.bytes();
         self.bytes += bytes;
         self.sizes.push_back(u32::try_from(bytes).expect("a record is far below 4 GiB"));
@@ -178,23 +192,32 @@ impl Journal {
         self.push(record.clone(), Held::Again(record));
     }
 
+    /// Does the same with changes of users' queues that could not be written, but for those that
+    /// later ones make void. A message that was struck is struck all the same: some of what could
+    /// not be written may have reached the disk.
+    pub fn push_again(&mut self, changes: Vec<Record>) {
+        let (mut struck, mut told) = (BTreeSet::new(), BTreeSet::new());
+        let mut valid = Vec::new();
+        for record in changes.into_iter().rev() {
+            let is_valid = match &record {
+                Record::StrikeDirect { user, id } => struck.insert((user.clone(), *id)),
+                Record::Direct { user, direct } => !struck.contains(&(user.clone(), direct.id())),
+                Record::Missing { user, .. } => told.insert(user.clone()),
+                _ => true,
+            };
+            if is_valid {
+                valid.push(record);
+            }
+        }
+        valid.into_iter().rev().for_each(|record| self.push_unawaited(record));
+    }
+
     /// The next record to hand over.
     pub fn pop_outgoing(&mut self) -> Option<(Ticket, Record)> {
         let record = self.outgoing.pop_front()?;
         let ticket = self.first_outgoing;
         self.first_outgoing = Ticket(ticket.0 + 1);
         Some((ticket, record))
-    }
-
-    /// Takes back the record that was handed out last: the store's channel is full.
-    pub fn put_back(&mut self, record: Record) {
-        self.outgoing.push_front(record);
-        self.first_outgoing = Ticket(self.first_outgoing.0 - 1);
-    }
-
-    /// Whether records wait to be handed over.
-    pub fn has_outgoing(&self) -> bool {
-        !self.outgoing.is_empty()
     }
 
     /// Which failures the store knows that this shard has heard of.
@@ -204,14 +227,21 @@ impl Journal {
 
     /// Whether a request that has to be written is refused: the store fails, or is too far behind.
     pub fn refuses(&self) -> bool {
-        self.health == Health::Failing
-            || self.bytes >= RECORD_BYTES_PENDING
-            || self.held.len() >= RECORDS_PENDING_MAX
+        self.is_failing() || self.is_behind(1)
     }
 
-    /// Whether the last write failed.
+    /// Whether also such is refused that need not be written now, and may have to be later.
+    pub fn refuses_live(&self) -> bool {
+        self.is_behind(PENDING_BEFORE_LIVE_REFUSED)
+    }
+
+    fn is_behind(&self, times: usize) -> bool {
+        self.bytes >= times * RECORD_BYTES_PENDING || self.held.len() >= times * RECORDS_PENDING_MAX
+    }
+
+    /// Whether the last write failed, or there is no store any more.
     pub fn is_failing(&self) -> bool {
-        self.health == Health::Failing
+        self.health != Health::Sound
     }
 
     /// Records that are not known to be written.
@@ -250,6 +280,12 @@ impl Journal {
         std::mem::take(&mut self.held)
     }
 
+    /// There is no store any more. Nothing is kept for it from here on.
+    pub fn give_up(&mut self) {
+        self.fail(self.numbers);
+        self.health = Health::Gone;
+    }
+
     /// What the store has done, as it told last.
     pub fn numbers(&self) -> StoreNumbers {
         self.numbers
@@ -275,5 +311,74 @@ impl Journal {
             self.sizes.shrink_to(SPARE_ANSWERS_LEN);
             self.outgoing.shrink_to(SPARE_ANSWERS_LEN);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::direct::Direct;
+    use crate::chat::reader::Missing;
+
+    #[test]
+    fn what_is_repeated_is_what_later_changes_left() {
+        let mut journal = Journal::new(Durability::Sync);
+        let user = Name::new("bob");
+        let queued =
+            |id| Record::Direct { user: user.clone(), direct: Direct::new(id, 0, "ann", b"psst") };
+        let struck = |id| Record::StrikeDirect { user: user.clone(), id };
+        let missing = |id: Option<u64>| Record::Missing {
+            user: user.clone(),
+            missing: id.map(|id| Missing { from: id, to: id, count: 1 }),
+        };
+        for round in 0..3 {
+            for id in 1..=1_000 {
+                for record in [queued(id), struck(id), missing(Some(id))] {
+                    journal.push_unawaited(record);
+                }
+            }
+            journal.push_unawaited(queued(2_000 + round));
+            journal.push_unawaited(missing(None));
+            let mut lost = Vec::new();
+            for held in journal.fail(StoreNumbers::default()) {
+                let Held::Again(record) = held else { panic!("nobody waits") };
+                lost.push(record);
+            }
+            journal.push_again(lost);
+            // The strikes, what was queued and not struck, and what is missing in the end.
+            assert_eq!(journal.pending(), 1_000 + round as usize + 1 + 1);
+        }
+        let mut last = None;
+        while let Some((_, record)) = journal.pop_outgoing() {
+            last = Some(record);
+        }
+        assert!(matches!(last, Some(Record::Missing { missing: None, .. })), "{last:?}");
+    }
+
+    #[test]
+    fn nothing_is_kept_for_a_store_that_is_gone() {
+        let mut journal = Journal::new(Durability::Sync);
+        let record = Record::StrikeHead { room: Name::new("lobby") };
+        journal.push_unawaited(record.clone());
+        journal.give_up();
+        for _ in 0..10 {
+            journal.push_unawaited(record.clone());
+        }
+        assert_eq!((journal.pending(), journal.pop_outgoing().is_none()), (0, true));
+        assert!(journal.refuses() && journal.is_failing());
+    }
+
+    #[test]
+    fn live_messages_are_refused_only_when_far_more_is_pending() {
+        let mut journal = Journal::new(Durability::Sync);
+        let record = || Record::StrikeHead { room: Name::new("lobby") };
+        for _ in 0..RECORDS_PENDING_MAX {
+            journal.push_unawaited(record());
+        }
+        assert!(journal.refuses() && !journal.refuses_live());
+        for _ in 0..RECORDS_PENDING_MAX {
+            journal.push_unawaited(record());
+        }
+        assert!(journal.refuses_live());
     }
 }

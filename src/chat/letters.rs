@@ -315,9 +315,10 @@ impl Shard {
         {
             return;
         }
+        let mut lost_room = None;
         match request {
             Asked::Join { stay } => {
-                self.end_rejoining(conn, stay);
+                let was_rejoining = self.end_rejoining(conn, stay);
                 let Some(session) = self.sessions.get_mut(conn) else {
                     return;
                 };
@@ -326,6 +327,11 @@ impl Shard {
                     session.remove_membership(membership.room);
                     self.rooms.subscriptions -= 1;
                     let user = session.user.clone().expect("a member has a user");
+                    if was_rejoining {
+                        // It did not ask, and takes itself for a member still.
+                        let room = &self.rooms.get(membership.room).name;
+                        lost_room = Some(format!("you are no longer in {room}: {text}"));
+                    }
                     self.leave_room(&membership, user, now);
                     self.forget_current_room(conn, membership.room);
                 } else {
@@ -338,7 +344,7 @@ impl Shard {
             Asked::Publish => {}
         }
         for _ in 0..=repetitions {
-            self.refuse(conn, reference, code, text, now);
+            self.refuse(conn, reference, code, lost_room.as_deref().unwrap_or(text), now);
         }
     }
 

@@ -11,7 +11,7 @@
 //! is left unread its silence is not held against it.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 
 use crate::base::gcra::{Bucket, Rate, TooFast};
 use crate::base::ids::{ConnId, Ref};
@@ -20,7 +20,7 @@ use crate::base::time::{Mono, Now};
 use crate::wire::message::{Code, Request};
 
 use super::session::{CREDIT_MAX, Marks, State};
-use super::shard::Shard;
+use super::shard::{Progress, Shard};
 
 /// Bytes that a connection pays for ahead at most.
 const BYTES_AHEAD_MAX: usize = 64 << 10;
@@ -39,8 +39,10 @@ pub struct Meters {
     bytes: Vec<Bucket>,
     /// Bytes that were paid for ahead.
     byte_credits: Vec<u32>,
-    /// Connections that are left unread, each once, and when they are looked at again.
+    /// Connections that are left unread, and when they are looked at again.
     slowed: BinaryHeap<Reverse<(Mono, ConnId)>>,
+    /// The same, each once.
+    are_slowed: BTreeSet<ConnId>,
 }
 
 impl Meters {
@@ -56,6 +58,7 @@ impl Meters {
             bytes: Vec::new(),
             byte_credits: Vec::new(),
             slowed: BinaryHeap::new(),
+            are_slowed: BTreeSet::new(),
         }
     }
 
@@ -137,12 +140,25 @@ impl Meters {
         self.slowed.len()
     }
 
+    /// Whether a connection is left unread because it was too fast.
+    pub fn is_slowed(&self, conn: ConnId) -> bool {
+        !self.are_slowed.is_empty() && self.are_slowed.contains(&conn)
+    }
+
+    fn slow_down(&mut self, conn: ConnId, due: Mono) {
+        let is_new = self.are_slowed.insert(conn);
+        debug_assert!(is_new, "{conn:?} is on the list already");
+        self.slowed.push(Reverse((due, conn)));
+    }
+
     fn pop_due(&mut self, now: Mono) -> Option<ConnId> {
-        let Reverse((due, _)) = self.slowed.peek()?;
-        if *due > now {
+        let Reverse((due, conn)) = *self.slowed.peek()?;
+        if due > now {
             return None;
         }
-        self.slowed.pop().map(|Reverse((_, conn))| conn)
+        self.slowed.pop();
+        self.are_slowed.remove(&conn);
+        Some(conn)
     }
 }
 
@@ -249,37 +265,50 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
-        let is_held_already = session.marks.has(Marks::RESUMING);
-        if is_held_already || matches!(session.state, State::Closing(_)) {
+        if matches!(session.state, State::Closing(_)) || self.meters.is_slowed(conn) {
             return;
         }
         session.marks.set(Marks::RESUMING);
         self.counters.limited_reads += 1;
-        let due = now.mono + wait_ms.min(SLOWED_MS);
-        self.meters.slowed.push(Reverse((due, conn)));
+        self.meters.slow_down(conn, now.mono + wait_ms.min(SLOWED_MS));
+    }
+
+    /// Other shards have answered what a connection waited for: it goes on, unless it has to pay
+    /// first. Then [`Shard::expire_slowed`] sees to it.
+    pub(super) fn go_on_after_answer(&mut self, conn: ConnId) {
+        if !self.meters.is_slowed(conn) {
+            self.resuming.push(conn);
+        }
     }
 
     /// Reads again those who have waited for long enough.
-    pub(super) fn expire_slowed(&mut self, now: Now) {
+    ///
+    /// With a budget of its own, so that many who are too fast take no time from other timers.
+    pub(super) fn expire_slowed(&mut self, now: Now) -> Progress {
+        let mut budget = self.limits.timer_budget;
         while let Some(conn) = self.meters.pop_due(now.mono) {
+            if budget == 0 {
+                self.meters.slow_down(conn, now.mono);
+                return Progress::More;
+            }
+            budget -= 1;
             let owed_ms = self.meters.owed_ms(conn.slot(), now.mono);
-            let Some(session) = self.sessions.get_mut(conn) else {
+            let session = self.sessions.get_mut(conn);
+            let Some(session) = session.filter(|session| session.marks.has(Marks::RESUMING)) else {
+                // It ends, or is gone.
                 continue;
             };
-            if session.state.awaits_shards() || !session.marks.has(Marks::RESUMING) {
-                // It is read again when those have answered, or is already.
-                continue;
-            }
-            if session.state.is_greeted() {
+            // Of one that is paused besides it counts whether it reads.
+            if session.state.is_greeted() && !session.marks.has(Marks::PAUSED) {
                 session.heard(now.mono);
             }
-            if owed_ms > 0 && !matches!(session.state, State::Closing(_)) {
-                let due = now.mono + owed_ms.min(SLOWED_MS);
-                self.meters.slowed.push(Reverse((due, conn)));
-            } else {
+            if owed_ms > 0 {
+                self.meters.slow_down(conn, now.mono + owed_ms.min(SLOWED_MS));
+            } else if !session.state.awaits_shards() {
                 self.resuming.push(conn);
             }
         }
+        Progress::Done
     }
 }
 

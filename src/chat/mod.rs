@@ -34,9 +34,10 @@
 //! | [`lives`], [`parting`], [`census`] | what shards do when one of them has begun anew |
 //!
 //! and the nouns they work on: [`awaited`], [`session`], [`room`], [`home`], [`history`],
-//! [`roster`], [`directory`], [`inboxes`], [`inbox`], [`reader`], [`direct`], [`changes`], [`batch`],
-//! [`pulse`], [`outbox`], [`refs`], [`mail`], [`postbag`], [`agenda`], [`heartbeat`], [`hash`],
-//! [`holdings`], [`kept`], [`record`], [`journal`], [`config`].
+//! [`roster`], [`directory`], [`inboxes`], [`inbox`], [`queue`], [`readers`], [`reader`],
+//! [`direct`], [`changes`], [`batch`], [`pulse`], [`outbox`], [`refs`], [`mail`], [`postbag`],
+//! [`agenda`], [`heartbeat`], [`hash`], [`holdings`], [`kept`], [`record`], [`journal`],
+//! [`config`].
 
 pub mod agenda;
 pub mod awaited;
@@ -82,7 +83,9 @@ pub mod postbag;
 pub mod presence;
 pub mod press;
 pub mod pulse;
+pub mod queue;
 pub mod reader;
+pub mod readers;
 pub mod record;
 pub mod recovery;
 pub mod refs;

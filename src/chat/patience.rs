@@ -41,6 +41,9 @@ struct Wait {
 pub struct Stall {
     /// When the kernel had no room for it, as [`Mono::low`].
     pub began: u32,
+    /// When it is looked at next, likewise; none while a look is under way. It may be found several
+    /// times in one instant, and is looked at once.
+    look_at: Option<u32>,
     /// Bytes that its kernel had not acknowledged at the last look.
     unacknowledged: Option<usize>,
     /// Looks since then at which they were the same.
@@ -95,7 +98,12 @@ fn waits_for_frame(session: &Session, wait: &Wait) -> bool {
 
 fn waits_for_reader(session: &Session, wait: &Wait) -> bool {
     let stall = session.outbox.as_ref().and_then(|outbox| outbox.stall);
-    stall.is_some_and(|stall| stall.began == wait.began) && session.marks.has(Marks::BLOCKED)
+    let is_its = |stall: Stall| (stall.began, stall.look_at) == (wait.began, Some(wait.due.low()));
+    stall.is_some_and(is_its) && session.marks.has(Marks::BLOCKED)
+}
+
+fn stall_of(session: &mut Session) -> Option<&mut Stall> {
+    session.outbox.as_mut()?.stall.as_mut()
 }
 
 impl Shard {
@@ -136,6 +144,10 @@ impl Shard {
 
     fn look_at_reader_later(&mut self, conn: ConnId, began: u32, now: Now) {
         let due = now.mono + (self.limits.write_timeout_ms / STALL_LOOKS).max(1);
+        let session = self.sessions.get_mut(conn);
+        if let Some(stall) = session.and_then(stall_of) {
+            stall.look_at = Some(due.low());
+        }
         let wait = Wait { conn, began, due };
         enlist(&mut self.patience.readers, wait, &self.sessions, waits_for_reader);
     }
@@ -152,8 +164,10 @@ impl Shard {
             && let Some(wait) = self.patience.readers.pop_front_if(|wait| wait.due <= now.mono)
         {
             *budget -= 1;
-            let session = self.sessions.get(wait.conn);
-            if session.is_some_and(|session| waits_for_reader(session, &wait)) {
+            let session = self.sessions.get_mut(wait.conn);
+            let waiting = session.filter(|session| waits_for_reader(session, &wait));
+            if let Some(stall) = waiting.and_then(stall_of) {
+                stall.look_at = None;
                 self.verdicts.push_back(Verdict::LookAtReader(wait.conn));
             }
         }
@@ -180,7 +194,7 @@ impl Shard {
         if !waits_for_frame(session, wait) || matches!(session.state, State::Closing(_)) {
             return;
         }
-        let is_held_back = session.marks.has(Marks::PAUSED) || session.marks.has(Marks::RESUMING);
+        let is_held_back = session.marks.has(Marks::HELD_BACK);
         let timeout_ms = self.limits.frame_timeout_ms;
         let was_starved =
             now.mono.since_ms(self.amnesty_at) < timeout_ms && self.amnesty_at > Mono(0);
@@ -210,7 +224,7 @@ impl Shard {
         if !session.marks.has(Marks::BLOCKED) || matches!(session.state, State::Closing(_)) {
             return;
         }
-        let Some(stall) = session.outbox.as_mut().and_then(|outbox| outbox.stall.as_mut()) else {
+        let Some(stall) = stall_of(session) else {
             return;
         };
         let timeout_ms = self.limits.write_timeout_ms;

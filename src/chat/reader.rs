@@ -39,6 +39,13 @@ impl Missing {
         known.to = known.to.max(id);
         known.count += 1;
     }
+
+    /// What is missing in all, with what was missing before.
+    pub fn with(self, before: Option<Missing>) -> Missing {
+        let first = before.unwrap_or(Missing { count: 0, ..self });
+        let (from, to) = (first.from.min(self.from), first.to.max(self.to));
+        Missing { from, to, count: first.count + self.count }
+    }
 }
 
 /// One of a user's sessions.
@@ -56,7 +63,10 @@ pub struct Reader {
     pub is_over: bool,
     /// It was told what is missing in the user's queue.
     pub heard_missing: bool,
-    /// What entered the queue below its cursor: it was not told, and its ACK does not mean it.
+    /// It was told all that is written, and the next message is not: the home owes it a page.
+    pub awaits_write: bool,
+    /// What entered the queue below its cursor, in order: it was not told, and its ACK does not
+    /// mean it.
     pub untold: Vec<u64>,
     /// Messages told live to others up to this id are none of its business.
     pub began: u64,
@@ -80,6 +90,7 @@ impl Reader {
             missing: None,
             is_over: false,
             heard_missing: false,
+            awaits_write: false,
             untold: Vec::new(),
             began,
             acked: 0,
@@ -96,7 +107,12 @@ impl Reader {
 
     /// Whether a message that was told live is its, and not acknowledged.
     pub fn needs(&self, id: u64) -> bool {
-        self.began < id && self.acked < id
+        self.done() < id
+    }
+
+    /// Messages told live up to this id are none of its business, or acknowledged.
+    pub fn done(&self) -> u64 {
+        self.began.max(self.acked)
     }
 
     /// Whether a message that was told live is or was its, and it has not broken since.

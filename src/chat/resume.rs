@@ -86,7 +86,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
-        session.state = State::Resuming(greeting.dialect);
+        session.state = State::AwaitingWelcome(greeting.dialect);
         session.marks.set(Marks::RESUMING);
         session.user = greeting.user.clone();
         let mail = Mail::Claim { session: id, claimer, user: greeting.user };
@@ -193,7 +193,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
-        let State::Resuming(dialect) = session.state else {
+        let State::AwaitingWelcome(dialect) = session.state else {
             return;
         };
         let user = session.user.take();
@@ -201,14 +201,15 @@ impl Shard {
         self.begin_session(conn, Greeting { dialect, user }, now);
         let state = self.sessions.get(conn).map(|session| session.state);
         if !state.is_some_and(State::awaits_shards) {
-            self.resuming.push(conn);
+            self.go_on_after_answer(conn);
         }
     }
 
     /// The birth shard gives a session to the connection, which goes on with it.
     pub(super) fn granted(&mut self, conn: ConnId, kept: Box<Kept>, now: Now) {
         let session = self.sessions.get_mut(conn);
-        let Some((State::Resuming(dialect), session)) = session.map(|it| (it.state, it)) else {
+        let Some((State::AwaitingWelcome(dialect), session)) = session.map(|it| (it.state, it))
+        else {
             return self.send(kept.id.birth().shard(), Mail::Deposit(kept), now);
         };
         let Kept { id, user, rooms, refs, undelivered_bytes, absent, .. } = *kept;
@@ -218,7 +219,7 @@ impl Shard {
         self.counters.resumed += 1;
         let despite = self.strain.pressure.refuses_newcomers();
         self.counters.overload_resumed += u64::from(despite);
-        self.resuming.push(conn);
+        self.go_on_after_answer(conn);
         self.admit(conn, user.clone(), dialect, now);
         self.welcome(conn, dialect, &user, true, now);
         self.come_online(conn, Some(undelivered_bytes), now);

@@ -38,9 +38,9 @@ pub enum State {
     AwaitingNumbers,
     /// A WebSocket that gets back what it sends.
     Echo(Compression),
-    /// It said HELLO and asked to go on with a session, whose shard has not answered. What it sends
-    /// waits unread.
-    Resuming(Dialect),
+    /// It said HELLO, and another shard is asked: that of the session with which it would go on, or
+    /// the home of its user, where users may have few sessions. What it sends waits unread.
+    AwaitingWelcome(Dialect),
     /// It has a user and takes part.
     Live(Dialect),
     /// It takes part no more: its last bytes are being sent, and its input is discarded.
@@ -51,9 +51,9 @@ impl State {
     /// What it can be told things in, as soon as that is known.
     pub fn dialect(self) -> Option<Dialect> {
         match self {
-            State::Live(dialect) | State::AwaitingHello(dialect) | State::Resuming(dialect) => {
-                Some(dialect)
-            }
+            State::Live(dialect)
+            | State::AwaitingHello(dialect)
+            | State::AwaitingWelcome(dialect) => Some(dialect),
             State::AwaitingLine => Some(Dialect::Text),
             State::Sniffing | State::Closing(_) | State::Echo(_) => None,
             State::AwaitingRequest | State::Browsing | State::AwaitingNumbers => None,
@@ -62,7 +62,7 @@ impl State {
 
     /// Whether what it sends waits unread until other shards have answered.
     pub fn awaits_shards(self) -> bool {
-        matches!(self, State::AwaitingNumbers | State::Resuming(_))
+        matches!(self, State::AwaitingNumbers | State::AwaitingWelcome(_))
     }
 
     /// Whether its signs of life count from one to the next: it has said its hello, or is an echo.
@@ -73,9 +73,9 @@ impl State {
     /// Whether it is a WebSocket that was not closed.
     pub fn is_web(self) -> bool {
         match self {
-            State::Live(dialect) | State::AwaitingHello(dialect) | State::Resuming(dialect) => {
-                dialect.is_web()
-            }
+            State::Live(dialect)
+            | State::AwaitingHello(dialect)
+            | State::AwaitingWelcome(dialect) => dialect.is_web(),
             State::Echo(_) => true,
             _ => false,
         }
@@ -108,13 +108,15 @@ impl Marks {
     pub const ENDED: Marks = Marks(16);
     /// It said goodbye and only waits for the answers to what it asked before.
     pub const LEAVING: Marks = Marks(64);
-    /// It is on the list of those that were paused and may go on, or will be when other shards have
-    /// answered what it waits for.
+    /// It is left unread until other shards have answered what it waits for and it has paid for
+    /// what was too fast, or is on the list of those that may go on.
     pub const RESUMING: Marks = Marks(32);
     /// It has HTTP responses to read, and that it does so is its sign of life.
     pub const FETCHING: Marks = Marks(128);
     /// Either of the marks that make reading a sign of life.
     pub const PAUSED_OR_FETCHING: Marks = Marks(Marks::PAUSED.0 | Marks::FETCHING.0);
+    /// Either of the marks that keep it unread. Where both are set both have to end.
+    pub const HELD_BACK: Marks = Marks(Marks::PAUSED.0 | Marks::RESUMING.0);
 
     /// Whether `mark`, or one of several marks, is set.
     pub fn has(self, mark: Marks) -> bool {

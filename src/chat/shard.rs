@@ -13,7 +13,7 @@
 //!
 //! Calls that name a connection which is gone do nothing, so a shell may be late with them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use crate::base::counters::{CloseReason, Counters};
@@ -33,6 +33,7 @@ use super::census::Census;
 use super::closing::Closing;
 use super::config::{ShardConfig, WebConfig};
 use super::detach::Loss;
+use super::direct_feed::LateAcks;
 use super::directory::Directory;
 use super::drain::{Drain, Readiness};
 use super::hash::{self, NameHasher};
@@ -131,7 +132,7 @@ pub struct Shard {
     pub(super) directory: Directory,
     pub(super) inboxes: Inboxes,
     /// Acknowledgements of direct messages that wait because a home's mail is at its bound.
-    pub(super) late_acks: BTreeMap<ConnId, u64>,
+    pub(super) late_acks: LateAcks,
     pub(super) wheel: Wheel,
     pub(super) outboxes: OutboxPool,
     pub(super) chunks: ChunkPool,
@@ -211,7 +212,7 @@ impl Shard {
             homes: HomeTable::new(hasher),
             directory: Directory::default(),
             inboxes: Inboxes::new(hasher, &config.limits, now.wall_ms << DIRECT_ID_SHIFT, now),
-            late_acks: BTreeMap::new(),
+            late_acks: LateAcks::default(),
             wheel: Wheel::new(now.mono),
             outboxes: OutboxPool::new(OUTBOXES_KEPT, BUFFER_KEPT_BYTES),
             chunks: ChunkPool::new(BATCHES_KEPT, BUFFER_KEPT_BYTES),
@@ -334,7 +335,10 @@ impl Shard {
         let Some(session) = self.sessions.get(conn) else {
             return;
         };
-        if !matches!(session.state, State::Closing(_)) {
+        if matches!(session.state, State::Closing(_)) {
+            // Its verdict of this turn comes too late to measure what waits for it.
+            self.take_measure(conn, unacknowledged, now);
+        } else {
             self.note_closing(conn, reason, self.undelivered_in_outbox(conn), now);
             if self.is_to_be_kept(conn, reason) {
                 self.detach(conn, Loss::Failed { unacknowledged }, now);
@@ -450,11 +454,15 @@ impl Shard {
         self.verdicts.pop_front()
     }
 
-    /// Whether the connection is to be read. False while it asks faster than it reads the answers,
-    /// and until what is held of its input has been used.
+    /// Whether the connection is to be read. False while it asks faster than it reads the answers
+    /// or than it may, and until what is held of its input has been used.
     pub fn wants_input(&self, conn: ConnId) -> bool {
-        let held_back = |marks: Marks| marks.has(Marks::PAUSED) || marks.has(Marks::RESUMING);
-        self.sessions.get(conn).is_some_and(|session| !held_back(session.marks))
+        self.sessions.get(conn).is_some_and(|session| !session.marks.has(Marks::HELD_BACK))
+    }
+
+    /// Whether the connection is left unread because it was too fast.
+    pub fn is_slowed(&self, conn: ConnId) -> bool {
+        self.meters.is_slowed(conn)
     }
 
     /// When [`Shard::expire`] has something to do at the earliest. `None`: never, as things stand.

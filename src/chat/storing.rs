@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use crate::base::ids::{Address, Epoch, Position, Ref, Seq};
+use crate::base::ids::{Epoch, Position, Seq};
 use crate::base::name::Name;
 use crate::base::time::Now;
 use crate::wire::message::Event;
@@ -20,13 +20,13 @@ use super::batch::{Batch, message_of};
 use super::changes::Change;
 use super::home::HomeKey;
 use super::homes::Said;
-use super::journal::{Answer, Held, Journal, RoomRecords, StoredMessages};
+use super::journal::{Answer, Held, Journal, QueuedDirect, RoomRecords, StoredMessages};
 use super::mail::{Asked, Mail};
 use super::record::{
     Durability, Record, RecordId, Recovered, RecoveredMessages, RecoveredRoom, RecoveredUser,
     StoreNumbers, Ticket,
 };
-use super::shard::{Progress, Shard};
+use super::shard::Shard;
 
 /// Why something is not done when the disk fails.
 pub(super) const NOT_STORED: &str = "the storage fails";
@@ -41,21 +41,19 @@ impl Shard {
         self.journal_mut().pop_outgoing()
     }
 
-    /// The store's channel was full: the record polled last is to be polled again.
-    pub fn write_refused(&mut self, record: Record) {
-        self.journal.as_mut().expect("a record was polled").put_back(record);
+    /// There is no store any more: what waits for it is refused, and what will have to be written.
+    pub fn store_gone(&mut self, now: Now) {
+        self.write_failed(StoreNumbers::default(), now);
+        self.inboxes.ignore_changes();
+        if let Some(journal) = self.journal.as_mut() {
+            journal.give_up();
+        }
     }
 
     /// How many failures of the store this shard has heard of. To be told with each record: the
     /// store drops what was handed to it before that.
     pub fn store_generation(&self) -> u32 {
         self.journal.as_ref().map_or(0, |journal| journal.generation())
-    }
-
-    /// Whether records wait to be handed over.
-    pub fn writes_wait(&self) -> Progress {
-        let wait = self.journal.as_ref().is_some_and(|journal| journal.has_outgoing());
-        if wait { Progress::More } else { Progress::Done }
     }
 
     /// Records that are not known to be written.
@@ -74,8 +72,12 @@ impl Shard {
                     self.batch_written(key, id, batch, answers, now);
                 }
                 Held::Told { key, .. } => self.landed(key),
-                Held::Direct { user, id, asked } => {
-                    self.answer_direct(asked, id, Some(user), now);
+                Held::Direct { user, queued: QueuedDirect { id, asked, is_offline } } => {
+                    self.answer_direct(asked, id, is_offline.then(|| user.clone()), now);
+                    if let Some(key) = self.inboxes.find(&user) {
+                        self.inboxes.change(key, now, |inbox, _| inbox.note_written(id));
+                    }
+                    self.go_on_behind_write(&user, now);
                 }
                 Held::Again(_) => {}
             }
@@ -89,7 +91,7 @@ impl Shard {
         }
         // Open batches hold places behind those that are lost.
         self.close_batches();
-        let mut strikes = Vec::new();
+        let (mut strikes, mut changes) = (Vec::new(), Vec::new());
         for held in self.journal_mut().fail(numbers) {
             self.counters.store_failures += 1;
             match held {
@@ -102,13 +104,21 @@ impl Shard {
                     self.landed(key);
                     self.end_epoch(key, epoch);
                 }
-                Held::Direct { user, id, asked: (origin, reference) } => {
-                    self.take_back_direct(&user, id, now);
+                Held::Direct { user, queued } => {
+                    let (origin, reference) = queued.asked;
+                    self.take_back_direct(&user, queued.id, now);
                     self.refuse_direct(origin, reference, NOT_STORED, now);
+                    self.go_on_behind_write(&user, now);
                 }
+                Held::Again(
+                    record @ (Record::Direct { .. }
+                    | Record::StrikeDirect { .. }
+                    | Record::Missing { .. }),
+                ) => changes.push(record),
                 Held::Again(record) => self.journal_mut().push_unawaited(record),
             }
         }
+        self.journal_mut().push_again(changes);
         // The last ones first: a crash in between must not leave a hole in a room.
         for strike in strikes.into_iter().rev() {
             self.journal_mut().push_unawaited(strike);
@@ -127,6 +137,12 @@ impl Shard {
             true if journal.is_failing() => Some(NOT_STORED),
             true => Some(BEHIND),
         }
+    }
+
+    /// Why not even a direct message is told to a user who is there: it may have to be written when
+    /// it is not acknowledged.
+    pub(super) fn refuses_live_directs(&self) -> Option<&'static str> {
+        self.journal.as_ref().filter(|journal| journal.refuses_live()).map(|_| BEHIND)
     }
 
     /// Gives a message its place and puts it into the room's batch, which is to be written. It is
@@ -238,12 +254,16 @@ impl Shard {
         records.in_flight -= 1;
     }
 
-    /// Hands over what changed in users' queues. The message with an id is `awaited` by whoever
-    /// sent it. Returns whether the answer is given when it is written.
-    pub(super) fn store_changes(&mut self, awaited: Option<(u64, (Address, Ref))>) -> bool {
-        let Some(journal) = self.journal.as_mut() else { return false };
-        let awaited = awaited.filter(|_| journal.durability() != Durability::None);
-        let mut waits = false;
+    /// Whether who asks for something that has to be written is answered when it is.
+    pub(super) fn answers_wait_for_writes(&self) -> bool {
+        let durability = self.journal.as_ref().map(|journal| journal.durability());
+        durability.is_some_and(|durability| durability != Durability::None)
+    }
+
+    /// Hands over what changed in users' queues. One message is perhaps `awaited` by whoever sent
+    /// it, and by its user.
+    pub(super) fn store_changes(&mut self, awaited: Option<QueuedDirect>) {
+        let Some(journal) = self.journal.as_mut() else { return };
         while let Some((user, change)) = self.inboxes.pop_change() {
             let record = match change {
                 Change::Queued(direct) => Record::Direct { user, direct },
@@ -251,15 +271,13 @@ impl Shard {
                 Change::Missing(missing) => Record::Missing { user, missing },
             };
             match (&record, awaited) {
-                (Record::Direct { user, direct }, Some((id, asked))) if direct.id() == id => {
-                    let held = Held::Direct { user: user.clone(), id, asked };
+                (Record::Direct { user, direct }, Some(queued)) if direct.id() == queued.id => {
+                    let held = Held::Direct { user: user.clone(), queued };
                     journal.push(record, held);
-                    waits = true;
                 }
                 _ => journal.push_unawaited(record),
             }
         }
-        waits
     }
 
     /// Takes a queued message back that could not be written.

@@ -18,7 +18,7 @@ use super::shard::{Progress, Shard, Verdict};
 impl Shard {
     /// Does what is due, as much of it as the budget allows.
     pub fn expire(&mut self, now: Now) -> Progress {
-        self.expire_slowed(now);
+        let slowed = self.expire_slowed(now);
         self.resume_paused(now);
         self.drain_step(now);
         self.notice_starvation(now);
@@ -26,12 +26,13 @@ impl Shard {
         let mut budget = self.limits.timer_budget;
         let agenda = self.expire_agenda(&mut budget, now);
         self.expire_patience(&mut budget, now);
-        self.send_late_acks(now);
+        let late_acks = self.send_late_acks(now);
         self.expire_directs(&mut budget, now);
         self.expire_kept(&mut budget, now);
         while budget > 0 {
             let Some((tick, conn)) = self.wheel.pop_due(now.mono.tick()) else {
-                return agenda;
+                let is_done = [slowed, agenda, late_acks].iter().all(|it| *it == Progress::Done);
+                return if is_done { Progress::Done } else { Progress::More };
             };
             self.fire(conn, tick, now);
             budget -= 1;
@@ -62,12 +63,21 @@ impl Shard {
 
     fn resume_paused(&mut self, now: Now) {
         for conn in std::mem::take(&mut self.resuming) {
-            if let Some(session) = self.sessions.get_mut(conn) {
-                session.marks.clear(Marks::RESUMING);
-                self.resume_input(conn, now);
-                if self.wants_input(conn) {
-                    self.verdicts.push_back(Verdict::Resume(conn));
-                }
+            let Some(session) = self.sessions.get_mut(conn) else {
+                continue;
+            };
+            let waits_for_more = session.state.awaits_shards() || self.meters.is_slowed(conn);
+            if waits_for_more || !session.marks.has(Marks::RESUMING) {
+                // It comes here again behind what it waits for, or has come before.
+                continue;
+            }
+            session.marks.clear(Marks::RESUMING);
+            if session.marks.has(Marks::PAUSED) {
+                continue;
+            }
+            self.resume_input(conn, now);
+            if self.wants_input(conn) {
+                self.verdicts.push_back(Verdict::Resume(conn));
             }
         }
     }
@@ -124,7 +134,7 @@ impl Shard {
     pub(super) fn awaits_hello(&self, conn: ConnId) -> bool {
         let awaits = |state: State| {
             let speaks = matches!(state, State::AwaitingHello(_) | State::AwaitingLine);
-            let resumes = matches!(state, State::Resuming(_));
+            let resumes = matches!(state, State::AwaitingWelcome(_));
             speaks || resumes || matches!(state, State::Sniffing | State::AwaitingRequest)
         };
         self.sessions.get(conn).is_some_and(|session| awaits(session.state))
@@ -135,7 +145,7 @@ impl Shard {
     fn is_upgraded_since(&self, conn: ConnId, began: Mono) -> bool {
         self.sessions.get(conn).is_some_and(|session| {
             let awaits_web_hello = match session.state {
-                State::AwaitingHello(dialect) | State::Resuming(dialect) => dialect.is_web(),
+                State::AwaitingHello(dialect) | State::AwaitingWelcome(dialect) => dialect.is_web(),
                 _ => false,
             };
             awaits_web_hello && session.last_heard != began.low()
@@ -185,7 +195,7 @@ impl Shard {
         let silent_ms = if forgiven { amnesty_ms } else { silent_ms };
         match session.state {
             State::Closing(reason) => self.forget(conn, reason),
-            State::Sniffing | State::AwaitingHello(_) | State::Resuming(_) => {
+            State::Sniffing | State::AwaitingHello(_) | State::AwaitingWelcome(_) => {
                 unreachable!("a handshake is on the agenda and not in the wheel")
             }
             State::AwaitingLine | State::AwaitingRequest => {

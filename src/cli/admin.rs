@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{BROKEN, DONE, complain};
+use crate::engine::predecessor::error_of;
 use crate::net::admin_socket::{self, Place};
 
 const COMMANDS: &str = "Commands";
@@ -172,12 +173,6 @@ impl Conversation {
             tell(line);
         }
     }
-}
-
-/// What a line says where it is a refusal.
-fn error_of(line: &str) -> Option<String> {
-    let object: serde_json::Value = serde_json::from_str(line).ok()?;
-    object.get("error")?.as_str().map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use crate::base::name;
 use crate::chat::overflow::{Overflow, OverflowPolicies};
 
-const LIMITS: &str = "Limits";
+use super::options::LIMITS;
 
 impl ValueEnum for Overflow {
     fn value_variants<'a>() -> &'a [Overflow] {

@@ -31,25 +31,24 @@ impl Worker {
         }
     }
 
-    /// Phase: hands what is to be kept to the store, all of the turn at once.
+    /// Phase: hands what is to be kept to the store, all of the turn at once. What finds no room is
+    /// kept as it is, and goes ahead of later records.
     pub(super) fn hand_over_records(&mut self) {
-        self.records_wait = false;
-        let Some(store) = &self.seat.store else { return };
-        let Some(submission) = submission(self.id, &mut self.shard) else { return };
-        match store.submit(Errand::Write(submission)) {
-            Ok(()) => {}
-            Err(Refused::Full(errand)) => {
-                let Errand::Write(submission) = errand else { return };
-                self.records_wait = true;
-                for record in submission.records.into_iter().rev() {
-                    self.shard.write_refused(record);
+        let mut next = self.next_submission();
+        while let Some(submission) = next.take() {
+            let Some(store) = &self.seat.store else { return };
+            match store.submit(Errand::Write(submission)) {
+                Ok(()) => next = self.next_submission(),
+                Err(Refused::Full(Errand::Write(submission))) => {
+                    self.refused_records = Some(submission);
                 }
-            }
-            Err(Refused::Closed) => {
-                error!("worker {}: the store is gone", self.id);
-                self.seat.store = None;
-                self.store_is_lost = true;
-                self.shard.write_failed(StoreNumbers::default(), self.now);
+                Err(Refused::Full(_)) => unreachable!("what is refused is what was submitted"),
+                Err(Refused::Closed) => {
+                    error!("worker {}: the store is gone", self.id);
+                    self.seat.store = None;
+                    self.store_is_lost = true;
+                    self.shard.store_gone(self.now);
+                }
             }
         }
     }
@@ -57,10 +56,10 @@ impl Worker {
     /// The loop is left, nobody is served any more, and what is left may wait for the store.
     pub(super) fn hand_over_the_rest(&mut self) {
         let Some(store) = self.seat.store.take() else { return };
-        let mut left = submission(self.id, &mut self.shard);
+        let mut left = self.next_submission();
         while let Some(submission) = left.take() {
             match store.submit(Errand::Write(submission)) {
-                Ok(()) => left = self::submission(self.id, &mut self.shard),
+                Ok(()) => left = self.next_submission(),
                 Err(Refused::Full(errand)) => {
                     store.wait_until_taken();
                     if let Errand::Write(submission) = errand {
@@ -70,6 +69,16 @@ impl Worker {
                 Err(Refused::Closed) => {}
             }
         }
+    }
+
+    /// What found no room, or else the records that came since. After a failure the shard has taken
+    /// back what it had handed out, and the store would drop it.
+    fn next_submission(&mut self) -> Option<Submission> {
+        let generation = self.shard.store_generation();
+        let refused = self.refused_records.take();
+        refused
+            .filter(|submission| submission.generation == generation)
+            .or_else(|| submission(self.id, &mut self.shard))
     }
 }
 

@@ -189,19 +189,22 @@ impl Conversation {
 
     /// The next line that it says.
     fn line(&mut self) -> Result<String, StartError> {
+        match self.next_line() {
+            Ok(Some(line)) => accepted(line),
+            Ok(None) => Err(refused("it hung up; look into its log, and try again")),
+            Err(error) => Err(refused(&format!("it does not answer ({error})"))),
+        }
+    }
+
+    /// Reads a line; none where it has hung up.
+    fn next_line(&mut self) -> io::Result<Option<String>> {
         loop {
             if let Some(end) = self.heard.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = self.heard.drain(..=end).collect();
-                let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-                return match error_of(&line) {
-                    Some(why) => Err(refused(&why)),
-                    None => Ok(line),
-                };
+                return Ok(Some(String::from_utf8_lossy(&line).trim_end().to_owned()));
             }
-            match self.receive() {
-                Ok(0) => return Err(refused("it hung up; look into its log, and try again")),
-                Ok(_) => {}
-                Err(error) => return Err(refused(&format!("it does not answer ({error})"))),
+            if self.receive()? == 0 {
+                return Ok(None);
             }
         }
     }
@@ -222,23 +225,20 @@ impl Conversation {
 
     /// Reads its answer to `ready`: a refusal, or a line, or nothing where it is dead.
     fn last_words(&mut self) -> Result<(), StartError> {
-        loop {
-            if let Some(end) = self.heard.iter().position(|&byte| byte == b'\n') {
-                let line: Vec<u8> = self.heard.drain(..=end).collect();
-                let why = error_of(String::from_utf8_lossy(&line).trim_end());
-                return why.map_or(Ok(()), |why| Err(refused(&why)));
+        match self.next_line() {
+            Ok(Some(line)) => accepted(line).map(drop),
+            Err(error) if is_timeout(&error) => {
+                Err(refused("it does not answer; look into its log"))
             }
-            match self.receive() {
-                Ok(0) => return Ok(()),
-                Ok(_) => {}
-                Err(error) if is_timeout(&error) => {
-                    return Err(refused("it does not answer; look into its log"));
-                }
-                // A reset: it is gone.
-                Err(_) => return Ok(()),
-            }
+            // It hung up, or was reset: it is gone.
+            Ok(None) | Err(_) => Ok(()),
         }
     }
+}
+
+/// A line, unless it is a refusal.
+fn accepted(line: String) -> Result<String, StartError> {
+    error_of(&line).map_or(Ok(line), |why| Err(refused(&why)))
 }
 
 fn is_timeout(error: &io::Error) -> bool {
@@ -250,8 +250,8 @@ pub(super) fn canonical(data: &Path) -> PathBuf {
     fs::canonicalize(data).unwrap_or_else(|_| data.to_owned())
 }
 
-/// What a line says where it is a refusal.
-fn error_of(line: &str) -> Option<String> {
+/// What a line that a server says to a command tells where it is a refusal.
+pub fn error_of(line: &str) -> Option<String> {
     let object: serde_json::Value = serde_json::from_str(line).ok()?;
     object.get("error")?.as_str().map(str::to_owned)
 }

@@ -125,8 +125,8 @@ pub struct Worker {
     pub(super) busy: bool,
     /// Letters wait for a full mailbox.
     pub(super) letters_wait: bool,
-    /// Records wait for room in the store's channel.
-    pub(super) records_wait: bool,
+    /// Records that found no room in the store's channel.
+    pub(super) refused_records: Option<Submission>,
     /// The store's thread is not there any more.
     pub(super) store_is_lost: bool,
     /// What `/readyz` is to say.
@@ -168,7 +168,7 @@ impl Worker {
             write_budget: limits.write_budget,
             busy: false,
             letters_wait: false,
-            records_wait: false,
+            refused_records: None,
             store_is_lost: false,
             readiness: Readiness::Starting,
             drain: None,
@@ -279,7 +279,7 @@ impl Worker {
             self.shard.next_deadline().map(until),
             self.acceptor.deadline().map(until),
             self.watch.deadline().map(until),
-            (self.letters_wait || self.records_wait).then_some(RETRY_MAIL),
+            (self.letters_wait || self.refused_records.is_some()).then_some(RETRY_MAIL),
         ];
         deadlines.into_iter().flatten().min()
     }

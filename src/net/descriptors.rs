@@ -1,7 +1,8 @@
 //! Descriptors on their way from one process to another.
 //!
 //! Owns how they travel over a Unix socket, beside bytes (`SCM_RIGHTS`, unix(7)). Never knows what
-//! they are. The engine sends a server's listeners by it, and receives them.
+//! they are. The engine sends a server's listeners by it, and receives them; workers hand each
+//! other connections ([`hatch`](super::hatch)).
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -48,6 +49,11 @@ pub fn receive(stream: impl AsFd, buffer: &mut [u8], into: &mut Vec<OwnedFd>) ->
         return Err(io::Error::other("descriptors were lost: the limit on open files is too low"));
     }
     Ok(received.bytes)
+}
+
+/// Whether [`receive`] failed because the kernel had to drop descriptors. The bytes were taken.
+pub fn were_lost(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Other
 }
 
 #[cfg(test)]

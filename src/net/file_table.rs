@@ -58,6 +58,9 @@ pub fn open_descriptors() -> io::Result<usize> {
 /// Bytes written to a TCP socket that its peer's kernel has not acknowledged, as Linux counts them
 /// (`SIOCOUTQ`, tcp(7)), also after a reset.
 ///
+/// [`tcp_info`] says the same where the kernel is new enough. Whether a session loses messages must
+/// not hang on that, so this is asked for by itself: every kernel knows it.
+///
 /// # Errors
 /// What the kernel says to `ioctl`, to anything but a TCP socket that is or was connected.
 pub(super) fn unacknowledged_bytes(socket: BorrowedFd<'_>) -> io::Result<usize> {

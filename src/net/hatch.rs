@@ -1,21 +1,19 @@
 //! A way for connections from one worker to another.
 //!
 //! Owns the pair of sockets through which the kernel carries a descriptor from one private file
-//! table into another (`SCM_RIGHTS`, unix(7)). Never waits, and never decides who is handed over:
+//! table into another ([`descriptors`]). Never waits, and never decides who is handed over:
 //! the engine's steering does. A worker reads its own [`Hatch`]; all have the [`Slot`] of each.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use mio::event::Source;
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token};
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use super::descriptors;
 
 /// The side into which connections are put. It may be used from several threads, and in every
 /// file table that it was opened in or copied to.
@@ -55,13 +53,7 @@ impl Slot {
     /// # Errors
     /// The connection itself, where the hatch is full: it was not handed over.
     pub fn put(&self, stream: TcpStream) -> Result<(), TcpStream> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        let descriptors = [stream.as_fd()];
-        let fits = control.push(SendAncillaryMessage::ScmRights(&descriptors));
-        assert!(fits, "there is space for one descriptor");
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let sent = sendmsg(&self.0, &[IoSlice::new(&[0])], &mut control, flags);
+        let sent = descriptors::send(&self.0, &[0], &[stream.as_fd()]);
         // Ours is closed here: from now on it is open where it is going.
         if sent.is_ok() { Ok(()) } else { Err(stream) }
     }
@@ -75,21 +67,15 @@ impl Slot {
 impl Hatch {
     /// The next connection.
     pub fn take(&self) -> Handed {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut byte = [0];
-        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        let came = recvmsg(&self.0, &mut [IoSliceMut::new(&mut byte)], &mut control, flags);
-        if !came.is_ok_and(|message| message.bytes > 0) {
-            return Handed::Nothing;
+        let mut came = Vec::with_capacity(1);
+        match descriptors::receive(&self.0, &mut [0], &mut came) {
+            Ok(0) => Handed::Nothing,
+            Ok(_) => came.pop().map_or(Handed::Lost, |descriptor| {
+                Handed::Connection(TcpStream::from_std(descriptor.into()))
+            }),
+            Err(error) if descriptors::were_lost(&error) => Handed::Lost,
+            Err(_) => Handed::Nothing,
         }
-        let rights = control.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-            _ => None,
-        });
-        rights.map_or(Handed::Lost, |descriptor| {
-            Handed::Connection(TcpStream::from_std(descriptor.into()))
-        })
     }
 
     /// The descriptor's number, the same in every table.

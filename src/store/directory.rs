@@ -118,6 +118,14 @@ impl Directory {
         self.mark(durability, &format!("clean commits={commits}"))
     }
 
+    /// Marks that the run has ended and what it told last may be missing, whatever the durability.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn mark_torn(&self, durability: Durability) -> io::Result<()> {
+        self.mark(durability, "torn")
+    }
+
     fn mark(&self, durability: Durability, state: &str) -> io::Result<()> {
         let (boot, identity) = (&self.boot, identity(&self.lock)?);
         let durability = durability.name();

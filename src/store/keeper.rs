@@ -9,7 +9,8 @@
 //! After a failed commit nothing is known of what the group left behind. So the engine is dropped
 //! and opened anew, again and again until it succeeds, and every shard whose records were lost is
 //! told once. What a shard had handed over before it heard of that is dropped: it is told by the
-//! generation, which the shard counts up as it hears.
+//! generation, which the shard counts up as it hears. A shard that has heard repeats what must not
+//! be lost; where the run ends before it has done so, the run does not count as a whole one.
 
 use std::collections::VecDeque;
 use std::io;
@@ -90,12 +91,27 @@ struct Desk {
     generation: u32,
     /// Its last record in the group.
     through: Option<Ticket>,
-    /// Not told yet: at most a watermark, a failure, and a watermark.
+    /// Records of it were lost, and it has handed nothing over since it heard of that.
+    lost_records: bool,
+    /// Not told yet: at most a watermark and a failure.
     owed: VecDeque<Outcome>,
 }
 
 impl Desk {
+    /// Its records that are not written are lost, and it is to hear of that.
+    fn fail(&mut self) {
+        self.through = None;
+        self.generation += 1;
+        self.lost_records = true;
+        self.owe(Outcome::Failed);
+    }
+
     fn owe(&mut self, outcome: Outcome) {
+        debug_assert_ne!(
+            self.owed.back(),
+            Some(&Outcome::Failed),
+            "a shard's records are dropped until it has heard that others are lost"
+        );
         if let (Some(Outcome::Written(last)), Outcome::Written(through)) =
             (self.owed.back_mut(), outcome)
         {
@@ -213,6 +229,7 @@ impl Keeper {
             self.post_owed();
             if self.engine.is_none() {
                 if !self.reopen() {
+                    self.finish_torn();
                     return false;
                 }
                 continue;
@@ -292,6 +309,7 @@ impl Keeper {
         if submission.generation != desk.generation {
             return;
         }
+        desk.lost_records = false;
         let engine = self.engine.as_mut().expect("it is open while groups are gathered");
         desk.through = Some(Ticket(submission.first.0 + submission.records.len() as u64 - 1));
         self.group_records += submission.records.len() as u64;
@@ -361,9 +379,8 @@ impl Keeper {
             error!("cannot write to {data}: {cause}; what must be stored is refused until it can");
         }
         for desk in &mut self.desks {
-            if desk.through.take().is_some() {
-                desk.generation += 1;
-                desk.owe(Outcome::Failed);
+            if desk.through.is_some() {
+                desk.fail();
             }
         }
         self.close_engine();
@@ -409,8 +426,7 @@ impl Keeper {
                 };
                 let desk = &mut self.desks[shard.index()];
                 if generation == desk.generation {
-                    desk.generation += 1;
-                    desk.owe(Outcome::Failed);
+                    desk.fail();
                 }
             }
             match self.submissions.take(&mut self.taken, Some(now)) {
@@ -455,16 +471,151 @@ impl Keeper {
         let synced = self.engine.as_mut().is_some_and(|engine| engine.sync().is_ok());
         let synced = synced && failure.is_none();
         self.close_engine();
+        let whole = synced && !self.desks.iter().any(|desk| desk.lost_records);
         let commits = self.counts.commits;
-        let clean = synced && self.directory.mark_clean(self.durability, commits).is_ok();
-        let data = self.directory.data().display();
+        let clean = whole && self.directory.mark_clean(self.durability, commits).is_ok();
         if clean {
             let StoreNumbers { records, commits, .. } = self.numbers;
+            let data = self.directory.data().display();
             info!("all is stored in {data}: {records} records in {commits} commits");
         } else {
-            error!("the last records may be missing in {data}");
+            self.finish_torn();
         }
         clean
+    }
+
+    /// Records may be lost, and nobody is there to repeat them. The next run begins other epochs,
+    /// because places of the old ones may have been given to what is lost.
+    fn finish_torn(&self) {
+        let data = self.directory.data().display();
+        error!("the last records may be missing in {data}");
+        if let Err(cause) = self.directory.mark_torn(self.durability) {
+            warn!("cannot mark in {data} that records may be missing: {cause}");
+        }
+    }
+}
+
+#[cfg(all(test, feature = "store"))]
+mod tests {
+    use std::cell::RefCell;
+    use std::fs;
+    use std::rc::Rc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::base::name::Name;
+    use crate::store::engine::Syncing;
+    use crate::store::intake::{Submitter, bounded};
+
+    /// What the shard has of the store; `None` once it has hung up.
+    type Shard = Rc<RefCell<Option<Submitter<Submission>>>>;
+
+    /// An engine that keeps nothing, and on whose commits a script decides.
+    struct Scripted {
+        script: Rc<RefCell<dyn FnMut() -> bool>>,
+    }
+
+    impl Engine for Scripted {
+        fn stage(&mut self, _: Change<'_>) {}
+
+        fn commit(&mut self, _: Reach) -> io::Result<()> {
+            match (self.script.borrow_mut())() {
+                true => Ok(()),
+                false => Err(io::ErrorKind::StorageFull.into()),
+            }
+        }
+
+        fn syncing(&self) -> Syncing {
+            Box::new(|| Ok(()))
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn read(&mut self, _: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn submit(shard: &Shard, generation: u32, first: u64) {
+        let records = vec![Record::StrikeHead { room: Name::new("lobby") }];
+        let first = Ticket(first);
+        let submission = Submission { shard: ShardId(0), generation, first, records };
+        shard.borrow().as_ref().expect("it is there").submit(submission).expect("there is room");
+    }
+
+    /// A run in which a shard hands one record over, and `commits` and `hears` what follows.
+    /// Returns what the keeper returns, and how the next run finds the directory.
+    fn run(
+        commits: impl Fn(&Shard, u32) -> bool + 'static,
+        hears: impl Fn(&Shard, Outcome) + 'static,
+    ) -> (bool, LastRun) {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("corebeat-keeper-{}-{number}", std::process::id());
+        let data = std::env::temp_dir().join(name);
+        let (submitter, submissions) = bounded(8);
+        let shard: Shard = Rc::new(RefCell::new(Some(submitter)));
+        submit(&shard, 0, 1);
+        let (posted, mut count) = (Rc::clone(&shard), 0);
+        let script = Rc::new(RefCell::new(move || {
+            count += 1;
+            commits(&shard, count)
+        }));
+        let post = Box::new(move |_, outcome, _| {
+            hears(&posted, outcome);
+            true
+        });
+        let config = KeeperConfig { durability: Durability::Sync, shards: 1, submissions, post };
+        let open = move || -> io::Result<Box<dyn Engine>> {
+            Ok(Box::new(Scripted { script: Rc::clone(&script) as _ }))
+        };
+        let directory = Directory::take(&data).expect("a new directory");
+        let (keeper, _) = Keeper::begin(directory, config, Box::new(open)).expect("it opens");
+        let whole = keeper.run();
+        let last = Directory::take(&data).expect("the keeper let it go").last_run().clone();
+        fs::remove_dir_all(data).expect("it was made here");
+        (whole, last)
+    }
+
+    fn hangs_up(shard: &Shard, _: Outcome) {
+        *shard.borrow_mut() = None;
+    }
+
+    #[test]
+    fn a_run_that_has_written_all_is_clean() {
+        let (whole, last) = run(|_, _| true, hangs_up);
+        assert_eq!((whole, last), (true, LastRun::Clean { commits: 1 }));
+    }
+
+    #[test]
+    fn a_run_whose_last_commit_failed_is_torn() {
+        let (whole, last) = run(|_, _| false, hangs_up);
+        assert_eq!((whole, last), (false, LastRun::Torn));
+    }
+
+    #[test]
+    fn a_run_is_torn_whose_last_records_were_from_before_a_failure() {
+        let commits = |shard: &Shard, _| {
+            submit(shard, 0, 2);
+            *shard.borrow_mut() = None;
+            false
+        };
+        assert_eq!(run(commits, |_, _| ()), (false, LastRun::Torn));
+    }
+
+    #[test]
+    fn a_run_is_clean_whose_shards_have_repeated_what_was_lost() {
+        let hears = |shard: &Shard, outcome| match outcome {
+            Outcome::Failed => submit(shard, 1, 2),
+            Outcome::Written(through) => {
+                assert_eq!(through, Ticket(2));
+                *shard.borrow_mut() = None;
+            }
+        };
+        let (whole, last) = run(|_, commit| commit > 1, hears);
+        assert_eq!((whole, last), (true, LastRun::Clean { commits: 1 }));
     }
 }
 

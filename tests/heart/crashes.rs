@@ -8,7 +8,7 @@ use corebeat::chat::record::Durability;
 use corebeat::wire::message::{Code, Event, Request};
 use corebeat::wire::native;
 
-use super::speech::{direct, hello, history, join, publish};
+use super::speech::{ack, direct, hello, history, join, publish};
 use super::world::{Client, ROOMS, SHARDS, World};
 
 /// Users that are away while they are written to.
@@ -31,6 +31,9 @@ struct Ledger {
     /// What was asked, by request number, and not answered.
     asked: BTreeMap<u32, (&'static str, String)>,
     refused: BTreeSet<String>,
+    /// Direct messages that this life of the process refused, or told their users.
+    refused_now: BTreeSet<String>,
+    told_now: BTreeSet<String>,
     last_reference: u32,
 }
 
@@ -64,6 +67,8 @@ impl Ledger {
             Event::Error { reference, code, .. } => {
                 assert_eq!(code, Code::Unavailable);
                 let (_, body) = self.asked.remove(&reference.0).expect("it was asked");
+                assert!(!self.told_now.contains(&body), "{body} was heard, and is refused");
+                self.refused_now.insert(body.clone());
                 self.refused.insert(body);
             }
             Event::Message { epoch, seq, room, body, .. } => {
@@ -111,7 +116,10 @@ impl Ledger {
         world.heard(client);
         for_each(&raw, |event| {
             if let Event::Direct { id, body, .. } = event {
-                let last = told.insert(id, String::from_utf8(body.to_vec()).unwrap());
+                let body = String::from_utf8(body.to_vec()).unwrap();
+                assert!(!self.refused_now.contains(&body), "{body} was refused, and is heard");
+                self.told_now.insert(body.clone());
+                let last = told.insert(id, body);
                 assert!(last.is_none(), "{user} was told {id} twice");
             }
         });
@@ -187,6 +195,8 @@ fn live(seed: u64, durability: Durability) {
         }
         ledger.asked.clear();
         world.crashes(torn);
+        ledger.refused_now.clear();
+        ledger.told_now.clear();
         ledger.check_rooms(&mut world);
         AWAY.into_iter().for_each(|user| ledger.visit(&mut world, 0, user, false));
     }
@@ -267,9 +277,54 @@ fn nobody_hears_of_a_message_before_it_is_written() {
     assert!(world.heard(ann).is_empty() && world.heard(bob).is_empty());
     let joined = world.heard(cat);
     assert!(joined[0] == "ok 1: 0", "the head is what is written: {joined:?}");
+    let ghost = world.native(2, "ghost");
+    world.say(ghost, ack(1_000));
+    assert!(world.heard(ghost).is_empty(), "it may fail yet");
     world.commits_all();
     assert_eq!(world.heard(ann).len(), 2);
     assert_eq!((world.heard(bob).len(), world.heard(cat).len()), (1, 1));
+    assert_eq!(world.heard(ghost).len(), 1, "{ghost:?} came before the write, and is told now");
+}
+
+#[test]
+fn who_comes_while_messages_are_written_is_told_each_when_it_is_and_then_all_at_once() {
+    let mut world = world(Durability::Sync);
+    let ann = world.native(0, "ann");
+    let home = world.home_of("ghost").index();
+    for reference in 1..=3 {
+        world.say(ann, direct(reference, "ghost", "psst"));
+    }
+    let ghost = world.native(1, "ghost");
+    for _ in 0..2 {
+        world.commits(home, 1, true);
+        assert_eq!(world.heard(ghost).len(), 1);
+        assert!(world.heard(ann)[0].ends_with(" queued"));
+    }
+    // The user is there, though earlier messages go first: the sender is not told otherwise.
+    world.say(ann, direct(4, "ghost", "psst"));
+    world.fails(home, 0);
+    assert_eq!(world.heard(ann), ["error 3: 503", "error 4: 503"]);
+    assert!(world.heard(ghost).is_empty(), "what was refused is not heard");
+    world.commits_all();
+    world.say(ann, direct(5, "ghost", "psst"));
+    assert_eq!(world.heard(ghost).len(), 1, "it has come so far that it is told live");
+    let answer = world.heard(ann);
+    assert!(answer.len() == 1 && !answer[0].ends_with(" queued"), "{answer:?}");
+}
+
+#[test]
+fn a_user_who_is_there_is_not_said_to_be_offline_while_earlier_messages_go_first() {
+    let mut world = world(Durability::Sync);
+    let (ann, typist) = (world.native(0, "ann"), world.text(0, "typist"));
+    world.say(ann, direct(1, "ghost", "psst"));
+    let ghost = world.native(1, "ghost");
+    world.say(ann, direct(2, "ghost", "psst"));
+    world.types(typist, "/msg ghost psst");
+    world.commits_all();
+    let answers = world.heard(ann);
+    assert!(answers[0].ends_with(" queued") && !answers[1].ends_with(" queued"), "{answers:?}");
+    assert!(world.heard(typist).is_empty(), "nobody is offline");
+    assert_eq!(world.heard(ghost).len(), 3);
 }
 
 #[test]

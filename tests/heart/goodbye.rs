@@ -5,6 +5,7 @@ use corebeat::base::limits::{DRAIN_HELLO_MS, DRAIN_SETTLE_MS, LINGER_MS, RECONNE
 use corebeat::chat::drain::{DrainPlan, Readiness};
 use corebeat::wire::message::{Event, Hello, Request};
 
+use super::ear::upgrade;
 use super::speech::{frames, hello, join, leave, publish, who};
 use super::world::{Client, Fate, ROOMS, World};
 
@@ -304,4 +305,20 @@ fn readiness_is_told_apart_from_health() {
     world.note_readiness(Readiness::Ready);
     world.drain("enough");
     assert_eq!(ask(&mut world, "/readyz"), (503, "draining\n".to_owned()));
+}
+
+#[test]
+fn whoever_becomes_an_echo_while_the_server_drains_does_not_hold_it_up() {
+    let mut world = World::new();
+    let echo = world.browser(0);
+    let ask = upgrade("/echo", "", "");
+    let (begin, rest) = ask.as_bytes().split_at(20);
+    world.send(echo, begin);
+    world.drain("closing time");
+    world.pass_ms(DRAIN_SETTLE_MS + 1);
+    assert_eq!(world.fate(echo), Fate::Open, "its request is on the way");
+    world.send(echo, rest);
+    world.switch(echo, "");
+    world.pass_ms(DRAIN_HELLO_MS);
+    assert_eq!(world.counters().closed_for(CloseReason::Draining), 1);
 }

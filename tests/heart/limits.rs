@@ -2,6 +2,7 @@
 
 use corebeat::base::counters::CloseReason;
 use corebeat::base::limits::{Limits, REFUSED_PAUSE_MS, REFUSED_RECONNECT_AFTER_MS};
+use corebeat::chat::drain::Readiness;
 use corebeat::chat::excess::Excess;
 use corebeat::chat::shard::Holdings;
 use corebeat::wire::message::{Event, Request};
@@ -170,6 +171,79 @@ fn silence_is_not_held_against_whoever_is_left_unread() {
     world.pass_ms(200_000);
     assert_eq!(world.fate(ann), Fate::Open);
     assert_eq!(world.counters().probes, 0);
+}
+
+#[test]
+fn whoever_is_too_fast_and_paused_pays_before_it_is_read_again() {
+    let mut world = World::with(|config| {
+        config.limits.max_outbound = 64 << 10;
+        (config.limits.byte_rate, config.limits.byte_burst) = (1_000, 50_000);
+    });
+    let ann = world.native(0, "ann");
+    world.stops_reading(ann);
+    let body = vec![b'x'; 1_000];
+    world.send(ann, &frames(&vec![Request::Echo(&body); 100]));
+    let taken = world.counters().bytes_in;
+    assert!(taken > 60_000, "it owes some seconds: {taken}");
+    for _ in 0..20 {
+        // What it reads makes room for answers, and does not pay.
+        world.reads(ann, 10_000);
+        assert!(!world.wants_input(ann));
+        assert_eq!(world.counters().bytes_in, taken);
+    }
+    assert_eq!(world.holdings()[0].slowed, 1, "it is on the list once");
+    world.pass_ms((taken - 50_000) / 2);
+    assert!(!world.wants_input(ann), "half of it is not all of it");
+    assert_eq!(world.holdings()[0].slowed, 1);
+    world.reads(ann, usize::MAX);
+    world.pass_ms(60_000);
+    assert!(world.wants_input(ann));
+    assert_eq!(world.heard(ann).iter().filter(|words| words.starts_with("echo")).count(), 100);
+}
+
+#[test]
+fn whoever_is_too_fast_and_does_not_read_is_no_less_a_slow_reader() {
+    let mut world = World::with(|config| {
+        config.limits.max_outbound = 64 << 10;
+        (config.limits.byte_rate, config.limits.byte_burst) = (10, 50_000);
+    });
+    let ann = world.native(0, "ann");
+    world.stops_reading(ann);
+    world.send(ann, &frames(&vec![Request::Echo(&[b'x'; 1_000]); 100]));
+    world.pass_ms(91_000);
+    assert_eq!(world.counters().closed_for(CloseReason::SlowReader), 1);
+}
+
+#[test]
+fn an_answer_of_other_shards_does_not_pay_for_whoever_is_too_fast() {
+    let slow = |limits: &mut Limits| (limits.byte_rate, limits.byte_burst) = (10, 10);
+    let mut world = World::with(|config| {
+        config.web.numbers = true;
+        slow(&mut config.limits);
+    });
+    let browser = world.browser(0);
+    for round in 0..5 {
+        world.send(browser, get("/stats").as_bytes());
+        assert_eq!(world.responses(browser).len(), usize::from(round == 0), "round {round}");
+        assert!(!world.wants_input(browser), "the numbers have come, and it owes a while");
+    }
+    assert_eq!(world.holdings()[0].slowed, 1);
+
+    for asks_home in [false, true] {
+        let mut world = world_with(|limits| {
+            slow(limits);
+            limits.max_sessions_per_user = usize::from(asks_home);
+        });
+        let first = world.greet(0, hello("ann"));
+        let ann = match asks_home {
+            true => first,
+            false => world.comes_back(1, first),
+        };
+        assert!(!world.heard(ann).is_empty(), "it is answered");
+        assert!(!world.wants_input(ann), "and what follows has to wait: {asks_home}");
+        world.pass_ms(60_000);
+        assert!(world.wants_input(ann));
+    }
 }
 
 #[test]
@@ -431,13 +505,16 @@ fn a_connection_beyond_a_limit_is_told_in_what_it_speaks() {
 #[test]
 fn a_probe_of_a_full_server_is_answered_and_a_mute_connection_let_go() {
     let mut world = World::new();
-    let probe = world.browser(0);
+    world.note_readiness(Readiness::Ready);
     let mute = world.connect(0);
-    world.is_beyond(probe, Excess::Connections);
     world.is_beyond(mute, Excess::Connections);
-    world.send(probe, get("/healthz").as_bytes());
-    let reply = world.responses(probe).remove(0);
-    assert_eq!((reply.status, reply.field("Connection")), (200, Some("close")));
+    for path in ["/healthz", "/readyz"] {
+        let probe = world.browser(0);
+        world.is_beyond(probe, Excess::Connections);
+        world.send(probe, get(path).as_bytes());
+        let reply = world.responses(probe).remove(0);
+        assert_eq!((reply.status, reply.field("Connection")), (200, Some("close")), "{path}");
+    }
     world.pass_ms(10_000);
     assert_eq!(world.fate(mute), Fate::Closed(CloseReason::HandshakeTimeout));
     world.pass_ms(2_000);

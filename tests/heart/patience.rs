@@ -163,6 +163,22 @@ fn stuck(world: &mut World) -> Client {
 }
 
 #[test]
+fn a_reader_that_is_stuck_several_times_in_one_instant_has_the_whole_time() {
+    let mut world = world();
+    let (speaker, slow) = (world.native(0, "speaker"), world.native(1, "slow"));
+    world.say(slow, join(0, "porch"));
+    world.stops_reading(slow);
+    world.say(speaker, publish(0, "porch", &"x".repeat(1_000)));
+    for _ in 0..5 {
+        world.reads(slow, 10);
+    }
+    world.pass_ms(WRITE_MS - 100);
+    assert_eq!(world.fate(slow), Fate::Open);
+    world.pass_ms(WRITE_MS);
+    assert_eq!(world.counters().closed_for(CloseReason::StalledReader), 1);
+}
+
+#[test]
 fn a_reader_that_takes_nothing_is_closed() {
     let mut world = world();
     let slow = stuck(&mut world);

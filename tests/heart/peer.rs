@@ -62,6 +62,8 @@ pub(super) struct Peer {
     /// Bytes that the client will still read.
     pub(super) window: usize,
     pub(super) blocked: bool,
+    /// Its connection fails when it is written to.
+    pub(super) breaks: bool,
     /// Bytes that went to it and that its kernel has not acknowledged.
     pub(super) unacknowledged: usize,
     /// Bytes of a frame or line whose end has not come.
@@ -90,6 +92,7 @@ impl Peer {
             probed: false,
             window: usize::MAX,
             blocked: false,
+            breaks: false,
             unacknowledged: 0,
             half: Vec::new(),
             raw: Vec::new(),

@@ -694,3 +694,59 @@ fn when_all_have_expired_nothing_is_left() {
     is_all_given_back(&mut world);
     assert!(world.holdings().iter().all(|holdings| holdings.rooms == 0));
 }
+
+#[test]
+fn what_waited_is_not_lost_where_the_socket_fails_in_the_turn_of_the_close() {
+    for room in ROOMS {
+        let (mut world, watcher) = watched(room);
+        let ann = world.native(0, "ann");
+        world.say(ann, join(1, room));
+        world.hush();
+        world.stops_reading(ann);
+        let said = ["one", "two", "three"];
+        for body in said {
+            world.say(watcher, publish(0, room, body));
+        }
+        world.half_closes_and_breaks(ann);
+        assert_eq!(world.fate(ann), Fate::Closed(CloseReason::SocketError));
+        assert_eq!(world.counters().closed_for(CloseReason::PeerClosed), 1);
+        let again = world.comes_back(1, ann);
+        let heard = world.heard(again);
+        for body in said {
+            assert_eq!(heard.iter().filter(|words| words.contains(body)).count(), 1, "{heard:?}");
+        }
+    }
+}
+
+#[test]
+fn a_room_that_a_resumed_session_is_not_let_into_again_is_named() {
+    let mut world = World::with(|config| {
+        config.limits.max_rooms = 2;
+        config.limits.history_count = 0;
+    });
+    let ann = world.native(0, "ann");
+    world.say(ann, join(1, "porch"));
+    world.vanishes(ann);
+    // Long enough for the room to be empty, not for the session to be forgotten.
+    world.pass_ms(60_000);
+    let bob = world.native(2, "bob");
+    for room in rooms_at_home_with("porch", &world) {
+        world.say(bob, join(1, &room));
+    }
+    let again = world.comes_back(1, ann);
+    let mut texts = Vec::new();
+    world.each_event(again, |event| {
+        if let Event::Error { reference, text, .. } = event {
+            texts.push((reference.0, text.to_owned()));
+        }
+    });
+    assert_eq!(texts.len(), 1, "{texts:?}");
+    assert_eq!(texts[0].0, 0);
+    assert!(texts[0].1.starts_with("you are no longer in porch: too many rooms"), "{texts:?}");
+}
+
+/// A few rooms whose home is that of `room`.
+fn rooms_at_home_with(room: &str, world: &World) -> Vec<String> {
+    let names = (0..).map(|number| format!("room-{number}"));
+    names.filter(|name| world.home_of(name) == world.home_of(room)).take(3).collect()
+}

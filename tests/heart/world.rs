@@ -50,6 +50,8 @@ pub(crate) struct World {
     slots: Vec<Vec<Option<Client>>>,
     /// Clients with bytes for the server.
     ready: VecDeque<Client>,
+    /// Clients whose connections broke in this turn.
+    broken: Vec<Client>,
     /// A shard that gets no turn, so that its mailbox fills.
     stalled: Option<usize>,
     pub(super) now: Now,
@@ -95,6 +97,7 @@ impl World {
             peers: Vec::new(),
             slots: vec_of(SHARDS),
             ready: VecDeque::new(),
+            broken: Vec::new(),
             stalled: None,
             now,
             secret,
@@ -492,6 +495,16 @@ impl World {
         self.settle();
     }
 
+    /// The client hangs up and reads no more, and its connection breaks when the server writes what
+    /// was waiting for it, in the turn in which it sees it hang up.
+    pub(crate) fn half_closes_and_breaks(&mut self, client: Client) {
+        let peer = &mut self.peers[client.0];
+        (peer.ended, peer.breaks, peer.blocked) = (true, true, false);
+        self.shards[peer.shard].writable(peer.conn);
+        self.ready.push_back(client);
+        self.settle();
+    }
+
     /// Whether the heart wants the client's bytes read.
     pub(crate) fn wants_input(&self, client: Client) -> bool {
         let peer = &self.peers[client.0];
@@ -658,6 +671,11 @@ impl World {
             busy = true;
             self.obey(index, verdict);
         }
+        for client in std::mem::take(&mut self.broken) {
+            let peer = &mut self.peers[client.0];
+            peer.fate = Fate::Closed(CloseReason::SocketError);
+            self.slots[index][peer.conn.slot()] = None;
+        }
         let overdue = self.shards[index].next_deadline().is_some_and(|due| due <= self.now.mono);
         busy || overdue || progress.contains(&Progress::More)
     }
@@ -669,6 +687,11 @@ impl World {
         let filled = shard.gather(peer.conn, &mut slices);
         let mut bytes: Vec<u8> = slices[..filled].iter().flat_map(|s| s.to_vec()).collect();
         assert!(!bytes.is_empty(), "a dirty connection has bytes");
+        if peer.breaks {
+            shard.closed(peer.conn, CloseReason::SocketError, peer.unacknowledged, self.now);
+            self.broken.push(client);
+            return;
+        }
         let offered = bytes.len();
         bytes.truncate(peer.window);
         if peer.window != usize::MAX {
@@ -700,6 +723,9 @@ impl World {
     fn obey(&mut self, shard: usize, verdict: Verdict) {
         let conn = verdict.conn();
         let client = self.slots[shard][conn.slot()].expect("verdicts are about the living");
+        if self.broken.contains(&client) && !matches!(verdict, Verdict::Measure(_)) {
+            return;
+        }
         let peer = &mut self.peers[client.0];
         assert_eq!(peer.conn, conn, "a verdict about an earlier connection of the slot");
         match verdict {

@@ -37,6 +37,18 @@ struct Socket {
     failed: bool,
     /// Why it is to end, once that was decided.
     closing: Option<CloseReason>,
+    opened: Mono,
+    /// Bytes that were read of it.
+    read: u64,
+}
+
+impl Socket {
+    /// Judges that it is read only when it has paid for what was read before.
+    fn judge_rate(&self, (rate, burst): (u64, u64), now: Mono) {
+        let paid = burst + rate * (now.since_ms(self.opened) + 1) / 1_000;
+        let owes = rate > 0 && self.closing.is_none() && self.read > paid;
+        assert!(!owes, "{:?} is read, and of {} bytes {paid} are paid for", self.conn, self.read);
+    }
 }
 
 /// What a turn works with.
@@ -57,6 +69,8 @@ pub(crate) struct Worker {
     /// Connections that are gone, for calls that come too late.
     past: Vec<ConnId>,
     stale_call: u32,
+    /// Bytes that a connection may send in a second, and at once.
+    byte_rate: (u64, u64),
     /// The last turn left something for the next one.
     busy: bool,
     last_turn: Mono,
@@ -102,6 +116,7 @@ impl Worker {
             generation: 0,
             past: Vec::new(),
             stale_call: plan.stale_call,
+            byte_rate: (plan.limits.byte_rate as u64, plan.limits.byte_burst as u64),
             busy: false,
             last_turn: now.mono,
             disturbed_at: now.mono,
@@ -213,6 +228,8 @@ impl Worker {
                 blocked: false,
                 failed: false,
                 closing: None,
+                opened: around.now.mono,
+                read: 0,
             });
             self.opened += 1;
             around.network.links[link].opened_at = around.now.mono;
@@ -240,6 +257,8 @@ impl Worker {
             match link.server_read(most, around.now.mono) {
                 Arrived::Nothing => {}
                 Arrived::Bytes(bytes) => {
+                    socket.judge_rate(self.byte_rate, around.now.mono);
+                    socket.read += bytes.len() as u64;
                     self.bytes_read += bytes.len() as u64;
                     self.shard.receive(socket.conn, &bytes, around.now);
                     socket.paused = !self.shard.wants_input(socket.conn);
@@ -379,8 +398,8 @@ impl Worker {
         for (_, socket) in &self.sockets {
             let wanted = self.shard.wants_input(socket.conn);
             assert_eq!(socket.paused, !wanted, "{:?} was not resumed", socket.conn);
-            if socket.paused && self.shard.holdings().slowed > 0 {
-                // It may be one that was too fast, and is not expected to be heard.
+            if socket.paused && self.shard.is_slowed(socket.conn) {
+                // It was too fast, and is not expected to be heard.
                 around.network.links[socket.link].heard_at = around.now.mono;
             }
         }
