@@ -56,7 +56,7 @@ pub enum Key {
 
 const PASTE_BEGINS: &[u8] = b"\x1b[200~";
 const PASTE_ENDS: &[u8] = b"\x1b[201~";
-/// Longest sequence that is waited for to its end.
+/// Longest sequence. What begins like one and goes on beyond it means nothing up to here.
 const SEQUENCE_MAX: usize = 32;
 /// Longest paste that is taken.
 const PASTE_MAX: usize = 64 << 10;
@@ -148,10 +148,10 @@ fn escaped(bytes: &[u8]) -> Found {
 
 /// `ESC [` or `ESC O`, parameters, and a last byte that says what it is.
 fn sequence(bytes: &[u8]) -> Found {
-    let last = bytes[2..].iter().position(|byte| (0x40..0x7F).contains(byte));
-    let Some(last) = last else {
-        let hopeless = bytes.len() > SEQUENCE_MAX;
-        return if hopeless { Found::Nothing(bytes.len()) } else { Found::Partial };
+    let inside = &bytes[2..bytes.len().min(SEQUENCE_MAX)];
+    let Some(last) = inside.iter().position(|byte| (0x40..0x7F).contains(byte)) else {
+        let hopeless = bytes.len() >= SEQUENCE_MAX;
+        return if hopeless { Found::Nothing(SEQUENCE_MAX) } else { Found::Partial };
     };
     let length = 2 + last + 1;
     let parameters = std::str::from_utf8(&bytes[2..2 + last]).unwrap_or_default();
@@ -247,5 +247,18 @@ mod tests {
         assert_eq!(stream.feed(b"1;5"), []);
         assert_eq!(stream.feed(b"D\x1b[200~x"), [Key::WordLeft]);
         assert_eq!(stream.feed(b"y\x1b[201~z"), [Key::Paste("xy".into()), Key::Character('z')]);
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_sequence_is_the_same_however_it_is_cut() {
+        let long = [b"\x1b[", &b"1;"[..].repeat(20)[..], b"Ax"].concat();
+        let whole = keys(&long);
+        assert_eq!(whole.last(), Some(&Key::Character('x')));
+        for cut in 2..long.len() {
+            let mut stream = Keys::default();
+            let mut pieces = stream.feed(&long[..cut]);
+            pieces.extend(stream.feed(&long[cut..]));
+            assert_eq!(pieces, whole, "cut at {cut}");
+        }
     }
 }
