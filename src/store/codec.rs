@@ -39,6 +39,10 @@ pub mod kind {
     pub const COUNTS: u8 = b'c';
 }
 
+/// The highest number that is read. No server ever comes that far, so that whoever adds to a number
+/// need not fear for it.
+const NUMBER_MAX: u64 = u64::MAX >> 1;
+
 /// The key of [`Counts`].
 pub const COUNTS_KEY: [u8; 1] = [kind::COUNTS];
 
@@ -213,7 +217,7 @@ fn messages(id: RecordId, value: &mut Reader<'_>) -> Option<RecoveredMessages> {
         frames.push(|out| out.extend_from_slice(frame));
         value.0 = behind;
     }
-    let (epoch, first) = first.filter(|(_, first)| first.0 > 0)?;
+    let (epoch, first) = first.filter(|(_, first)| (1..=NUMBER_MAX).contains(&first.0))?;
     Some(RecoveredMessages { id, epoch, first, frames })
 }
 
@@ -230,7 +234,7 @@ impl Reader<'_> {
     fn u64(&mut self) -> Option<u64> {
         let (bytes, behind) = self.0.split_first_chunk::<8>()?;
         self.0 = behind;
-        Some(u64::from_be_bytes(*bytes))
+        Some(u64::from_be_bytes(*bytes)).filter(|number| *number <= NUMBER_MAX)
     }
 
     fn name(&mut self) -> Option<Name> {
@@ -301,6 +305,35 @@ mod tests {
         let counts = Counts { commits: 1, next_direct: 2 };
         let read = entry(&COUNTS_KEY, &counts.encode());
         assert!(matches!(read, Some(Entry::Counts(read)) if read == counts));
+    }
+
+    #[test]
+    fn numbers_that_no_server_reaches_are_not_read() {
+        let head = |id, seq| Record::Head {
+            room: Name::new("tea"),
+            id: RecordId(id),
+            epoch: Epoch(1),
+            seq: Seq(seq),
+        };
+        let missing = |to| {
+            let missing = Some(Missing { from: 1, to, count: 1 });
+            Record::Missing { user: Name::new("bob"), missing }
+        };
+        let direct = |id| {
+            let direct = Direct::new(id, 8, "ann", b"psst");
+            Record::Direct { user: Name::new("bob"), direct }
+        };
+        let reads = |record: &Record| {
+            let (key, value) = put(record);
+            entry(&key, &value).is_some()
+        };
+        for good in [head(NUMBER_MAX, NUMBER_MAX), missing(NUMBER_MAX), direct(NUMBER_MAX)] {
+            assert!(reads(&good), "{good:?}");
+        }
+        for (id, seq) in [(u64::MAX, 1), (1, u64::MAX)] {
+            assert!(!reads(&head(id, seq)), "{id}, {seq}");
+        }
+        assert!(!reads(&missing(u64::MAX)) && !reads(&direct(u64::MAX)));
     }
 
     #[test]
