@@ -12,6 +12,7 @@ pub mod hatch;
 pub mod listener;
 pub mod mailbox;
 mod peer_table;
+mod primitives;
 pub mod socket;
 pub mod socket_table;
 pub mod tcp_info;
