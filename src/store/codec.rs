@@ -178,8 +178,8 @@ pub fn entry(key: &[u8], value: &[u8]) -> Option<Entry> {
             Entry::Messages(name, messages(id, &mut value)?)
         }
         kind::HEAD => {
-            let (id, epoch, seq) = (value.u64()?, value.u32()?, value.u64()?);
-            Entry::Head(name, RecordId(id), Epoch(epoch), Seq(seq))
+            let (id, epoch, seq) = (value.u64()?, value.epoch()?, value.u64()?);
+            Entry::Head(name, RecordId(id), epoch, Seq(seq))
         }
         kind::DIRECT => {
             let number = rest.u64()?;
@@ -217,7 +217,8 @@ fn messages(id: RecordId, value: &mut Reader<'_>) -> Option<RecoveredMessages> {
         frames.push(|out| out.extend_from_slice(frame));
         value.0 = behind;
     }
-    let (epoch, first) = first.filter(|(_, first)| (1..=NUMBER_MAX).contains(&first.0))?;
+    let is_place = |epoch: Epoch, seq: Seq| epoch.0 > 0 && (1..=NUMBER_MAX).contains(&seq.0);
+    let (epoch, first) = first.filter(|(epoch, first)| is_place(*epoch, *first))?;
     Some(RecoveredMessages { id, epoch, first, frames })
 }
 
@@ -225,10 +226,11 @@ fn messages(id: RecordId, value: &mut Reader<'_>) -> Option<RecoveredMessages> {
 struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
-    fn u32(&mut self) -> Option<u32> {
+    /// No room has the epoch 0: it means none.
+    fn epoch(&mut self) -> Option<Epoch> {
         let (bytes, behind) = self.0.split_first_chunk::<4>()?;
         self.0 = behind;
-        Some(u32::from_be_bytes(*bytes))
+        Some(Epoch(u32::from_be_bytes(*bytes))).filter(|epoch| epoch.0 > 0)
     }
 
     fn u64(&mut self) -> Option<u64> {
@@ -334,6 +336,21 @@ mod tests {
             assert!(!reads(&head(id, seq)), "{id}, {seq}");
         }
         assert!(!reads(&missing(u64::MAX)) && !reads(&direct(u64::MAX)));
+    }
+
+    /// The next message of such a room would be written behind it, and not be read any more.
+    #[test]
+    fn a_place_in_no_epoch_is_not_read() {
+        let (room, id, seq) = (Name::new("tea"), RecordId(1), Seq(45));
+        let (key, value) = put(&Record::Head { room, id, epoch: Epoch(0), seq });
+        assert!(entry(&key, &value).is_none());
+        let mut batch = Batch::new(Name::new("tea"));
+        let (epoch, time_ms, replay) = (Epoch(0), 5, false);
+        let (room, from, body) = ("tea", "ann", &b"hello"[..]);
+        let event = Event::Message { epoch, seq, time_ms, room, from, body, replay };
+        batch.frames.push(|out| native::encode_event(out, &event, false));
+        let (key, value) = put(&Record::Messages { id, batch: Arc::new(batch) });
+        assert!(entry(&key, &value).is_none());
     }
 
     #[test]
