@@ -12,8 +12,8 @@ mod world;
 
 use std::collections::BTreeSet;
 
-use corebeat::base::ids::{NodeId, Ref};
-use corebeat::client::{Code, Event, GapReason, RequestError, Resend, State};
+use corebeat::base::ids::{NodeId, Ref, Seq};
+use corebeat::client::{Answer, Code, Event, GapReason, RequestError, Resend, State};
 use corebeat::wire::message::{self as wire, Heartbeat};
 use script::{Said, Script};
 use world::World;
@@ -316,6 +316,35 @@ fn direct_messages_are_acknowledged_when_they_are_taken_and_told_once() {
     script.say(&direct(2));
     assert!(script.events().is_empty());
     assert_eq!(script.said(), [Said::Ack(2)], "the server did not hear it");
+}
+
+#[test]
+fn a_server_that_counts_beyond_all_numbers_is_left() {
+    let mut script = Script::in_lobby(40);
+    script.message(u64::MAX, false);
+    assert!(script.hung_up() && script.waits().is_some());
+    let mut script = Script::new("one");
+    script.core.join("lobby", JoinOptions::default(), script.now).unwrap();
+    script.welcome(false);
+    let reference = script.reference_of_join();
+    script.ok(reference, 7, u64::MAX);
+    assert!(script.hung_up());
+}
+
+#[test]
+fn an_answer_without_an_end_is_not_kept_whole() {
+    const LONGEST: usize = 1_000;
+    let mut script = Script::in_lobby(0);
+    script.said();
+    script.core.history("lobby", Seq(0), 0, script.now).unwrap();
+    let [Said::History { reference }] = script.said()[..] else { panic!("it asks") };
+    (1..=3 * LONGEST as u64).for_each(|seq| script.message(seq, true));
+    script.ok(reference, 7, 3 * LONGEST as u64);
+    let answer = script.events().into_iter().find_map(|event| match event {
+        Event::Answered(_, Ok(Answer::History(history))) => Some(history.messages.len()),
+        _ => None,
+    });
+    assert_eq!(answer, Some(LONGEST));
 }
 
 #[test]

@@ -150,6 +150,7 @@ pub(crate) enum Said {
     Pong(Heartbeat),
     Join { reference: u32, epoch: u32, since: u64 },
     Publish { reference: u32, body: Vec<u8> },
+    History { reference: u32 },
     Ack(u64),
     Bye,
     Other,
@@ -167,6 +168,7 @@ impl Said {
             Request::Publish { reference, body, .. } => {
                 Said::Publish { reference: reference.0, body: body.to_vec() }
             }
+            Request::History { reference, .. } => Said::History { reference: reference.0 },
             Request::Ack { id } => Said::Ack(id),
             Request::Bye { .. } => Said::Bye,
             _ => Said::Other,
