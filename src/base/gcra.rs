@@ -184,6 +184,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "it counts, and takes hours")]
     fn a_byte_rate_is_met_within_two_in_a_hundred() {
         for per_second in [200_000_u64, 1 << 20, 64 << 20, 1 << 30] {
             let (rate, mut bucket) = (Rate::new(per_second, per_second), Bucket::default());
