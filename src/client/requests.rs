@@ -154,7 +154,8 @@ impl Pending {
         // but not between them.
         let follows = |last: &Message| {
             let (last, next) = (last.place, message.place);
-            let in_epoch = last.epoch == next.epoch && last.seq.0.checked_add(1) == Some(next.seq.0);
+            let in_epoch =
+                last.epoch == next.epoch && last.seq.0.checked_add(1) == Some(next.seq.0);
             in_epoch || last.epoch != next.epoch
         };
         if self.messages.back().is_some_and(|last| !follows(last)) {

@@ -128,7 +128,8 @@ mod tests {
     fn a_request_is_read_and_a_wrong_one_told_what_is_wrong() {
         let plain = CloseQuery::read(&[]).unwrap();
         assert_eq!((plain.last, plain.reason, plain.user), (CLOSES_TOLD, None, None));
-        let chosen = CloseQuery::read(&["7", "reason=slow_reader", "user=a=b", "after=3,4"]).unwrap();
+        let chosen =
+            CloseQuery::read(&["7", "reason=slow_reader", "user=a=b", "after=3,4"]).unwrap();
         assert_eq!(chosen.last, 7);
         assert_eq!(chosen.reason, Some(CloseReason::SlowReader));
         assert_eq!(chosen.user.as_deref(), Some("a=b"));
@@ -137,7 +138,10 @@ mod tests {
         assert_eq!(CloseQuery::read(&["reason=boredom"]).unwrap_err(), "no such reason: boredom");
         assert_eq!(CloseQuery::read(&["user="]).unwrap_err(), "the user name is empty");
         assert_eq!(CloseQuery::read(&["some"]).unwrap_err(), "not a number: some");
-        assert_eq!(CloseQuery::read(&["colour=red"]).unwrap_err(), "closes can not be chosen by colour");
+        assert_eq!(
+            CloseQuery::read(&["colour=red"]).unwrap_err(),
+            "closes can not be chosen by colour"
+        );
     }
 
     #[test]
