@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs tests of the pure folders under Miri, which finds undefined behaviour: the heart has no
-# unsafe code of its own, but what it is built of has (tables, shared messages, hashes, searches, the
-# inflater).
+# unsafe code of its own, but what it is built of has (tables, shared messages, hashes, searches,
+# the inflater).
 #
 #   scripts/miri.sh           unit tests of base, wire and chat, as CI does
 #   scripts/miri.sh all       these, those of the client, the codecs' vectors, and the mailbox with

@@ -22,8 +22,8 @@ use crate::wire::native;
 
 /// The longest frame that any server can be configured to send.
 const FRAME_MAX: usize = MAX_FRAME_RANGE.1;
-/// The highest number that is taken from a server. None ever comes that far, so that whoever adds to
-/// a number need not fear for it.
+/// The highest number that is taken from a server. None ever comes that far, so that whoever adds
+/// to a number need not fear for it.
 const NUMBER_MAX: u64 = u64::MAX >> 1;
 /// A JOIN that the server has no room for is asked again within this time, in microseconds.
 const ASK_AGAIN_US: u64 = 1_000_000;

@@ -1,5 +1,5 @@
-//! What the mailbox is compiled over here instead of `src/net/primitives.rs`: atomics and threads of
-//! loom, a bell that is a flag under a lock, and a channel after crossbeam's.
+//! What the mailbox is compiled over here instead of `src/net/primitives.rs`: loom's atomics and
+//! threads, a bell that is a flag under a lock, and a channel after crossbeam's.
 //!
 //! Loom does not see into crossbeam, so [`channel`] does the same loads and stores on its head, its
 //! tail and its stamps, in the same order and with orderings that are no stronger. That matters:
