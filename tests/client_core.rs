@@ -12,8 +12,8 @@ mod world;
 
 use std::collections::BTreeSet;
 
-use corebeat::base::ids::{NodeId, Ref, Seq};
-use corebeat::client::{Answer, Code, Event, GapReason, RequestError, Resend, State};
+use corebeat::base::ids::{Epoch, NodeId, Ref, Seq};
+use corebeat::client::{Answer, Code, Event, GapReason, JoinOptions, RequestError, Resend, State};
 use corebeat::wire::message::{self as wire, Heartbeat};
 use script::{Said, Script};
 use world::World;
@@ -329,6 +329,17 @@ fn a_server_that_counts_beyond_all_numbers_is_left() {
     let reference = script.reference_of_join();
     script.ok(reference, 7, u64::MAX);
     assert!(script.hung_up());
+}
+
+#[test]
+fn a_gap_that_names_nothing_takes_nothing_away() {
+    let mut script = Script::in_lobby(2);
+    let (epoch, room) = (Epoch(7), "lobby");
+    script.say(&wire::Event::Gap { epoch, from: Seq(9), to: Seq(5), room });
+    script.say(&wire::Event::Gap { epoch: Epoch(0), from: Seq(9), to: Seq(5), room: "" });
+    script.message(3, false);
+    let events = script.events();
+    assert!(matches!(&events[..], [Event::Message(message)] if message.place.seq == Seq(3)));
 }
 
 #[test]

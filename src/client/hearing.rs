@@ -308,6 +308,10 @@ impl Core {
     }
 
     fn hear_gap(&mut self, room: &str, from: Seq, to: Place) {
+        // It names nothing.
+        if from > to.seq {
+            return;
+        }
         if room.is_empty() {
             return self.tell(Event::DirectsDropped { from: from.0, to: to.seq.0 });
         }
