@@ -136,6 +136,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "it counts, and takes hours")]
     fn over_a_long_time_the_rate_conforms() {
         for per_second in [1, 3, 1_000, 7_777, 1_000_000] {
             let (rate, mut bucket) =
