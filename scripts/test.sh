@@ -100,12 +100,6 @@ documentation() {
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 }
 
-# They are a workspace of their own, which nothing else would build.
-fuzz_targets() {
-    CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/fuzz \
-        cargo check --locked --manifest-path tests/fuzz/Cargo.toml
-}
-
 step "tools" install_tools
 step "format" cargo fmt --check
 step "clippy" cargo clippy --locked --all-targets -- -D warnings
@@ -117,7 +111,8 @@ step "client script and page" scripts/browser.sh
 step "documentation" documentation
 step "instruction counts" scripts/instructions.sh
 step "planted faults" scripts/planted-faults.sh
-step "fuzz targets compile" fuzz_targets
+step "fuzzing, 30 s each" scripts/fuzz.sh
+step "undefined behaviour" scripts/miri.sh
 step "the README's commands" scripts/smoke.sh
 
 echo
