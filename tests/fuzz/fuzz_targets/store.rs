@@ -1,28 +1,21 @@
 //! Arbitrary keys and values as what lies on the disk: what is understood is written as it was
-//! read, what is not is refused, and a shard that is given all of it serves its rooms and users and
-//! leaves a disk that is understood again.
+//! read, what is not is refused, and what is loaded is divided whole and never numbered again.
 #![no_main]
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use corebeat::base::counters::CloseReason;
-use corebeat::base::ids::{ConnId, Epoch, NodeId, Ref, Seq, ShardId};
-use corebeat::base::limits::Limits;
+use corebeat::base::ids::{Epoch, Seq, ShardId};
 use corebeat::base::name::Name;
-use corebeat::base::time::{Mono, Now};
 use corebeat::chat::batch::Batch;
-use corebeat::chat::config::ShardConfig;
 use corebeat::chat::direct::Direct;
-use corebeat::chat::heartbeat::HeartbeatPolicy;
 use corebeat::chat::reader::Missing;
-use corebeat::chat::record::{Durability, Record, RecordId, StoreNumbers};
-use corebeat::chat::shard::Shard;
+use corebeat::chat::record::{Record, RecordId};
 use corebeat::store::codec::{COUNTS_KEY, Change, Codec, Counts, Entry, entry};
 use corebeat::store::engine::{Engine, Reach, Syncing};
 use corebeat::store::load::load;
-use corebeat::wire::message::{Event, Hello, Request};
+use corebeat::wire::message::Event;
 use corebeat::wire::native;
 use libfuzzer_sys::fuzz_target;
 
@@ -35,7 +28,7 @@ fuzz_target!(|bytes: &[u8]| {
         rest = disk.lay(*order, tail);
     }
     disk.check_entries();
-    disk.serve();
+    disk.check_load();
 });
 
 /// Keys and values in the order of the keys.
@@ -144,77 +137,24 @@ impl Disk {
         }
     }
 
-    /// Starts a shard with all of it, and has a client ask for it.
-    fn serve(&mut self) {
+    /// What is loaded is divided whole, and nothing in it will be numbered again.
+    fn check_load(&mut self) {
         let loaded = match load(self) {
             Ok(loaded) => loaded,
             Err(error) => return assert_eq!(error.kind(), io::ErrorKind::InvalidData),
         };
-        let mut now = Now { mono: Mono(0), wall_ms: 1_790_000_000_000 };
-        let mut parts = loaded.divide(1, |_| ShardId(0));
-        let mut shard = shard(now);
-        shard.recover(parts.pop().expect("one part"), now);
-        let conn = ConnId::new(0, 1);
-        shard.open(conn, now);
-        for request in requests() {
-            let mut bytes = Vec::new();
-            native::encode_request(&mut bytes, &request, false);
-            shard.receive(conn, &bytes, now);
-            now = self.turn(&mut shard, conn, now);
+        let (next_record, next_direct) = (loaded.next_record, loaded.counts.next_direct);
+        let (rooms, users) = (loaded.rooms.len(), loaded.users.len());
+        let parts = loaded.divide(2, |name| ShardId(u16::from(name.as_bytes()[0] % 2)));
+        assert_eq!(parts.iter().map(|part| part.rooms.len()).sum::<usize>(), rooms);
+        assert_eq!(parts.iter().map(|part| part.users.len()).sum::<usize>(), users);
+        for part in &parts {
+            let mut messages = part.rooms.iter().flat_map(|room| &room.messages);
+            assert!(messages.all(|kept| kept.id < next_record));
+            let mut directs = part.users.iter().flat_map(|user| &user.directs);
+            assert!(directs.all(|direct| direct.id() < next_direct));
         }
-        shard.closed(conn, CloseReason::SocketError, 0, now);
-        for _ in 0..4 {
-            now = self.turn(&mut shard, conn, now.plus_ms(60_000));
-        }
-        assert!(load(self).is_ok(), "what was written is not read again");
     }
-
-    /// A turn of the worker and of the store.
-    fn turn(&mut self, shard: &mut Shard, conn: ConnId, now: Now) -> Now {
-        let _ = shard.retry_mail();
-        let _ = shard.expire(now);
-        let _ = shard.fan_out(now);
-        let mut through = None;
-        while let Some((ticket, record)) = shard.poll_write() {
-            let mut codec = Codec::default();
-            let change = codec.change(&record);
-            if let Change::Put { key, value } = change {
-                assert!(entry(key, value).is_some(), "nobody will read {record:?}");
-            }
-            self.stage(change);
-            through = Some(ticket);
-        }
-        if let Some(through) = through {
-            shard.written(through, StoreNumbers::default(), now);
-        }
-        while shard.poll_mail().is_some() {}
-        while let Some(dirty) = shard.poll_dirty() {
-            let mut slices = [io::IoSlice::new(&[]); 4];
-            let filled = shard.gather(dirty, &mut slices);
-            let bytes = slices[..filled].iter().map(|slice| slice.len()).sum();
-            shard.sent(conn, bytes, now);
-        }
-        while shard.poll_closing().is_some() {}
-        while shard.poll_verdict().is_some() {}
-        now.plus_ms(100)
-    }
-}
-
-fn shard(now: Now) -> Shard {
-    let config = ShardConfig {
-        shard: ShardId(0),
-        shards: 1,
-        node: NodeId(1),
-        limits: Limits { max_connections: 1, history_count: 8, ..Limits::default() },
-        heartbeat: HeartbeatPolicy::default(),
-        seed: 1,
-        secret: [1, 2],
-        publish_everyone: true,
-        overflow: Arc::default(),
-        durability: Some(Durability::Batch),
-        web: Default::default(),
-    };
-    Shard::new(config, now)
 }
 
 /// Messages of a room as a home encodes them.
@@ -229,24 +169,4 @@ fn batch(room: Name, epoch: Epoch, first: Seq, count: u64) -> Batch {
         batch.frames.push(|out| native::encode_event(out, &event, false));
     }
     batch
-}
-
-/// What a client asks of every room, of which it is also the user.
-fn requests() -> Vec<Request<'static>> {
-    let mut requests = vec![Request::Hello(Hello { version: 1, user: "den", ..Hello::default() })];
-    for (reference, room) in (1..).zip(NAMES) {
-        let at = |offset: u32| Ref(reference * 10 + offset);
-        requests.push(Request::Join {
-            reference: at(0),
-            epoch: Epoch(1),
-            since: Seq(1),
-            room,
-            notify: true,
-        });
-        requests.push(Request::History { reference: at(1), room, since: Seq(0), limit: 10 });
-        requests.push(Request::Publish { reference: at(2), room, body: b"again", echo: true });
-        requests.push(Request::Direct { reference: at(3), user: room, body: b"psst" });
-    }
-    requests.push(Request::Ack { id: u64::MAX });
-    requests
 }
