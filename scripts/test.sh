@@ -124,12 +124,6 @@ documentation() {
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 }
 
-# They are a workspace of their own, which nothing else would build.
-fuzz_targets() {
-    CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/fuzz \
-        cargo check --locked --manifest-path tests/fuzz/Cargo.toml
-}
-
 # What is built as users build it.
 released() {
     passed=0 failed=0 summary=()
@@ -149,7 +143,8 @@ step "client script and page" scripts/browser.sh
 step "documentation" documentation
 join
 step "planted faults" scripts/planted-faults.sh
-step "fuzz targets compile" fuzz_targets
+step "fuzzing, 30 s each" scripts/fuzz.sh
+step "undefined behaviour" scripts/miri.sh
 
 echo
 printf '%s\n' "${summary[@]}"

@@ -14,9 +14,10 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use corebeat::base::ids::{NodeId, Ref};
+use corebeat::base::ids::{Epoch, NodeId, Ref};
 use corebeat::client::{
-    Acknowledge, Answer, Code, Config, Event, GapReason, RequestError, Resend, Seq, State,
+    Acknowledge, Answer, Code, Config, Event, GapReason, JoinOptions, RequestError, Resend, Seq,
+    State,
 };
 use corebeat::wire::message::{self as wire, Heartbeat};
 use script::{Said, Script};
@@ -446,6 +447,46 @@ fn durations_may_be_as_long_as_they_like() {
     assert!(matches!(script.waits(), Some((us, true)) if us > 1 << 60));
     script.pass_ms(1_000_000_000);
     assert!(script.dialed().is_none());
+}
+
+#[test]
+fn a_server_that_counts_beyond_all_numbers_is_left() {
+    let mut script = Script::in_lobby(40);
+    script.message(u64::MAX, false);
+    assert!(script.hung_up() && script.waits().is_some());
+    let mut script = Script::new("one");
+    script.core.join("lobby", JoinOptions::default(), script.now).unwrap();
+    script.welcome(false);
+    let reference = script.reference_of_join();
+    script.ok(reference, 7, u64::MAX);
+    assert!(script.hung_up());
+}
+
+#[test]
+fn a_gap_that_names_nothing_takes_nothing_away() {
+    let mut script = Script::in_lobby(2);
+    let (epoch, room) = (Epoch(7), "lobby");
+    script.say(&wire::Event::Gap { epoch, from: Seq(9), to: Seq(5), room });
+    script.say(&wire::Event::Gap { epoch: Epoch(0), from: Seq(9), to: Seq(5), room: "" });
+    script.message(3, false);
+    let events = script.events();
+    assert!(matches!(&events[..], [Event::Message(message)] if message.place.seq == Seq(3)));
+}
+
+#[test]
+fn an_answer_without_an_end_is_not_kept_whole() {
+    const LONGEST: usize = 1_000;
+    let mut script = Script::in_lobby(0);
+    script.said();
+    script.core.history("lobby", Seq(0), 0, script.now).unwrap();
+    let [Said::History { reference }] = script.said()[..] else { panic!("it asks") };
+    (1..=3 * LONGEST as u64).for_each(|seq| script.message(seq, true));
+    script.ok(reference, 7, 3 * LONGEST as u64);
+    let answer = script.events().into_iter().find_map(|event| match event {
+        Event::Answered(_, Ok(Answer::History(history))) => Some(history.messages.len()),
+        _ => None,
+    });
+    assert_eq!(answer, Some(LONGEST));
 }
 
 #[test]

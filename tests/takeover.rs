@@ -8,7 +8,7 @@ mod crowd;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -206,6 +206,22 @@ fn who_was_not_offered_anything_cannot_be_ready() {
     assert!(told.contains("no such request"), "{told}");
     Native::enter(program.address, "ann", "lobby").echo(b"as ever");
     program.signal(Signal::TERM);
+}
+
+#[test]
+fn who_says_more_than_any_server_would_is_none() {
+    const FAR_TOO_MUCH: usize = 16 << 20;
+    let folder = Folder::new();
+    let admin = folder.path("admin.sock");
+    let door = UnixListener::bind(&admin).unwrap();
+    let babbler = thread::spawn(move || {
+        let (mut stream, _) = door.accept().unwrap();
+        let piece = [b'x'; 4 << 10];
+        (0..FAR_TOO_MUCH / piece.len()).take_while(|_| stream.write_all(&piece).is_ok()).count()
+    });
+    let told = refusal("127.0.0.1:0".parse().unwrap(), &["--take-over", &admin]);
+    assert!(told.contains("it says too much"), "{told}");
+    babbler.join().unwrap();
 }
 
 #[test]

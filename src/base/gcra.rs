@@ -136,6 +136,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "it counts, and takes hours")]
     fn over_a_long_time_the_rate_conforms() {
         for per_second in [1, 3, 1_000, 7_777, 1_000_000] {
             let (rate, mut bucket) =
@@ -184,6 +185,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "it counts, and takes hours")]
     fn a_byte_rate_is_met_within_two_in_a_hundred() {
         for per_second in [200_000_u64, 1 << 20, 64 << 20, 1 << 30] {
             let (rate, mut bucket) = (Rate::new(per_second, per_second), Bucket::default());

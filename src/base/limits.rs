@@ -216,6 +216,8 @@ pub const ADMIN_PATIENCE_MS: u64 = 10_000;
 
 /// A process that takes over and is not ready after this long has lost its chance.
 pub const TAKE_OVER_PATIENCE_MS: u64 = 30_000;
+/// Bytes of one answer to such a process. It names a path, which JSON may write six times as long.
+pub const TAKE_OVER_ANSWER_BYTES: usize = 64 << 10;
 /// Descriptors that travel together from one process to another; the kernel allows 253.
 pub const DESCRIPTORS_AT_ONCE: usize = 64;
 

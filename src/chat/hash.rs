@@ -49,6 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "it counts, and takes hours")]
     fn homes_are_spread_and_within_bounds() {
         let hasher = NameHasher::new([3, 4]);
         let mut counts = [0; 7];

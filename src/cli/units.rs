@@ -31,8 +31,8 @@ const SIZES_SHOWN: usize = 7;
 /// One line that says what would have been understood.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let unclear = || format!("`{text}` is no duration; write it like 30s, 1m30s or 500ms");
-    if let Ok(seconds) = text.parse() {
-        return Ok(Duration::from_secs(seconds));
+    if let Ok(seconds) = text.parse::<u64>() {
+        return seconds.checked_mul(1_000).map(Duration::from_millis).ok_or_else(unclear);
     }
     let mut rest = text;
     let mut total_ms: u64 = 0;
@@ -123,7 +123,9 @@ mod tests {
         {
             assert!(duration(text).is_err(), "{text}");
         }
-        assert!(duration("18446744073709551615d").is_err(), "overflow");
+        for text in ["18446744073709551615", "18446744073709551615d"] {
+            assert!(duration(text).is_err(), "{text} is more milliseconds than are counted");
+        }
     }
 
     #[test]

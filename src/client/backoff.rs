@@ -71,6 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "it counts, and takes hours")]
     fn bounds_double_from_one_to_thirty_two_seconds_and_then_it_is_quiet() {
         let config = Config::new("a", "").unwrap();
         let mut longest = [0; 10];

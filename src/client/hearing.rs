@@ -22,6 +22,9 @@ use crate::wire::native;
 
 /// The longest frame that any server can be configured to send.
 const FRAME_MAX: usize = MAX_FRAME_RANGE.1;
+/// The highest number that is taken from a server. None ever comes that far, so that whoever adds
+/// to a number need not fear for it.
+const NUMBER_MAX: u64 = u64::MAX >> 1;
 /// A JOIN that the server has no room for is asked again within this time, in microseconds.
 const ASK_AGAIN_US: u64 = 1_000_000;
 /// In the text of a refusal with 429, what stands before and behind the milliseconds after which
@@ -37,6 +40,10 @@ impl Core {
             None => Ok(None),
         });
         match understood {
+            Ok(Some((Some(event), _))) if highest_number(&event) > NUMBER_MAX => {
+                self.give_up("the server counts beyond all numbers", now);
+                None
+            }
             Ok(Some((event, length))) => {
                 self.pulse.heard();
                 if let Some(event) = event {
@@ -350,6 +357,10 @@ impl Core {
     }
 
     fn hear_gap(&mut self, room: &str, from: Seq, to: Place) {
+        // It names nothing.
+        if from > to.seq {
+            return;
+        }
         if room.is_empty() {
             return self.tell(Event::DirectsDropped { from: from.0, to: to.seq.0 });
         }
@@ -412,4 +423,14 @@ fn wait_named_in(text: &str) -> Option<u64> {
     let (_, wait_ms) = before.rsplit_once(WAIT_NAMED.0)?;
     let wait_ms: u64 = wait_ms.parse().ok()?;
     Some(wait_ms.max(1).saturating_mul(1_000))
+}
+
+/// The highest number in an event that is added to.
+fn highest_number(event: &wire::Event<'_>) -> u64 {
+    match event {
+        wire::Event::Ok { seq, .. } | wire::Event::Message { seq, .. } => seq.0,
+        wire::Event::Direct { id, .. } => *id,
+        wire::Event::Gap { from, to, .. } => from.0.max(to.0),
+        _ => 0,
+    }
 }

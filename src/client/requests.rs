@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::event::{Message, Place, RequestError, Ticket};
 use super::membership::Since;
 use crate::base::ids::{Epoch, Ref, Seq};
-use crate::base::limits::{CLIENT_HELD_MAX, CLIENT_QUEUE_BYTES};
+use crate::base::limits::{CLIENT_HELD_MAX, CLIENT_QUEUE_BYTES, HISTORY_ANSWER_MAX};
 use crate::wire::message::Request;
 
 /// What is asked for.
@@ -152,7 +152,8 @@ impl Pending {
         // but not between them.
         let follows = |last: &Message| {
             let (last, next) = (last.place, message.place);
-            let in_epoch = last.epoch == next.epoch && next.seq.0 == last.seq.0 + 1;
+            let in_epoch =
+                last.epoch == next.epoch && last.seq.0.checked_add(1) == Some(next.seq.0);
             in_epoch || last.epoch != next.epoch
         };
         if self.messages.back().is_some_and(|last| !follows(last)) {
@@ -162,7 +163,9 @@ impl Pending {
         if beyond {
             self.messages.push_back(message.clone());
         }
-        if limit > 0 && self.messages.len() > usize::from(limit) {
+        // No answer is longer, and a server that goes on and on is not to fill the memory.
+        let most = if limit == 0 { HISTORY_ANSWER_MAX } else { usize::from(limit) };
+        if self.messages.len() > most.min(HISTORY_ANSWER_MAX) {
             self.messages.pop_front();
         }
     }

@@ -3,10 +3,15 @@
 //! Owns a ring of records: the oldest gives way to the youngest. Never asks or decides anything.
 //! The worker writes it, and reads it for whoever asks.
 
+use std::str::FromStr;
+
 use super::close_record::CloseRecord;
 use crate::base::counters::CloseReason;
 use crate::base::limits::CLOSES_KEPT;
-use crate::base::name::Name;
+use crate::base::name::{self, Name};
+
+/// How many closes are told where nobody says.
+const CLOSES_TOLD: usize = 50;
 
 /// Which closes somebody wants to know of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,10 +27,42 @@ pub struct CloseQuery {
 }
 
 impl CloseQuery {
+    /// What a request means: `closes [N] [reason=R] [user=U] [after=N,N…]`, without its first word.
+    ///
+    /// # Errors
+    /// One line that says what was not understood.
+    pub fn read(words: &[&str]) -> Result<CloseQuery, String> {
+        let mut query =
+            CloseQuery { last: CLOSES_TOLD, reason: None, user: None, after: Vec::new() };
+        for word in words {
+            match word.split_once('=') {
+                None => query.last = number(word)?,
+                Some(("reason", name)) => {
+                    let reason = CloseReason::from_name(name);
+                    query.reason = Some(reason.ok_or_else(|| format!("no such reason: {name}"))?);
+                }
+                Some(("user", name)) => {
+                    name::check(name).map_err(|error| format!("the user name {}", error.text()))?;
+                    query.user = Some(Name::new(name));
+                }
+                Some(("after", numbers)) => {
+                    query.after = numbers.split(',').map(number).collect::<Result<_, _>>()?;
+                }
+                Some((other, _)) => return Err(format!("closes can not be chosen by {other}")),
+            }
+        }
+        query.last = query.last.min(CLOSES_KEPT);
+        Ok(query)
+    }
+
     fn matches(&self, record: &CloseRecord) -> bool {
         self.reason.is_none_or(|reason| record.reason() == reason)
             && self.user.as_deref().is_none_or(|user| record.user() == Some(user))
     }
+}
+
+fn number<T: FromStr>(word: &str) -> Result<T, String> {
+    word.parse().map_err(|_| format!("not a number: {word}"))
 }
 
 /// A record with its number: which close of its worker it was, from 1.
@@ -85,6 +122,26 @@ mod tests {
 
     fn numbers(found: &[Numbered]) -> Vec<u64> {
         found.iter().map(|(number, _)| *number).collect()
+    }
+
+    #[test]
+    fn a_request_is_read_and_a_wrong_one_told_what_is_wrong() {
+        let plain = CloseQuery::read(&[]).unwrap();
+        assert_eq!((plain.last, plain.reason, plain.user), (CLOSES_TOLD, None, None));
+        let chosen =
+            CloseQuery::read(&["7", "reason=slow_reader", "user=a=b", "after=3,4"]).unwrap();
+        assert_eq!(chosen.last, 7);
+        assert_eq!(chosen.reason, Some(CloseReason::SlowReader));
+        assert_eq!(chosen.user.as_deref(), Some("a=b"));
+        assert_eq!(chosen.after, [3, 4]);
+        assert_eq!(CloseQuery::read(&["99999999"]).unwrap().last, CLOSES_KEPT);
+        assert_eq!(CloseQuery::read(&["reason=boredom"]).unwrap_err(), "no such reason: boredom");
+        assert_eq!(CloseQuery::read(&["user="]).unwrap_err(), "the user name is empty");
+        assert_eq!(CloseQuery::read(&["some"]).unwrap_err(), "not a number: some");
+        assert_eq!(
+            CloseQuery::read(&["colour=red"]).unwrap_err(),
+            "closes can not be chosen by colour"
+        );
     }
 
     #[test]

@@ -15,14 +15,8 @@ use super::close_log::{CLOSE_LOG_PERIOD_MS, CloseLog, CloseTally};
 use super::desk::Asker;
 use super::parcel::Command;
 use super::steward::{Stage, Steward};
-use crate::base::counters::CloseReason;
 use crate::base::ids::ShardId;
-use crate::base::limits::CLOSES_KEPT;
-use crate::base::name::{self, Name};
 use crate::base::time::Mono;
-
-/// How many closes are told where nobody says.
-const CLOSES_TOLD: usize = 50;
 
 /// What one worker answers.
 #[derive(Clone, Debug)]
@@ -101,7 +95,7 @@ impl Steward {
         if self.stage == Stage::Stopping {
             return self.refuse(asker, "it is stopping");
         }
-        match query(words) {
+        match CloseQuery::read(words) {
             Err(why) => self.refuse(asker, &why),
             Ok(query) => {
                 self.watch.inquiries.push_back(Inquiry { asker, query: Arc::new(query) });
@@ -135,34 +129,6 @@ impl Steward {
     }
 }
 
-/// What a request means: `closes [N] [reason=R] [user=U] [after=N,N…]`.
-fn query(words: &[&str]) -> Result<CloseQuery, String> {
-    let mut query = CloseQuery { last: CLOSES_TOLD, reason: None, user: None, after: Vec::new() };
-    for word in words {
-        match word.split_once('=') {
-            None => query.last = number(word)?,
-            Some(("reason", name)) => {
-                let reason = CloseReason::from_name(name);
-                query.reason = Some(reason.ok_or_else(|| format!("no such reason: {name}"))?);
-            }
-            Some(("user", name)) => {
-                name::check(name).map_err(|error| format!("the user name {}", error.text()))?;
-                query.user = Some(Name::new(name));
-            }
-            Some(("after", numbers)) => {
-                query.after = numbers.split(',').map(number).collect::<Result<_, _>>()?;
-            }
-            Some((other, _)) => return Err(format!("closes can not be chosen by {other}")),
-        }
-    }
-    query.last = query.last.min(CLOSES_KEPT);
-    Ok(query)
-}
-
-fn number<T: std::str::FromStr>(word: &str) -> Result<T, String> {
-    word.parse().map_err(|_| format!("not a number: {word}"))
-}
-
 /// All workers' answers in the order of time, the `last` of them, and how many closes each worker
 /// has had.
 fn lines(answers: Vec<CloseAnswer>, last: usize) -> Vec<Value> {
@@ -184,22 +150,7 @@ fn lines(answers: Vec<CloseAnswer>, last: usize) -> Vec<Value> {
 mod tests {
     use super::super::close_record::samples::record;
     use super::*;
-
-    #[test]
-    fn a_request_is_read_and_a_wrong_one_told_what_is_wrong() {
-        let plain = query(&[]).unwrap();
-        assert_eq!((plain.last, plain.reason, plain.user), (CLOSES_TOLD, None, None));
-        let chosen = query(&["7", "reason=slow_reader", "user=a=b", "after=3,4"]).unwrap();
-        assert_eq!(chosen.last, 7);
-        assert_eq!(chosen.reason, Some(CloseReason::SlowReader));
-        assert_eq!(chosen.user.as_deref(), Some("a=b"));
-        assert_eq!(chosen.after, [3, 4]);
-        assert_eq!(query(&["99999999"]).unwrap().last, CLOSES_KEPT);
-        assert_eq!(query(&["reason=boredom"]).unwrap_err(), "no such reason: boredom");
-        assert_eq!(query(&["user="]).unwrap_err(), "the user name is empty");
-        assert_eq!(query(&["some"]).unwrap_err(), "not a number: some");
-        assert_eq!(query(&["colour=red"]).unwrap_err(), "closes can not be chosen by colour");
-    }
+    use crate::base::counters::CloseReason;
 
     #[test]
     fn answers_of_several_workers_are_one_list_that_ends_with_their_totals() {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::config::{ServerConfig, StartError, TakeOver};
 use super::succession::Offer;
 use crate::base::ids::SHARDS_MAX;
-use crate::base::limits::ADMIN_REQUEST_BYTES;
+use crate::base::limits::{ADMIN_REQUEST_BYTES, TAKE_OVER_ANSWER_BYTES};
 use crate::net::admin_socket::{self, Place};
 use crate::net::descriptors;
 
@@ -209,7 +209,11 @@ impl Conversation {
         }
     }
 
+    /// Takes in some of what it says. Whoever says more than any server would is none.
     fn receive(&mut self) -> io::Result<usize> {
+        if self.heard.len() > TAKE_OVER_ANSWER_BYTES || self.arrived.len() > SHARDS_MAX {
+            return Err(io::Error::other("it says too much"));
+        }
         let mut buffer = [0; ADMIN_REQUEST_BYTES];
         loop {
             match descriptors::receive(&self.stream, &mut buffer, &mut self.arrived) {

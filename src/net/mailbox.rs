@@ -3,14 +3,14 @@
 //! Owns a bounded channel and the bell beside it: a mio waker that is rung only when the receiver
 //! has said that it sleeps. Never blocks, on either side: a full mailbox is the sender's to deal
 //! with. Workers and the steward each read one; workers write to all.
+//!
+//! All that threads share here comes from [`primitives`](super::primitives), so that a test can
+//! compile this very file over others and try every interleaving.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 
-use crossbeam_channel::TrySendError;
-use crossbeam_utils::CachePadded;
-use mio::{Poll, Token, Waker};
+use super::primitives::channel::{self, TrySendError};
+use super::primitives::{Arc, AtomicBool, CachePadded, Ordering, Poll, Token, Waker, fence};
 
 /// What wakes one receiver.
 ///
@@ -23,13 +23,13 @@ struct Bell {
 
 /// The side that posts. Clones post to the same mailbox.
 pub struct Sender<T> {
-    letters: crossbeam_channel::Sender<T>,
+    letters: channel::Sender<T>,
     bell: Arc<Bell>,
 }
 
 /// The side that reads.
 pub struct Receiver<T> {
-    letters: crossbeam_channel::Receiver<T>,
+    letters: channel::Receiver<T>,
     bell: Arc<Bell>,
 }
 
@@ -44,7 +44,7 @@ pub fn mailbox<T>(
 ) -> io::Result<(Sender<T>, Receiver<T>)> {
     let waker = Waker::new(poll.registry(), token)?;
     let bell = Arc::new(Bell { waker, asleep: CachePadded::new(AtomicBool::new(false)) });
-    let (sender, receiver) = crossbeam_channel::bounded(capacity);
+    let (sender, receiver) = channel::bounded(capacity);
     let sender = Sender { letters: sender, bell: Arc::clone(&bell) };
     Ok((sender, Receiver { letters: receiver, bell }))
 }
@@ -97,78 +97,5 @@ impl<T> Receiver<T> {
     /// Ends what [`Receiver::may_sleep`] announced: letters need no bell until the next sleep.
     pub fn woke(&self) {
         self.bell.asleep.store(false, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use mio::Events;
-
-    use super::*;
-
-    const BELL: Token = Token(0);
-
-    fn rings(poll: &mut Poll, wait: Duration) -> bool {
-        let mut events = Events::with_capacity(4);
-        poll.poll(&mut events, Some(wait)).unwrap();
-        events.iter().any(|event| event.token() == BELL)
-    }
-
-    #[test]
-    fn only_a_sleeper_is_rung_and_only_once() {
-        let mut poll = Poll::new().unwrap();
-        let (sender, receiver) = mailbox(8, &poll, BELL).unwrap();
-        sender.try_send(1).unwrap();
-        assert!(!rings(&mut poll, Duration::ZERO), "the receiver is at work");
-        assert!(!receiver.may_sleep(), "a letter lies there");
-        receiver.woke();
-        assert_eq!(receiver.try_receive(), Some(1));
-        assert!(receiver.may_sleep());
-        sender.try_send(2).unwrap();
-        assert!(rings(&mut poll, Duration::from_secs(10)));
-        sender.try_send(3).unwrap();
-        assert!(!rings(&mut poll, Duration::ZERO), "the flag is down after the first ring");
-    }
-
-    #[test]
-    fn a_full_mailbox_gives_the_letter_back() {
-        let poll = Poll::new().unwrap();
-        let (sender, receiver) = mailbox(1, &poll, BELL).unwrap();
-        sender.try_send("first").unwrap();
-        assert_eq!(sender.try_send("second"), Err(TrySendError::Full("second")));
-        drop(receiver);
-        assert_eq!(sender.try_send("third"), Err(TrySendError::Disconnected("third")));
-    }
-
-    #[test]
-    fn no_letter_lies_before_a_sleeper() {
-        const LETTERS: u32 = 20_000;
-        let mut poll = Poll::new().unwrap();
-        let (sender, receiver) = mailbox(4, &poll, BELL).unwrap();
-        let writer = std::thread::spawn(move || {
-            let mut random = fastrand::Rng::with_seed(7);
-            for letter in 0..LETTERS {
-                for _ in 0..random.u32(..200) {
-                    std::hint::spin_loop();
-                }
-                while sender.try_send(letter).is_err() {
-                    std::thread::yield_now();
-                }
-            }
-        });
-        let mut expected = 0;
-        while expected < LETTERS {
-            if receiver.may_sleep() {
-                assert!(rings(&mut poll, Duration::from_secs(10)), "slept before a letter");
-            }
-            receiver.woke();
-            while let Some(letter) = receiver.try_receive() {
-                assert_eq!(letter, expected);
-                expected += 1;
-            }
-        }
-        writer.join().unwrap();
     }
 }

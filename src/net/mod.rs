@@ -14,6 +14,7 @@ pub mod listener;
 pub mod mailbox;
 pub mod memory;
 mod peer_table;
+mod primitives;
 pub mod socket;
 pub mod socket_table;
 pub mod spare_descriptor;

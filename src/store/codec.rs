@@ -40,6 +40,10 @@ pub mod kind {
     pub const COUNTS: u8 = b'c';
 }
 
+/// The highest number that is read. No server ever comes that far, so that whoever adds to a number
+/// need not fear for it.
+const NUMBER_MAX: u64 = u64::MAX >> 1;
+
 /// The key of [`Counts`].
 pub const COUNTS_KEY: [u8; 1] = [kind::COUNTS];
 
@@ -175,8 +179,8 @@ pub fn entry(key: &[u8], value: &[u8]) -> Option<Entry> {
             Entry::Messages(name, messages(id, &mut value)?)
         }
         kind::HEAD => {
-            let (id, epoch, seq) = (value.u64()?, value.u32()?, value.u64()?);
-            Entry::Head(name, RecordId(id), Epoch(epoch), Seq(seq))
+            let (id, epoch, seq) = (value.u64()?, value.epoch()?, value.u64()?);
+            Entry::Head(name, RecordId(id), epoch, Seq(seq))
         }
         kind::DIRECT => {
             let number = rest.u64()?;
@@ -214,7 +218,8 @@ fn messages(id: RecordId, value: &mut Reader<'_>) -> Option<RecoveredMessages> {
         frames.push(|out| out.extend_from_slice(frame));
         value.0 = behind;
     }
-    let (epoch, first) = first.filter(|(_, first)| first.0 > 0)?;
+    let is_place = |epoch: Epoch, seq: Seq| epoch.0 > 0 && (1..=NUMBER_MAX).contains(&seq.0);
+    let (epoch, first) = first.filter(|(epoch, first)| is_place(*epoch, *first))?;
     Some(RecoveredMessages { id, epoch, first, frames })
 }
 
@@ -222,16 +227,17 @@ fn messages(id: RecordId, value: &mut Reader<'_>) -> Option<RecoveredMessages> {
 struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
-    fn u32(&mut self) -> Option<u32> {
+    /// No room has the epoch 0: it means none.
+    fn epoch(&mut self) -> Option<Epoch> {
         let (bytes, behind) = self.0.split_first_chunk::<4>()?;
         self.0 = behind;
-        Some(u32::from_be_bytes(*bytes))
+        Some(Epoch(u32::from_be_bytes(*bytes))).filter(|epoch| epoch.0 > 0)
     }
 
     fn u64(&mut self) -> Option<u64> {
         let (bytes, behind) = self.0.split_first_chunk::<8>()?;
         self.0 = behind;
-        Some(u64::from_be_bytes(*bytes))
+        Some(u64::from_be_bytes(*bytes)).filter(|number| *number <= NUMBER_MAX)
     }
 
     fn name(&mut self) -> Option<Name> {
@@ -302,6 +308,50 @@ mod tests {
         let counts = Counts { commits: 1, next_direct: 2 };
         let read = entry(&COUNTS_KEY, &counts.encode());
         assert!(matches!(read, Some(Entry::Counts(read)) if read == counts));
+    }
+
+    #[test]
+    fn numbers_that_no_server_reaches_are_not_read() {
+        let head = |id, seq| Record::Head {
+            room: Name::new("tea"),
+            id: RecordId(id),
+            epoch: Epoch(1),
+            seq: Seq(seq),
+        };
+        let missing = |to| {
+            let missing = Some(Missing { from: 1, to, count: 1 });
+            Record::Missing { user: Name::new("bob"), missing }
+        };
+        let direct = |id| {
+            let direct = Direct::new(id, 8, "ann", b"psst");
+            Record::Direct { user: Name::new("bob"), direct }
+        };
+        let reads = |record: &Record| {
+            let (key, value) = put(record);
+            entry(&key, &value).is_some()
+        };
+        for good in [head(NUMBER_MAX, NUMBER_MAX), missing(NUMBER_MAX), direct(NUMBER_MAX)] {
+            assert!(reads(&good), "{good:?}");
+        }
+        for (id, seq) in [(u64::MAX, 1), (1, u64::MAX)] {
+            assert!(!reads(&head(id, seq)), "{id}, {seq}");
+        }
+        assert!(!reads(&missing(u64::MAX)) && !reads(&direct(u64::MAX)));
+    }
+
+    /// The next message of such a room would be written behind it, and not be read any more.
+    #[test]
+    fn a_place_in_no_epoch_is_not_read() {
+        let (room, id, seq) = (Name::new("tea"), RecordId(1), Seq(45));
+        let (key, value) = put(&Record::Head { room, id, epoch: Epoch(0), seq });
+        assert!(entry(&key, &value).is_none());
+        let mut batch = Batch::new(Name::new("tea"));
+        let (epoch, time_ms, replay) = (Epoch(0), 5, false);
+        let (room, from, body) = ("tea", "ann", &b"hello"[..]);
+        let event = Event::Message { epoch, seq, time_ms, room, from, body, replay };
+        batch.frames.push(|out| native::encode_event(out, &event, false));
+        let (key, value) = put(&Record::Messages { id, batch: Arc::new(batch) });
+        assert!(entry(&key, &value).is_none());
     }
 
     #[test]

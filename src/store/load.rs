@@ -47,10 +47,8 @@ pub fn load(engine: &mut dyn Engine) -> io::Result<Loaded> {
             false
         }
     })?;
-    if reading.garbled {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "a record that nobody wrote so"));
-    }
-    Ok(reading.finish())
+    let garbled = || io::Error::new(io::ErrorKind::InvalidData, "a record that nobody wrote so");
+    reading.finish().ok_or_else(garbled)
 }
 
 #[derive(Default)]
@@ -100,17 +98,20 @@ impl Reading {
         }
     }
 
-    fn finish(mut self) -> Loaded {
+    /// What was read, unless it cannot have been written so.
+    fn finish(mut self) -> Option<Loaded> {
         for (name, (id, epoch, seq)) in self.heads {
             let room = room(&mut self.rooms, name);
             room.has_head = true;
             if room.messages.last().is_none_or(|last| last.id < id) {
+                // A room that went back would give places a second time.
+                self.garbled |= room.epoch == epoch && seq < room.seq;
                 (room.epoch, room.seq) = (epoch, seq);
             }
         }
         self.loaded.rooms = self.rooms.into_values().collect();
         self.loaded.users = self.users.into_values().collect();
-        self.loaded
+        (!self.garbled).then_some(self.loaded)
     }
 }
 
@@ -146,5 +147,29 @@ impl Loaded {
             parts[home(&user.name).index()].users.push(user);
         }
         parts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::batch::Frames;
+    use crate::chat::record::RecoveredMessages;
+
+    #[test]
+    fn a_room_that_went_back_is_not_read() {
+        let read = |seq| {
+            let mut reading = Reading::default();
+            let mut frames = Frames::default();
+            frames.push(|out| out.push(0));
+            let (id, epoch, first) = (RecordId(1), Epoch(7), Seq(41));
+            let messages = RecoveredMessages { id, epoch, first, frames };
+            reading.take(Entry::Messages(Name::new("tea"), messages));
+            reading.take(Entry::Head(Name::new("tea"), RecordId(2), epoch, Seq(seq)));
+            reading.finish().map(|loaded| loaded.rooms[0].seq)
+        };
+        assert_eq!(read(41), Some(Seq(41)));
+        assert_eq!(read(45), Some(Seq(45)), "what followed was dropped");
+        assert_eq!(read(40), None);
     }
 }

@@ -58,7 +58,7 @@ pub enum Key {
 
 const PASTE_BEGINS: &[u8] = b"\x1b[200~";
 const PASTE_ENDS: &[u8] = b"\x1b[201~";
-/// Longest sequence that is waited for to its end.
+/// Longest sequence. What begins like one and goes on beyond it means nothing up to here.
 const SEQUENCE_MAX: usize = 32;
 /// Longest paste that is taken, in bytes.
 const PASTE_MAX: usize = 64 << 10;
@@ -173,10 +173,10 @@ fn escaped(bytes: &[u8]) -> Found {
 
 /// `ESC [` or `ESC O`, parameters, and a last byte that says what it is.
 fn sequence(bytes: &[u8]) -> Found {
-    let last = bytes[2..].iter().position(|byte| (0x40..0x7F).contains(byte));
-    let Some(last) = last else {
-        let hopeless = bytes.len() > SEQUENCE_MAX;
-        return if hopeless { Found::Nothing(bytes.len()) } else { Found::Partial };
+    let inside = &bytes[2..bytes.len().min(SEQUENCE_MAX)];
+    let Some(last) = inside.iter().position(|byte| (0x40..0x7F).contains(byte)) else {
+        let hopeless = bytes.len() >= SEQUENCE_MAX;
+        return if hopeless { Found::Nothing(SEQUENCE_MAX) } else { Found::Partial };
     };
     let length = 2 + last + 1;
     let parameters = std::str::from_utf8(&bytes[2..2 + last]).unwrap_or_default();
@@ -295,5 +295,18 @@ mod tests {
         }
         let whole = [PASTE_BEGINS, &[b'x'; PASTE_MAX + 1], PASTE_ENDS, b"y"].concat();
         assert_eq!(stream.feed(&whole), [Key::PasteTooLong, Key::Character('y')]);
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_sequence_is_the_same_however_it_is_cut() {
+        let long = [b"\x1b[", &b"1;"[..].repeat(20)[..], b"Ax"].concat();
+        let whole = keys(&long);
+        assert_eq!(whole.last(), Some(&Key::Character('x')));
+        for cut in 2..long.len() {
+            let mut stream = Keys::default();
+            let mut pieces = stream.feed(&long[..cut]);
+            pieces.extend(stream.feed(&long[cut..]));
+            assert_eq!(pieces, whole, "cut at {cut}");
+        }
     }
 }

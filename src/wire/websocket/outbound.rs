@@ -156,7 +156,8 @@ mod tests {
 
     #[test]
     fn a_message_of_every_size_has_the_shortest_header_and_its_payload_whole() {
-        for length in (0..300).chain([65_534, 65_535, 65_536, 65_537, 100_000]) {
+        let short = if cfg!(miri) { 120..130 } else { 0..300 };
+        for length in short.chain([65_534, 65_535, 65_536, 65_537, 100_000]) {
             let payload: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
             let mut out = b"before".to_vec();
             append_message(&mut out, Kind::Binary, |out| out.extend_from_slice(&payload));
