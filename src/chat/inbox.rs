@@ -70,6 +70,8 @@ pub struct Inbox {
     user: Name,
     queue: VecDeque<Direct>,
     queue_bytes: usize,
+    /// Some session was handed a page that goes so far into the queue.
+    paged: u64,
     told: VecDeque<Told>,
     told_bytes: usize,
     readers: Vec<Reader>,
@@ -97,6 +99,7 @@ impl Inbox {
             user,
             queue: VecDeque::new(),
             queue_bytes: 0,
+            paged: 0,
             told: VecDeque::new(),
             told_bytes: 0,
             readers,
@@ -244,13 +247,22 @@ impl Inbox {
         kept.into_iter().rev().for_each(|direct| self.queue.push_front(direct));
     }
 
-    /// Takes a message out of the queue that could not be written.
-    pub fn take_back(&mut self, id: u64, to: &mut Changes) {
-        if let Ok(index) = self.queue.binary_search_by_key(&id, Direct::id) {
-            let direct = self.queue.remove(index).expect("it was just found");
+    /// Takes a message out of the queue that could not be written. One that a session may have
+    /// been told cannot be taken back: it stays, unless it was acknowledged, and is to be written
+    /// again. Returns whether it was taken back.
+    pub fn take_back(&mut self, id: u64, to: &mut Changes) -> bool {
+        let place = self.queue.binary_search_by_key(&id, Direct::id).ok();
+        if id <= self.paged {
+            if let Some(place) = place {
+                to.note(|| Change::Queued(self.queue[place].clone()));
+            }
+            return false;
+        }
+        if let Some(direct) = place.and_then(|place| self.queue.remove(place)) {
             self.queue_bytes -= direct.cost();
             to.strike(id, Strike::Unwritten);
         }
+        true
     }
 
     /// A session said hello on a connection. It is told what is kept, from the oldest on. Late news
@@ -438,7 +450,7 @@ impl Inbox {
             && let Some(more) = self.missing
         {
             reader.heard_missing = true;
-            missing = Some(joined(missing, more));
+            missing = Some(more.joined_to(missing));
         }
         let mut queued = self.queue.partition_point(|direct| direct.id() <= reader.cursor);
         let mut told = self.told.partition_point(|told| told.direct.id() <= reader.cursor);
@@ -459,6 +471,7 @@ impl Inbox {
             take(next);
             bytes += next.frame().len();
             reader.cursor = id;
+            self.paged = self.paged.max(id);
             reader.untold.retain(|untold| *untold != id);
         }
         if bytes == 0 {
@@ -534,13 +547,4 @@ impl Inbox {
         let leaving = |reader: &Reader| reader.standing == Standing::Leaving;
         self.readers.iter().position(|reader| reader.session == session && leaving(reader))
     }
-}
-
-/// What is missing in all.
-fn joined(first: Option<Missing>, second: Missing) -> Missing {
-    let Some(first) = first else {
-        return second;
-    };
-    let (from, to) = (first.from.min(second.from), first.to.max(second.to));
-    Missing { from, to, count: first.count + second.count }
 }

@@ -39,6 +39,15 @@ impl Missing {
         known.to = known.to.max(id);
         known.count += 1;
     }
+
+    /// What is missing in all, with what was missing `before`.
+    pub fn joined_to(self, before: Option<Missing>) -> Missing {
+        let Some(before) = before else {
+            return self;
+        };
+        let (from, to) = (before.from.min(self.from), before.to.max(self.to));
+        Missing { from, to, count: before.count + self.count }
+    }
 }
 
 /// One of a user's sessions.

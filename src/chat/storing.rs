@@ -102,10 +102,7 @@ impl Shard {
                     self.landed(key);
                     self.end_epoch(key, epoch);
                 }
-                Held::Direct { user, id, asked: (origin, reference) } => {
-                    self.take_back_direct(&user, id, now);
-                    self.refuse_direct(origin, reference, NOT_STORED, now);
-                }
+                Held::Direct { user, id, asked } => self.direct_failed(&user, id, asked, now),
                 Held::Again(record) => self.journal_mut().push_unawaited(record),
             }
         }
@@ -262,10 +259,19 @@ impl Shard {
         waits
     }
 
-    /// Takes a queued message back that could not be written.
-    fn take_back_direct(&mut self, user: &Name, id: u64, now: Now) {
-        if let Some(key) = self.inboxes.find(user) {
-            self.inboxes.change(key, now, |inbox, terms| inbox.take_back(id, terms.changes));
+    /// A queued message could not be written: it is taken back and refused. One that its user has
+    /// been told meanwhile was delivered, and its sender is told so, for it would send a refused
+    /// one again.
+    fn direct_failed(&mut self, user: &Name, id: u64, asked: (Address, Ref), now: Now) {
+        // Who has nothing kept any more has acknowledged it.
+        let is_taken_back = self.inboxes.find(user).is_some_and(|key| {
+            self.inboxes.change(key, now, |inbox, terms| inbox.take_back(id, terms.changes))
+        });
+        if is_taken_back {
+            let (origin, reference) = asked;
+            self.refuse_direct(origin, reference, NOT_STORED, now);
+        } else {
+            self.answer_direct(asked, id, None, now);
         }
     }
 
