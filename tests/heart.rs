@@ -26,6 +26,8 @@ mod heart {
     mod refs;
     mod rooms;
     mod sessions;
+    #[path = "../common/shelf.rs"]
+    mod shelf;
     mod slow;
     mod speech;
     mod stats;

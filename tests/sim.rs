@@ -16,11 +16,15 @@ mod sim {
     pub(crate) mod ledger;
     pub(crate) mod letters;
     pub(crate) mod lines;
+    pub(crate) mod lives;
     pub(crate) mod mailroom;
     pub(crate) mod network;
     pub(crate) mod oracle;
     pub(crate) mod plan;
+    #[path = "../common/shelf.rs"]
+    pub(crate) mod shelf;
     pub(crate) mod stay;
+    pub(crate) mod store;
     pub(crate) mod visit;
     pub(crate) mod web;
     pub(crate) mod wishes;
@@ -28,7 +32,8 @@ mod sim {
     pub(crate) mod world;
 }
 
-use sim::world::run;
+use sim::plan::Plan;
+use sim::world::{run, run_plan};
 
 /// Seeds of each test of the default run.
 const SHARE: u64 = 100;
@@ -63,8 +68,26 @@ fn the_third_hundred_seeds_keep_the_contract() {
 
 #[test]
 fn one_seed_keeps_the_contract() {
-    let outcome = run(variable("CB_SEED", 1_000));
+    let seed = variable("CB_SEED", 1_000);
+    let outcome = match variable("CB_KILL", 0) {
+        0 => run(seed),
+        commit => run_plan(Plan::killed_behind(seed, commit)),
+    };
     println!("{outcome:#?}");
+}
+
+/// In `CB_CRASHES` worlds, one after the other, the server and its store are killed behind each
+/// commit of the storm: directs, acknowledgements, resumes and histories are under way.
+#[test]
+fn a_kill_behind_any_commit_keeps_the_contract() {
+    let first = variable("CB_SEED", 4);
+    for seed in first..first + variable("CB_CRASHES", 1) {
+        let kills =
+            (1..).take_while(|commit| run_plan(Plan::killed_behind(seed, *commit)).lives > 1);
+        let kills = kills.count();
+        println!("seed {seed}: {kills} commits");
+        assert!(kills > 20, "{kills} commits");
+    }
 }
 
 #[test]

@@ -1,25 +1,21 @@
 //! A store that does what a test says, and a world that is thrown back upon it.
 //!
-//! Owns the records that shards have handed over and those that are committed, as keys and values
-//! in the layout of the real store. Never commits by itself.
+//! Owns the records that shards have handed over; those that are committed are on its shelf. Never
+//! commits by itself.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::io;
+use std::collections::VecDeque;
 
 use corebeat::base::ids::ShardId;
-use corebeat::chat::hash::{NameHasher, home};
 use corebeat::chat::record::{Record, Recovered, StoreNumbers, Ticket};
-use corebeat::store::codec::{Change, Codec};
-use corebeat::store::engine::{Engine, Reach, Syncing};
-use corebeat::store::load::load;
 
+use super::shelf::Shelf;
 use super::world::SHARDS;
 
 /// What shards have handed over, and what is committed.
 #[derive(Default)]
 pub(crate) struct Disk {
-    committed: BTreeMap<Vec<u8>, Vec<u8>>,
-    handed: [VecDeque<(Ticket, u32, Record)>; SHARDS],
+    committed: Shelf,
+    handed: [VecDeque<(Ticket, Record)>; SHARDS],
     generations: [u32; SHARDS],
 }
 
@@ -27,7 +23,7 @@ impl Disk {
     /// A shard hands a record over, having heard of `generation` failures.
     pub(crate) fn hand(&mut self, shard: usize, ticket: Ticket, generation: u32, record: Record) {
         if generation == self.generations[shard] {
-            self.handed[shard].push_back((ticket, generation, record));
+            self.handed[shard].push_back((ticket, record));
         }
     }
 
@@ -39,8 +35,8 @@ impl Disk {
     /// Commits the next `count` records of a shard. Returns the last of them.
     pub(crate) fn commit(&mut self, shard: usize, count: usize) -> Option<Ticket> {
         let mut through = None;
-        for (ticket, _, record) in self.handed[shard].drain(..count) {
-            apply(&mut self.committed, Codec::default().change(&record));
+        for (ticket, record) in self.handed[shard].drain(..count) {
+            self.committed.commit_record(&record);
             through = Some(ticket);
         }
         through
@@ -57,10 +53,7 @@ impl Disk {
     pub(crate) fn crash(&mut self, secret: [u64; 2], torn: bool) -> Vec<Recovered> {
         self.handed = Default::default();
         self.generations = Default::default();
-        let mut loaded = load(self).expect("what was written can be read");
-        loaded.renew_epochs = torn;
-        let hasher = NameHasher::new(secret);
-        loaded.divide(SHARDS as u16, |name| home(hasher.hash(name), SHARDS as u16))
+        self.committed.recover(secret, SHARDS as u16, torn)
     }
 
     /// A shard is gone, and the process is not: what it handed over is committed. Returns what its
@@ -68,49 +61,13 @@ impl Disk {
     pub(crate) fn reload(&mut self, shard: usize, secret: [u64; 2]) -> Recovered {
         self.commit(shard, self.waiting(shard));
         self.generations[shard] = 0;
-        let loaded = load(self).expect("what was written can be read");
-        let hasher = NameHasher::new(secret);
-        let parts = loaded.divide(SHARDS as u16, |name| home(hasher.hash(name), SHARDS as u16));
+        let parts = self.committed.recover(secret, SHARDS as u16, false);
         parts.into_iter().nth(shard).expect("a part for each shard")
     }
 
     /// Keys that are stored.
     pub(crate) fn keys(&self) -> usize {
-        self.committed.len()
-    }
-}
-
-fn apply(committed: &mut BTreeMap<Vec<u8>, Vec<u8>>, change: Change<'_>) {
-    match change {
-        Change::Put { key, value } => drop(committed.insert(key.to_vec(), value.to_vec())),
-        Change::Strike { key } => drop(committed.remove(key)),
-    }
-}
-
-impl Engine for Disk {
-    fn stage(&mut self, change: Change<'_>) {
-        apply(&mut self.committed, change);
-    }
-
-    fn commit(&mut self, _reach: Reach) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn syncing(&self) -> Syncing {
-        Box::new(|| Ok(()))
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn get(&mut self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.committed.get(key).cloned())
-    }
-
-    fn read(&mut self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> io::Result<()> {
-        let _ = self.committed.iter().all(|(key, value)| each(key, value));
-        Ok(())
+        self.committed.keys()
     }
 }
 

@@ -74,7 +74,11 @@ impl Client {
         }
         let link = world.network.connect(self.worker, world.now.mono, &mut world.dice);
         let (id, keeping) = (world.visits.len(), world.plan.keeping());
-        let visit = Visit::new(id, link, self.character.speech, keeping, world.now.mono);
+        let speech = self.character.speech;
+        let mut visit = Visit::new(id, link, speech, keeping, world.now.mono);
+        visit.life = world.life;
+        let may_renew = world.plan.may_renew_epochs();
+        visit.rooms.iter_mut().for_each(|view| view.may_renew_epochs = may_renew);
         self.visit = Some(visit.id);
         world.visits.push(visit);
         world.ledger.names.push(Vec::new());
@@ -118,7 +122,9 @@ impl Client {
     fn go_on(&mut self, visit: VisitId, lost: VisitId, key_is_right: bool, world: &mut World) {
         let (before, after) = world.visits.split_at_mut(visit);
         after[0].inherit(&before[lost], key_is_right);
-        world.ledger.authors[visit] = world.ledger.authors[lost];
+        if before[lost].life == world.life {
+            world.ledger.authors[visit] = world.ledger.authors[lost];
+        }
         let user = if world.dice.chance(500) { "" } else { before[lost].user.as_str() };
         let user = user.to_owned();
         world.ledger.names[visit] = world.ledger.names[lost].clone();

@@ -58,6 +58,15 @@ impl World {
             self.clients.push(client);
         }
         self.calm_down();
+        let is_called = |id: VisitId| called.iter().any(|(_, called)| *called == id);
+        if let Some((index, id)) = self.able_clients().into_iter().find(|it| is_called(it.1)) {
+            self.with_client(index, |client, world| {
+                let rooms = EVERYONE + 1..world.plan.rooms;
+                let mut wisher = client.wisher(id, world);
+                rooms.for_each(|room| wisher.list_behind(room, 0, 0));
+            });
+            self.calm_down();
+        }
         // A bound on connections may have kept some out.
         called.retain(|(user, id)| self.visits[*id].user == *user && self.is_able(*id));
         checked.directs = letters::judge(self, &called);

@@ -3,7 +3,7 @@
 //! Owns one record for every message that a client ever tried to send, and what all clients
 //! together were told of its place. Two clients that disagree are the failure it looks for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::letters::Letters;
 use super::plan::ROOMS;
@@ -127,6 +127,19 @@ impl Ledger {
         let seen = self.seen.range(range.clone()).next_back().map_or(0, |(spot, _)| spot.2);
         let acked = self.acked.range(range).next_back().map_or(0, |(spot, _)| spot.2);
         seen.max(acked)
+    }
+
+    /// The last place of each epoch of a room that anybody was told of.
+    pub(crate) fn heads(&self, room: usize) -> Vec<(u32, u64)> {
+        let epochs = self.epochs(room).into_iter();
+        epochs.map(|epoch| (epoch, self.last_seq(room, epoch))).collect()
+    }
+
+    /// The epochs of a room that anybody was told of.
+    pub(crate) fn epochs(&self, room: usize) -> BTreeSet<u32> {
+        let all = (room, 0, 0)..(room + 1, 0, 0);
+        let seen = self.seen.range(all.clone()).map(|(spot, _)| spot.1);
+        seen.chain(self.acked.range(all).map(|(spot, _)| spot.1)).collect()
     }
 
     /// Whether the message at `spot` is one that its sender, `visit`, does not get: `None` where

@@ -56,6 +56,15 @@ pub(crate) struct Letters {
     pub(crate) is_collected: bool,
     /// What sessions, by their first visits, acknowledged.
     acks: Vec<(VisitId, Place)>,
+    /// In which of the server's lives senders were first told of places.
+    lives: BTreeMap<Place, u64>,
+    /// The present life of the server, and the first one of which nothing is missing.
+    life: u64,
+    whole_since: u64,
+    /// What was acknowledged when all was quiet, and hence written.
+    settled: BTreeSet<Place>,
+    /// The same of earlier lives: it never comes again.
+    barred: BTreeSet<Place>,
 }
 
 impl Letters {
@@ -92,7 +101,7 @@ impl Letters {
     }
 
     /// A sender was told where one of the messages that it sent with one ref is.
-    pub(crate) fn acknowledge(&mut self, numbers: &[usize], id: u64, flags: OkFlags) {
+    pub(crate) fn acknowledge(&mut self, numbers: &[usize], id: u64, flags: OkFlags, life: u64) {
         let OkFlags { queued, duplicate, .. } = flags;
         let first = &self.all[numbers[0]];
         let place = (first.user.clone(), id);
@@ -105,6 +114,7 @@ impl Letters {
         assert!(queued || duplicate || !absent, "{place:?} was not queued, and nobody was there");
         let round = self.accepted.entry(place.clone()).or_insert(first.round);
         *round = first.round.min(*round);
+        self.lives.entry(place.clone()).or_insert(life);
         if let Some(seen) = self.seen.get(&place) {
             assert!(numbers.contains(seen), "{place:?} was given to {numbers:?} and {seen}");
         }
@@ -114,6 +124,33 @@ impl Letters {
     pub(crate) fn refuse(&mut self, number: usize) {
         self.all[number].refused = true;
         assert_eq!(self.all[number].told, None, "letter {number} was refused too late");
+    }
+
+    /// All is quiet: what sessions of this life of the server acknowledged has been read, and its
+    /// striking written.
+    pub(crate) fn note_settled(&mut self, visits: &[Visit], life: u64) {
+        for visit in visits.iter().filter(|visit| visit.life == life) {
+            let ids = visit.post.struck.iter();
+            self.settled.extend(ids.map(|id| (visit.user.clone(), *id)));
+        }
+    }
+
+    /// The server began a life. If the end of the last one was torn, nothing told so far is sure.
+    pub(crate) fn end_life(&mut self, life: u64, is_torn: bool) {
+        self.life = life;
+        let settled = std::mem::take(&mut self.settled);
+        if is_torn {
+            self.whole_since = life;
+        } else {
+            self.barred.extend(settled);
+        }
+    }
+
+    /// Whether what a sender was told of a place still binds: of what was told live nothing is
+    /// written, and it ends with the life of the server.
+    fn is_promised(&self, place: &Place) -> bool {
+        let life = self.lives.get(place).copied().unwrap_or(0);
+        life == self.life || life >= self.whole_since && self.queued.contains(place)
     }
 
     /// The places of a user that senders were told, and the rounds in which they asked.
@@ -195,6 +232,9 @@ impl Visit {
         let number = number_of(body, b'd').expect("letters begin with their number");
         assert!(ledger.letters.all[number].body == body, "letter {number} was changed");
         ledger.letters.witness(number, (id, time_ms), replay);
+        let place = (self.user.clone(), id);
+        let is_barred = self.life == ledger.letters.life && ledger.letters.barred.contains(&place);
+        assert!(!is_barred, "{place:?} was ACKed in an earlier life of the server, and came again");
         let post = &mut self.post;
         assert!(id > post.latest, "direct message {id} came after {}", post.latest);
         assert!(!replay || !post.live, "direct message {id} is replayed behind what is live");
@@ -283,11 +323,38 @@ pub(crate) fn judge(world: &World, called: &[(&str, VisitId)]) -> usize {
         }
         looked_for += judge_user(world, user);
         judge_again(world, asked);
-        if ABSENT.contains(user) && world.now.mono.since_ms(world.began) < age_ms(world) {
+        judge_kept(world, asked);
+        let is_whole = letters_of(world).whole_since == 0;
+        let is_young = world.now.mono.since_ms(world.began) < age_ms(world);
+        if ABSENT.contains(user) && is_young && is_whole {
             judge_absent(world, asked);
         }
     }
     looked_for
+}
+
+fn letters_of(world: &World) -> &Letters {
+    &world.ledger.letters
+}
+
+/// What was queued and nobody acknowledged comes to who asks for all that is kept, also if somebody
+/// has been told of it before.
+fn judge_kept(world: &World, asked: &Visit) {
+    let letters = letters_of(world);
+    let user = asked.user.as_str();
+    let acked = letters.acks.iter().filter(|(_, place)| place.0 == user);
+    let acked = acked.map(|(_, place)| place.1).max().unwrap_or(0);
+    // What a text client is told counts as acknowledged.
+    if world.visits.iter().any(|visit| visit.is_text() && is_named(world, visit, user)) {
+        return;
+    }
+    for (id, round) in letters.places(user).filter(|(id, _)| *id > acked) {
+        let place = (user.to_owned(), id);
+        let is_due = letters.queued.contains(&place) && letters.is_promised(&place);
+        let came = letters.received_by(&place).contains(&asked.id);
+        let is_there = came || letters.is_gone(&place, |_| true);
+        assert!(!is_due || !is_young(world, round) || is_there, "{place:?} is not kept");
+    }
 }
 
 fn age_ms(world: &World) -> u64 {
@@ -304,7 +371,10 @@ fn judge_again(world: &World, asked: &Visit) {
     let letters = &world.ledger.letters;
     let all = (asked.user.clone(), 0)..=(asked.user.clone(), u64::MAX);
     for ((user, id), number) in letters.seen.range(all) {
-        let is_acked = |visit: &&Visit| visit.user == *user && visit.post.struck.contains(id);
+        let is_acked = |visit: &&Visit| {
+            // What an earlier life of the server had not written when it ended counts for nothing.
+            visit.life == world.life && visit.user == *user && visit.post.struck.contains(id)
+        };
         let came = letters.all[*number].received_by.contains(&asked.id);
         let by = world.visits.iter().find(is_acked).filter(|_| came);
         assert!(by.is_none(), "{user}'s {id} was acknowledged by {:?}, and came", by.map(|v| v.id));
@@ -338,7 +408,7 @@ fn judge_user(world: &World, user: &str) -> usize {
     }
     for (id, _) in letters.places(user).filter(|(_, round)| is_young(world, *round)) {
         let place = (user.to_owned(), id);
-        let is_there = !letters.received_by(&place).is_empty();
+        let is_there = !letters.received_by(&place).is_empty() || !letters.is_promised(&place);
         assert!(is_there || letters.is_gone(&place, |_| true), "{place:?} was lost");
     }
     places
@@ -408,6 +478,9 @@ fn judge_absent(world: &World, asked: &Visit) {
     if let Some((from, to)) = gone {
         assert!(to < first, "{user} was told {came:?} and that {from} to {to} are gone");
         let is_short = world.clients.iter().all(|client| client.character.body_max <= 300);
+        // A message that could not be written may have driven out another before that was known.
+        let has_failed = world.store.as_ref().is_some_and(|store| store.failures > 0);
+        let is_short = is_short && !has_failed;
         let count = came.len();
         assert!(count == limits.offline_count || !is_short, "{user} was told {count} and a gap");
     }

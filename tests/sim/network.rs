@@ -82,6 +82,8 @@ pub(crate) struct Link {
     pub(crate) failed: bool,
     /// Why the server let it go.
     pub(crate) fate: Option<CloseReason>,
+    /// The server ended, and the connection with it.
+    pub(crate) crashed: bool,
 }
 
 impl Link {
@@ -227,6 +229,20 @@ impl Link {
         }
     }
 
+    /// The server's process is gone: what the kernel has to send may arrive, or a part of it.
+    fn server_crashes(&mut self, now: Mono, dice: &mut Dice) {
+        if self.server == ServerEnd::Gone {
+            return;
+        }
+        self.server = ServerEnd::Gone;
+        self.crashed = true;
+        self.dropped_at.get_or_insert(now);
+        let some = dice.within(0..=self.down.len());
+        let arrives = dice.pick(&[0, some, self.down.len()]);
+        self.cut |= arrives < self.down.len();
+        self.down.truncate(arrives);
+    }
+
     /// Whether nothing is under way on it.
     pub(crate) fn is_quiet(&self) -> bool {
         let server_done = self.server == ServerEnd::Gone || !self.readable();
@@ -277,9 +293,16 @@ impl Network {
             shut_down: false,
             failed: false,
             fate: None,
+            crashed: false,
         });
         self.backlogs[worker].push_back(link);
         link
+    }
+
+    /// The server's process is gone, with all connections and those that nobody accepted.
+    pub(crate) fn server_crashes(&mut self, now: Mono, dice: &mut Dice) {
+        self.backlogs.iter_mut().for_each(VecDeque::clear);
+        self.links.iter_mut().for_each(|link| link.server_crashes(now, dice));
     }
 
     /// A client reads; what it reads becomes part of the fingerprint.

@@ -14,7 +14,7 @@ use corebeat::wire::message::Code;
 use super::letters;
 use super::network::{ClientEnd, Link, ServerEnd};
 use super::plan::{EVERYONE, ROOMS};
-use super::stay::{Item, Move, Stay};
+use super::stay::{Item, Stay};
 use super::visit::{Visit, Wish};
 use super::world::World;
 
@@ -87,6 +87,7 @@ pub(crate) fn judge_silence(world: &World) {
 
 /// Judges every stream of messages, when all is quiet.
 pub(crate) fn judge_streams(world: &World) {
+    judge_epochs(world);
     let present = world.present();
     for visit in &world.visits {
         let here = present.contains(&visit.id) && !visit.finished;
@@ -94,6 +95,20 @@ pub(crate) fn judge_streams(world: &World) {
             judge_room(world, visit, room, here);
         }
         judge_answers(world, visit, here);
+    }
+}
+
+/// Judges that a room of which something is kept goes on in its epoch, also where the server began
+/// anew meanwhile. Those of `*` go on for ever.
+fn judge_epochs(world: &World) {
+    let keeps = world.plan.keeping().exactly.is_some_and(|count| count > 0);
+    let is_young = world.now.mono.since_ms(world.began) < world.plan.limits.history_age_ms;
+    let has_place = world.plan.limits.max_rooms >= ROOMS.len();
+    if keeps && is_young && has_place {
+        for (room, name) in ROOMS.iter().enumerate() {
+            let epochs = world.ledger.epochs(room);
+            assert!(epochs.len() <= 1, "{name} began other epochs: {epochs:?}");
+        }
     }
 }
 
@@ -143,11 +158,6 @@ fn judge_stay(world: &World, visit: &Visit, room: usize, stay: &Stay, present: b
     };
     let mut unexplained = 0;
     let is_past = |seq| stay.recall.is_some_and(|recall| seq <= recall.head);
-    // A join without an answer ends a replay, and nobody can say where.
-    let asks_unanswered = |m: &Move| m.join && m.reference == 0;
-    if stay.resumed.is_some() && visit.rooms[room].moves.iter().any(asks_unanswered) {
-        return 0;
-    }
     let mut explain = |after: Option<u64>, before: u64| {
         for seq in after.map_or(before, |after| after + 1)..before {
             match world.ledger.withheld_from((room, epoch, seq), visit.id) {
@@ -174,10 +184,10 @@ fn judge_stay(world: &World, visit: &Visit, room: usize, stay: &Stay, present: b
         last = Some(next);
     }
     // Where the room's history began anew meanwhile, the client learns it by the next message.
-    let later = (room, epoch, u64::MAX)..(room + 1, 0, 0);
-    let is_anew = stay.resumed.is_some() && world.ledger.seen.range(later).next().is_some();
-    let present = present && !is_anew;
-    let end = stay.end.or_else(|| present.then(|| world.ledger.last_seq(room, epoch)));
+    let of_room = world.ledger.seen.range((room, 0, 0)..(room + 1, 0, 0));
+    let is_anew = stay.resumed.is_some() && of_room.into_iter().any(|(spot, _)| spot.1 != epoch);
+    let is_whole = present && !is_anew || stay.is_outlived;
+    let end = stay.end.or_else(|| is_whole.then(|| world.ledger.last_seq(room, epoch)));
     if let Some(end) = end {
         explain(last, end + 1);
     }
@@ -232,7 +242,10 @@ fn judge_lines(world: &World, visit: &Visit, room: usize, stay: &Stay, present: 
             Item::Line(id) => match ledger.messages[id].spot {
                 None => between += 1,
                 Some((_, epoch, seq)) => {
-                    if let Some((last_epoch, last_seq)) = last {
+                    let renewed = world.plan.may_renew_epochs();
+                    if let Some((last_epoch, last_seq)) =
+                        last.filter(|(last_epoch, _)| !renewed || *last_epoch == epoch)
+                    {
                         assert_eq!(last_epoch, epoch, "the epoch changed within a stay");
                         if seq < last_seq && visit.has_recalled {
                             // It was shown again, and not told in its time: a gap, or before.
@@ -401,6 +414,7 @@ pub(crate) fn judge_end(world: &World) {
         counters.add(&own);
     }
     assert_eq!(counters.mail_in, counters.mail_out, "letters were lost");
+    counters.add(&world.past);
     let received: u64 = world.visits.iter().map(|visit| visit.received).sum();
     let handed = counters.delivered + counters.replayed;
     let dropped = count_dropped(&counters);
@@ -409,6 +423,10 @@ pub(crate) fn judge_end(world: &World) {
         assert_eq!(counters.amnesties, 0, "nothing was late and yet silence was forgiven");
     }
     judge_refusals(world, &counters);
+    if let Some(store) = &world.store {
+        // The last place in the room `*`, which is never forgotten.
+        assert!(store.keys() <= 1, "{} keys are left in the store", store.keys());
+    }
     for visit in &world.visits {
         let link = &world.network.links[visit.link];
         judge_farewell(visit, link, world.plan.limits.max_sessions_per_user);
@@ -430,7 +448,7 @@ fn judge_refusals(world: &World, counters: &Counters) {
 
 /// Judges how a connection ended.
 fn judge_farewell(visit: &Visit, link: &Link, sessions_max: usize) {
-    if visit.foreign {
+    if visit.foreign || link.crashed {
         return;
     }
     let heard_all = link.shut_down && !link.cut && link.at_end() && link.client != ClientEnd::Reset;
@@ -506,7 +524,7 @@ fn judge_errors(world: &World, visit: &Visit) {
 
 /// What all workers counted.
 pub(crate) fn sum_of(world: &World) -> Counters {
-    let mut sum = Counters::default();
+    let mut sum = world.past;
     for worker in &world.workers {
         sum.add(worker.shard.counters());
     }

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use corebeat::base::limits::Limits;
 use corebeat::chat::heartbeat::HeartbeatPolicy;
 use corebeat::chat::overflow::{Overflow, OverflowPolicies};
+use corebeat::chat::record::Durability;
 
 use super::dice::Dice;
+use super::store::End;
 use super::visit::Keeping;
 
 /// The rooms that clients use, the room `*` first.
@@ -95,6 +97,35 @@ pub(crate) enum Finale {
     DrainInStorm,
 }
 
+/// What there is of a store.
+#[derive(Clone, Debug)]
+pub(crate) struct StorePlan {
+    pub(crate) durability: Durability,
+    /// Of one more turn's records of a shard to be committed in a round, per mille.
+    pub(crate) commit: u32,
+    /// Of the disk to be waited for in a round.
+    pub(crate) sync: u32,
+    /// Of a commit to fail.
+    pub(crate) fail: u32,
+    /// The rounds of the storm in which the server ends, and how.
+    pub(crate) ends: Vec<(u64, End)>,
+    /// The commit behind which the server is killed.
+    pub(crate) kill_at_commit: Option<u64>,
+}
+
+impl StorePlan {
+    /// Whether rooms may begin other epochs although somebody is in them or something is kept of
+    /// them: where a commit failed, or what was told may be missing.
+    pub(crate) fn may_renew_epochs(&self) -> bool {
+        let may_tear = |(_, end): &(u64, End)| match self.durability {
+            Durability::None => true,
+            Durability::Batch => *end == End::PowerLost,
+            Durability::Sync => false,
+        };
+        self.fail > 0 || self.ends.iter().any(may_tear)
+    }
+}
+
 /// The parameters of one run.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -136,6 +167,8 @@ pub(crate) struct Plan {
     pub(crate) finale: Finale,
     /// Time over which a drain tells the clients; 0: at once.
     pub(crate) drain_over_ms: u64,
+    /// What outlives the server, where anything does.
+    pub(crate) store: Option<StorePlan>,
 }
 
 impl Plan {
@@ -181,7 +214,30 @@ impl Plan {
                 Finale::DrainInStorm,
             ]),
             drain_over_ms: [0, 0, 300, 4_000][(seed % 4) as usize],
+            store: draw_store(seed),
         }
+    }
+
+    /// The plan of `seed` with a short storm and a store, which is killed with the server behind
+    /// this commit.
+    pub(crate) fn killed_behind(seed: u64, commit: u64) -> Plan {
+        let mut plan = Plan::draw(seed);
+        plan.rounds = plan.rounds.min(120);
+        plan.finale = Finale::Leave;
+        plan.store = Some(StorePlan {
+            durability: Durability::Batch,
+            commit: 300,
+            sync: 100,
+            fail: 0,
+            ends: Vec::new(),
+            kill_at_commit: Some(commit),
+        });
+        plan
+    }
+
+    /// Whether rooms may begin other epochs although something is kept of them.
+    pub(crate) fn may_renew_epochs(&self) -> bool {
+        self.store.as_ref().is_some_and(StorePlan::may_renew_epochs)
     }
 
     /// Whether `character` gets a ping in time and answers it: nothing slow lies on the way.
@@ -207,7 +263,7 @@ impl Plan {
             && history_memory == Limits::default().history_memory
             && self.clients.iter().all(|client| client.body_max <= 300);
         // A thousand messages of that length do not fill the ring; fewer than that are said.
-        let exactly = is_long && is_large && history_count < 500;
+        let exactly = is_long && is_large && history_count < 500 && !self.may_renew_epochs();
         Keeping { exactly: exactly.then_some(history_count as u64) }
     }
 
@@ -240,6 +296,31 @@ fn draw_pressure(seed: u64) -> u32 {
         return 0;
     }
     Dice::new(seed ^ 0x9E55_0000_9E55).pick(&[5, 20, 60])
+}
+
+/// What outlives the server: in two of five runs something does, and most often the server ends in
+/// the storm. It has dice of its own.
+fn draw_store(seed: u64) -> Option<StorePlan> {
+    let mut dice = Dice::new(seed ^ 0xD15C_D15C_0C0C_5AFE);
+    if !dice.chance(400) {
+        return None;
+    }
+    let durability =
+        dice.pick(&[Durability::None, Durability::Batch, Durability::Batch, Durability::Sync]);
+    let count = dice.pick(&[0, 1, 1, 2, 4]);
+    let mut end = |_| {
+        let end = if dice.chance(200) { End::PowerLost } else { End::Killed };
+        (dice.number(20..=700), end)
+    };
+    let ends: Vec<(u64, End)> = (0..count).map(&mut end).collect();
+    Some(StorePlan {
+        durability,
+        commit: dice.pick(&[100, 500, 900]),
+        sync: dice.pick(&[10, 200]),
+        fail: dice.pick(&[0, 0, 3, 30]),
+        ends,
+        kill_at_commit: None,
+    })
 }
 
 fn draw_policy(dice: &mut Dice) -> HeartbeatPolicy {

@@ -38,6 +38,8 @@ pub(crate) struct Stay {
     floor: u64,
     /// It goes on where an earlier connection of the session was.
     pub(crate) resumed: Option<Resumed>,
+    /// The room began another epoch in it: it holds all of its own up to the end.
+    pub(crate) is_outlived: bool,
 }
 
 /// Where a session was when it lost its connection, as far as its client knows.
@@ -58,6 +60,9 @@ pub(crate) struct Recall {
     pub(crate) head: u64,
     /// The last place that is gone for certain, where the client was told of a gap.
     gone: Option<u64>,
+    /// Where the room is no longer in the epoch that was asked for: what came last of those that
+    /// are kept of earlier ones.
+    earlier: Option<Option<(u32, u64)>>,
     /// Something was told live, so the replay is over.
     live: bool,
 }
@@ -102,6 +107,7 @@ impl Stay {
             recall: None,
             floor: 0,
             resumed: None,
+            is_outlived: false,
         };
         let Some(since) = since else {
             assert!(!gap, "nothing was asked for of the past");
@@ -109,7 +115,8 @@ impl Stay {
         };
         let comparable = since.epoch == 0 || since.epoch == epoch;
         let gone = (gap && comparable && since.seq <= head).then_some(since.seq + 1);
-        stay.recall = Some(Recall { head, gone, live: false });
+        let earlier = (!comparable).then_some(None);
+        stay.recall = Some(Recall { head, gone, earlier, live: false });
         if gap {
             stay.head = (comparable && since.seq > head).then_some(head);
         } else {
@@ -137,6 +144,26 @@ impl Stay {
             recall: None,
             floor: 0,
             resumed: Some(Resumed { latest, repeated: 0, live: false }),
+            is_outlived: false,
+        }
+    }
+
+    /// The stay in the epoch that the room began in this one: it holds that from the first message
+    /// on.
+    fn renewed(&self, epoch: u32) -> Stay {
+        let recall =
+            self.recall.map(|recall| Recall { head: 0, gone: None, earlier: None, ..recall });
+        let resumed = self.resumed.map(|resumed| Resumed { latest: None, repeated: 0, ..resumed });
+        Stay {
+            epoch: Some(epoch),
+            head: Some(0),
+            items: Vec::new(),
+            end: None,
+            known_since: None,
+            recall,
+            floor: 0,
+            resumed,
+            is_outlived: false,
         }
     }
 
@@ -151,12 +178,28 @@ impl Stay {
         if self.items.is_empty() && self.epoch.is_some_and(|known| known != epoch) {
             (self.epoch, self.head, resumed.latest) = (Some(epoch), None, None);
         }
-        let is_known = resumed.latest.is_some_and(|latest| (epoch, seq) <= latest);
+        let is_known = resumed.latest.is_some_and(|latest| epoch == latest.0 && seq <= latest.1);
         if is_known {
             assert!(replay && seq > resumed.repeated, "{seq} came after {}", resumed.repeated);
             resumed.repeated = seq;
         }
         is_known
+    }
+
+    /// A message came. Returns whether it is one of an earlier epoch, of which what is kept is told
+    /// whole and ahead of all else.
+    fn is_earlier(&mut self, epoch: u32, seq: u64, replay: bool) -> bool {
+        let (own, nothing_yet) = (self.epoch == Some(epoch), self.items.is_empty());
+        let Some(recall) = self.recall.as_mut().filter(|_| replay && nothing_yet) else {
+            return false;
+        };
+        let Some(earlier) = recall.earlier.as_mut() else { return false };
+        let before = if own { *earlier } else { earlier.replace((epoch, seq)) };
+        if let Some((last_epoch, last)) = before {
+            let follows = if last_epoch == epoch { seq == last + 1 } else { seq == 1 };
+            assert!(follows, "{seq} of {epoch} came after {last} of {last_epoch}");
+        }
+        !own
     }
 
     /// The last message before the first one that it must hold.
@@ -226,6 +269,8 @@ pub(crate) struct RoomView {
     pub(crate) is_listed: bool,
     /// Messages of an answer that has not come to its end.
     pub(crate) listing: Vec<(u32, u64)>,
+    /// The room may begin another epoch while the client is in it.
+    pub(crate) may_renew_epochs: bool,
 }
 
 impl RoomView {
@@ -289,7 +334,10 @@ impl RoomView {
         let left_silently = later.iter().any(|m| !m.join && m.reference == 0);
         let left_between = self.moves[self.begun_by..number].iter().any(|m| !m.join);
         if let Some(mut stay) = self.stay.take() {
-            if !left_between && !left_silently {
+            let is_other = stay.epoch.is_some_and(|known| known != epoch);
+            if is_other && self.may_renew_epochs {
+                stay.is_outlived = stay.is_live() && !left_between && !left_silently;
+            } else if !left_between && !left_silently {
                 assert_eq!(
                     *stay.epoch.get_or_insert(epoch),
                     epoch,
@@ -339,6 +387,7 @@ impl RoomView {
                 recall: None,
                 floor: 0,
                 resumed: None,
+                is_outlived: false,
             });
         }
     }
@@ -369,12 +418,35 @@ impl RoomView {
         if !replay {
             self.give_up_replay(epoch, seq);
         }
+        if self.current().is_earlier(epoch, seq, replay) {
+            return;
+        }
+        self.renew(epoch);
         let stay = self.current();
         if stay.is_repeated(epoch, seq, replay) {
             return;
         }
         stay.check_replay(seq, replay);
         stay.push(Item::Message(seq), epoch, seq);
+    }
+
+    /// Something of an epoch is told: where the room has begun it meanwhile, another stay begins.
+    fn renew(&mut self, epoch: u32) {
+        let may_renew = self.may_renew_epochs;
+        let stay = self.current();
+        let is_other = stay.epoch.is_some_and(|known| known != epoch);
+        // Whether it goes on in its epoch is not known where nothing was told of it yet.
+        let is_known = stay.resumed.is_none() || !stay.items.is_empty();
+        if may_renew && is_other && is_known {
+            let renewed = stay.renewed(epoch);
+            // It may have been out of the room in between.
+            let later = &self.moves[(self.begun_by + 1).min(self.moves.len())..];
+            let is_sure = later.iter().all(|m| m.join && m.reference != 0);
+            let stay = self.current();
+            stay.is_outlived = is_sure;
+            self.end();
+            self.stay = Some(renewed);
+        }
     }
 
     /// A message came live. A replay that had not come to its end may have been given up for a join
@@ -401,6 +473,7 @@ impl RoomView {
     /// A gap with its places arrived.
     pub(crate) fn gap(&mut self, epoch: u32, from: u64, to: u64) {
         assert!(from <= to, "a gap from {from} to {to}");
+        self.renew(epoch);
         let stay = self.current();
         if let Some(resumed) = stay.resumed.as_ref()
             && let Some((known, latest)) = resumed.latest
@@ -425,7 +498,8 @@ impl RoomView {
         if is_member == Some(false) {
             return None;
         }
-        let mut view = RoomView::default();
+        let may_renew_epochs = self.may_renew_epochs;
+        let mut view = RoomView { may_renew_epochs, ..RoomView::default() };
         // Whether it is still a member, and wants presence, is not known where it was not told.
         let notify = notify || is_member.is_none() && self.moves.iter().any(|m| m.notify);
         view.request(true, notify, u32::from(is_member.is_some()));

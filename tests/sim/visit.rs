@@ -47,6 +47,8 @@ pub(crate) struct Asked {
     pub(crate) firsts: u32,
     /// It was asked before, on a connection that was lost.
     pub(crate) again: bool,
+    /// The last place of each epoch of the room that anybody had been told of by then.
+    pub(crate) heads: Vec<(u32, u64)>,
 }
 
 /// A roster that was told.
@@ -62,6 +64,8 @@ pub(crate) struct Roster {
 pub(crate) struct Visit {
     pub(crate) id: VisitId,
     pub(crate) link: LinkId,
+    /// How often the server had started again when it came.
+    pub(crate) life: u64,
     pub(crate) speech: Speech,
     /// The name that the server calls it.
     pub(crate) user: String,
@@ -162,6 +166,7 @@ impl Visit {
         Visit {
             id,
             link,
+            life: 0,
             speech,
             user: String::new(),
             welcomed: false,
@@ -272,9 +277,25 @@ impl Visit {
             return 0;
         }
         self.last_ref += 1;
-        let asked = Asked { wish, requests: 1, answers: 0, spot: None, firsts: 0, again: false };
+        let asked = Asked {
+            wish,
+            requests: 1,
+            answers: 0,
+            spot: None,
+            firsts: 0,
+            again: false,
+            heads: Vec::new(),
+        };
         self.asked.insert(self.last_ref, asked);
         self.last_ref
+    }
+
+    /// Notes that it asks for something with the ref that it had on a connection which was lost.
+    pub(crate) fn ask_once_more(&mut self, reference: u32, wish: Wish) {
+        let (requests, answers, spot) = (1, 0, None);
+        let (again, heads) = (true, Vec::new());
+        let asked = Asked { wish, requests, answers, spot, firsts: 0, again, heads };
+        self.asked.insert(reference, asked);
     }
 
     /// Whether, as far as it knows, it is a member of a room. Nobody is one of the room `*`.
@@ -316,10 +337,12 @@ impl Visit {
         self.rooms[EVERYONE].begin_blind(Some(round));
     }
 
-    /// It goes on, or tries to, with the session of a visit that lost its connection.
+    /// It goes on, or tries to, with the session of a visit that lost its connection. No session
+    /// outlives the server, which has new keys then.
     pub(crate) fn inherit(&mut self, lost: &Visit, key_is_right: bool) {
         let (session, key) = lost.session.expect("it was welcomed");
         self.claims = Some((session, if key_is_right { key } else { key ^ 1 }));
+        let key_is_right = key_is_right && lost.life == self.life;
         self.claims_rightly = key_is_right;
         self.goes_on = Some(lost.id);
         self.last_ref = lost.last_ref;

@@ -13,7 +13,7 @@ use super::ledger::{Ledger, MessageId};
 use super::network::Link;
 use super::plan::{ABSENT, Character, EVERYONE, Plan, ROOMS, Speech, USERS};
 use super::stay::Since;
-use super::visit::{Asked, Visit, Wish};
+use super::visit::{Visit, Wish};
 
 /// One client about to ask for something.
 pub(crate) struct Wisher<'a> {
@@ -63,10 +63,8 @@ impl Wisher<'_> {
     /// Sends again what was not answered on the connection that the session lost.
     pub(crate) fn ask_again(&mut self) {
         for (reference, wish) in std::mem::take(&mut self.visit.unanswered) {
-            let (answers, spot) = (0, None);
             let again = wish.clone();
-            let asked = Asked { wish, requests: 1, answers, spot, firsts: 0, again: true };
-            self.visit.asked.insert(reference, asked);
+            self.visit.ask_once_more(reference, wish);
             match again {
                 Wish::Publish(ids) => self.send_message(reference, ids[0]),
                 Wish::Direct(ids) => self.send_letter(reference, ids[0]),
@@ -179,6 +177,7 @@ impl Wisher<'_> {
         let notify = self.dice.chance(600);
         let number = self.visit.rooms[room].moves.len();
         let reference = self.visit.note(Wish::Join(room, number), reference);
+        self.note_heads(reference, room);
         self.visit.rooms[room].request(true, notify, reference);
         self.visit.rooms[room].moves[number].since = since;
         let since = since.unwrap_or(Since { epoch: 0, seq: 0 });
@@ -204,19 +203,32 @@ impl Wisher<'_> {
     /// Asks what was said in a room.
     fn list(&mut self) {
         let room = self.any_room();
-        let view = &mut self.visit.rooms[room];
+        let view = &self.visit.rooms[room];
         if view.is_recalled() || view.is_resumed {
             return;
         }
-        view.is_listed = true;
         let last = self.ledger.seen.range((room, 0, 0)..(room + 1, 0, 0)).next_back();
         let last = last.map_or(0, |(spot, _)| spot.2);
         let since = self.dice.number(0..=last + 1);
         let since = if self.dice.chance(300) { 0 } else { since };
         let limit = self.dice.pick(&[0, 1, 3, 1_000]);
-        let reference = Ref(self.visit.note(Wish::List(room, since, limit), true));
-        let (since, room) = (Seq(since), ROOMS[room]);
+        self.list_behind(room, since, limit);
+    }
+
+    /// Asks for at most `limit` messages of a room that follow `since`.
+    pub(crate) fn list_behind(&mut self, room: usize, since: u64, limit: u16) {
+        self.visit.rooms[room].is_listed = true;
+        let reference = self.visit.note(Wish::List(room, since, limit), true);
+        self.note_heads(reference, room);
+        let (reference, since, room) = (Ref(reference), Seq(since), ROOMS[room]);
         self.request(&Request::History { reference, room, since, limit });
+    }
+
+    /// Notes what is known of a room when a request that its head answers is sent.
+    fn note_heads(&mut self, reference: u32, room: usize) {
+        if let Some(asked) = self.visit.asked.get_mut(&reference) {
+            asked.heads = self.ledger.heads(room);
+        }
     }
 
     /// Leaves a room.

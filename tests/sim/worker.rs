@@ -14,7 +14,9 @@ use corebeat::base::pressure::{Pressure, Readings};
 use corebeat::base::time::{Mono, Now};
 use corebeat::chat::config::{ShardConfig, WebConfig};
 use corebeat::chat::drain::DrainPlan;
+use corebeat::chat::record::StoreNumbers;
 use corebeat::chat::shard::{Progress, Shard, Verdict};
+use corebeat::store::keeper::Outcome;
 use corebeat::wire::http::{Asset, Origins};
 use slab::Slab;
 
@@ -22,6 +24,7 @@ use super::dice::Dice;
 use super::mailroom::Mailroom;
 use super::network::{Arrived, LinkId, Network};
 use super::plan::Plan;
+use super::store::Store;
 
 /// A turn after more than this long is one of a worker that was held up.
 const HELD_UP_MS: u64 = 400;
@@ -55,6 +58,7 @@ impl Socket {
 pub(crate) struct Surroundings<'a> {
     pub(crate) network: &'a mut Network,
     pub(crate) mailroom: &'a mut Mailroom,
+    pub(crate) store: Option<&'a mut Store>,
     pub(crate) dice: &'a mut Dice,
     pub(crate) round: u64,
     pub(crate) now: Now,
@@ -88,20 +92,25 @@ pub(crate) struct Worker {
 const PAGES: &[Asset] =
     &[Asset { path: "/page", content_type: "text/plain", bytes: &[b'p'; 3_000] }];
 
+/// What hashes and keys are made from: each process has a secret of its own.
+pub(crate) fn secret(plan: &Plan, life: u64) -> [u64; 2] {
+    [plan.seed ^ life << 40, !plan.seed]
+}
+
 impl Worker {
-    /// A worker of `plan` without connections.
-    pub(crate) fn new(plan: &Plan, id: u16, now: Now) -> Worker {
+    /// A worker of `plan` without connections, in one of the lives of the server.
+    pub(crate) fn new(plan: &Plan, id: u16, life: u64, now: Now) -> Worker {
         let config = ShardConfig {
             shard: ShardId(id),
             shards: plan.shards,
             node: NodeId(7),
             limits: plan.limits,
             heartbeat: plan.policy,
-            seed: plan.seed.wrapping_mul(31).wrapping_add(u64::from(id)),
-            secret: [plan.seed, !plan.seed],
+            seed: plan.seed.wrapping_mul(31).wrapping_add(u64::from(id)).wrapping_add(life << 32),
+            secret: secret(plan, life),
             publish_everyone: plan.publish_everyone,
             overflow: Arc::clone(&plan.overflow),
-            durability: None,
+            durability: plan.store.as_ref().map(|store| store.durability),
             web: WebConfig {
                 assets: PAGES,
                 numbers: true,
@@ -133,10 +142,12 @@ impl Worker {
         &self,
         network: &Network,
         mailroom: &Mailroom,
+        store: Option<&Store>,
         round: u64,
         now: Now,
     ) -> bool {
         self.busy
+            || store.is_some_and(|store| store.has_outcome(self.id))
             || !self.pressure.pauses_accepting() && !network.backlogs[self.id].is_empty()
             || mailroom.has_mail(self.id, round)
             || self.shard.next_deadline().is_some_and(|deadline| deadline <= now.mono)
@@ -158,7 +169,7 @@ impl Worker {
     /// Whether nothing but time can wake it.
     pub(crate) fn is_quiet(&self, network: &Network, mailroom: &Mailroom, now: Now) -> bool {
         // Whoever is left unread for a while has something unread.
-        !self.is_awake(network, mailroom, u64::MAX, now) && self.shard.holdings().slowed == 0
+        !self.is_awake(network, mailroom, None, u64::MAX, now) && self.shard.holdings().slowed == 0
     }
 
     /// What keeps it awake.
@@ -198,9 +209,11 @@ impl Worker {
         self.serve_sockets(around);
         self.call_the_dead(around);
         self.take_mail(around);
+        self.hear_store(around);
         self.busy |= self.shard.expire(now) == Progress::More;
         self.busy |= self.shard.fan_out(now) == Progress::More;
         self.post(around);
+        self.hand_over_records(around);
         self.flush(around);
         self.close(around);
         self.judge_shedding(&before);
@@ -300,6 +313,38 @@ impl Worker {
                 break;
             }
         }
+    }
+
+    fn hear_store(&mut self, around: &mut Surroundings<'_>) {
+        let Some(store) = around.store.as_deref_mut() else { return };
+        while let Some(outcome) = store.next_outcome(self.id) {
+            match outcome {
+                Outcome::Written(through) => {
+                    self.shard.written(through, StoreNumbers::default(), around.now);
+                }
+                Outcome::Failed => self.shard.write_failed(StoreNumbers::default(), around.now),
+            }
+            if around.dice.chance(200) {
+                break;
+            }
+        }
+    }
+
+    /// Hands what is to be kept to the store, all of the turn at once, now and then too late.
+    fn hand_over_records(&mut self, around: &mut Surroundings<'_>) {
+        let Some(store) = around.store.as_deref_mut() else { return };
+        let (mut records, mut last) = (Vec::new(), None);
+        while let Some((ticket, record)) = self.shard.poll_write() {
+            records.push(record);
+            last = Some(ticket);
+        }
+        let Some(last) = last else { return };
+        if around.dice.chance(50) {
+            self.busy = true;
+            let refused = records.into_iter().rev();
+            return refused.for_each(|record| self.shard.write_refused(record));
+        }
+        store.hand(self.id, self.shard.store_generation(), (last, records));
     }
 
     fn post(&mut self, around: &mut Surroundings<'_>) {

@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use corebeat::base::counters::Counters;
 use corebeat::base::pressure::{Level, Pressure};
 use corebeat::base::time::{Mono, Now};
 use corebeat::chat::drain::DrainPlan;
@@ -19,6 +20,7 @@ use super::mailroom::Mailroom;
 use super::network::{Link, Network, ServerEnd};
 use super::oracle;
 use super::plan::{Finale, Plan, ROOMS};
+use super::store::{End, Store};
 use super::visit::Visit;
 use super::worker::{Surroundings, Worker};
 
@@ -44,7 +46,12 @@ pub(crate) struct World {
     pub(crate) round: u64,
     pub(crate) phase: Phase,
     pub(crate) network: Network,
-    mailroom: Mailroom,
+    pub(super) mailroom: Mailroom,
+    pub(crate) store: Option<Store>,
+    /// How often the server has started again.
+    pub(crate) life: u64,
+    /// What the workers of earlier lives counted.
+    pub(crate) past: Counters,
     pub(crate) workers: Vec<Worker>,
     pub(crate) visits: Vec<Visit>,
     pub(crate) ledger: Ledger,
@@ -54,7 +61,7 @@ pub(crate) struct World {
     pub(crate) clock: Vec<Mono>,
     /// When the clock last jumped.
     pub(crate) jumped_at: Mono,
-    draining: bool,
+    pub(super) draining: bool,
     /// Decides about pressure alone.
     weather: Dice,
 }
@@ -76,12 +83,22 @@ pub(crate) struct Outcome {
     pub(crate) direct_gaps: usize,
     pub(crate) acks: usize,
     pub(crate) checked: oracle::Checked,
+    pub(crate) lives: u64,
+    pub(crate) commits: u64,
+    pub(crate) failures: u64,
 }
 
 /// Runs `seed`, and panics with the seed and the round where the contract is broken.
 pub(crate) fn run(seed: u64) -> Outcome {
-    let _whereabouts = Whereabouts::enter(seed);
-    let mut world = World::new(Plan::draw(seed));
+    run_plan(Plan::draw(seed))
+}
+
+/// Runs a plan of its own, and panics as [`run`] does.
+pub(crate) fn run_plan(plan: Plan) -> Outcome {
+    let kill = plan.store.as_ref().and_then(|store| store.kill_at_commit);
+    let _whereabouts = Whereabouts { seed: plan.seed, kill };
+    Whereabouts::note(0);
+    let mut world = World::new(plan);
     world.storm();
     world.phase = Phase::Rest;
     world.workers.iter_mut().for_each(|worker| worker.is_pressed(Pressure::default()));
@@ -105,7 +122,7 @@ impl World {
     fn new(plan: Plan) -> World {
         let now = Now { mono: Mono(1_000), wall_ms: 1_790_000_000_000 };
         let workers: Vec<Worker> =
-            (0..plan.shards).map(|shard| Worker::new(&plan, shard, now)).collect();
+            (0..plan.shards).map(|shard| Worker::new(&plan, shard, 0, now)).collect();
         let characters = plan.clients.iter().enumerate();
         World {
             dice: Dice::new(plan.seed),
@@ -114,6 +131,9 @@ impl World {
             phase: Phase::Storm,
             network: Network::new(workers.len(), plan.kernel_bytes),
             mailroom: Mailroom::new(&plan),
+            store: plan.store.as_ref().map(|store| Store::new(store.clone(), workers.len())),
+            life: 0,
+            past: Counters::default(),
             workers,
             visits: Vec::new(),
             ledger: Ledger::default(),
@@ -143,6 +163,9 @@ impl World {
             acks: self.ledger.letters.acks(),
             recall_gaps: self.visits.iter().map(|visit| visit.recall_gaps).sum(),
             checked,
+            lives: self.life + 1,
+            commits: self.store.as_ref().map_or(0, |store| store.commits),
+            failures: self.store.as_ref().map_or(0, |store| store.failures),
         }
     }
 
@@ -169,6 +192,9 @@ impl World {
             if self.round == drain_at {
                 self.drain();
             }
+            if let Some(end) = self.end_due() {
+                self.end_life(end);
+            }
             self.pass_time_in_storm();
             self.change_pressure();
             self.play_round();
@@ -190,7 +216,7 @@ impl World {
         self.workers[worker].is_pressed(pressure);
     }
 
-    fn pass_time_in_storm(&mut self) {
+    pub(super) fn pass_time_in_storm(&mut self) {
         let ms = match self.dice.within(0..=99) {
             0..=29 => 0,
             30..=96 => self.dice.number(1..=20),
@@ -208,7 +234,7 @@ impl World {
         }
     }
 
-    fn play_round(&mut self) {
+    pub(super) fn play_round(&mut self) {
         self.round += 1;
         self.clock.push(self.now.mono);
         Whereabouts::note(self.round);
@@ -220,6 +246,13 @@ impl World {
         for index in self.dice.order(self.workers.len()) {
             self.maybe_turn(index);
         }
+        let in_storm = self.phase == Phase::Storm;
+        if let Some(store) = self.store.as_mut()
+            && store.work(&mut self.dice, !in_storm)
+            && in_storm
+        {
+            self.crash(End::Killed);
+        }
         oracle::judge_silence(self);
     }
 
@@ -230,7 +263,8 @@ impl World {
             return;
         }
         let chance = if resting { 900 } else { self.plan.turn };
-        let awake = worker.is_awake(&self.network, &self.mailroom, self.round, self.now);
+        let store = self.store.as_ref();
+        let awake = worker.is_awake(&self.network, &self.mailroom, store, self.round, self.now);
         if !self.dice.chance(if awake { chance } else { self.plan.spurious_turn }) {
             return;
         }
@@ -241,6 +275,7 @@ impl World {
         let mut around = Surroundings {
             network: &mut self.network,
             mailroom: &mut self.mailroom,
+            store: self.store.as_mut(),
             dice: &mut self.dice,
             round: self.round,
             now: self.now,
@@ -263,8 +298,9 @@ impl World {
         self.play_round();
     }
 
-    fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         self.mailroom.is_empty()
+            && self.store.as_ref().is_none_or(Store::is_quiet)
             && self.network.links.iter().all(|link| link.is_quiet())
             && self.workers.iter().all(|w| w.is_quiet(&self.network, &self.mailroom, self.now))
             && self.present().iter().all(|id| {
@@ -438,29 +474,28 @@ impl World {
 }
 
 thread_local! {
-    static PLACE: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+    static ROUND: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Says where a run was when it failed.
-struct Whereabouts;
+struct Whereabouts {
+    seed: u64,
+    kill: Option<u64>,
+}
 
 impl Whereabouts {
-    fn enter(seed: u64) -> Whereabouts {
-        PLACE.set((seed, 0));
-        Whereabouts
-    }
-
     fn note(round: u64) {
-        PLACE.set((PLACE.get().0, round));
+        ROUND.set(round);
     }
 }
 
 impl Drop for Whereabouts {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let (seed, round) = PLACE.get();
+            let (seed, round) = (self.seed, ROUND.get());
+            let kill = self.kill.map_or(String::new(), |commit| format!("CB_KILL={commit} "));
             eprintln!("the simulation failed at seed {seed}, step {round}");
-            eprintln!("again: CB_SEED={seed} cargo test --test sim one_seed -- --nocapture");
+            eprintln!("again: CB_SEED={seed} {kill}cargo test --test sim one_seed -- --nocapture");
         }
     }
 }
