@@ -259,7 +259,7 @@ impl Shard {
             return false;
         };
         match purpose {
-            Purpose::Hello => matches!(session.state, State::Resuming(_)),
+            Purpose::Hello => matches!(session.state, State::AwaitingWelcome(_)),
             Purpose::Rename => session.extra.as_ref().is_some_and(|extra| extra.renaming),
         }
     }

@@ -40,7 +40,7 @@ impl Shard {
     }
 
     /// Has the room's members told its total before long.
-    fn owe_total(&mut self, key: HomeKey, now: Now) {
+    pub(super) fn owe_total(&mut self, key: HomeKey, now: Now) {
         let home = self.homes.get_mut(key);
         if !home.owes_total {
             home.owes_total = true;

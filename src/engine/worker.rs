@@ -46,7 +46,7 @@ use crate::net::mailbox::{Receiver, Sender};
 use crate::net::socket::{self, Arrival, Input};
 use crate::net::socket_table::SocketTable;
 use crate::store::intake::Submitter;
-use crate::store::keeper::Errand;
+use crate::store::keeper::{Errand, Submission};
 
 /// The bell's token, and the door's. Connection ids have 52 bits, so these name no connection.
 pub const BELL: Token = Token(usize::MAX);

@@ -508,7 +508,7 @@ mod tests {
     use crate::store::intake::{Submitter, bounded};
 
     /// What the shard has of the store; `None` once it has hung up.
-    type Shard = Rc<RefCell<Option<Submitter<Submission>>>>;
+    type Shard = Rc<RefCell<Option<Submitter<Errand>>>>;
 
     /// An engine that keeps nothing, and on whose commits a script decides.
     struct Scripted {
@@ -533,6 +533,10 @@ mod tests {
             Ok(())
         }
 
+        fn get(&mut self, _: &[u8]) -> io::Result<Option<Vec<u8>>> {
+            Ok(None)
+        }
+
         fn read(&mut self, _: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> io::Result<()> {
             Ok(())
         }
@@ -542,7 +546,13 @@ mod tests {
         let records = vec![Record::StrikeHead { room: Name::new("lobby") }];
         let first = Ticket(first);
         let submission = Submission { shard: ShardId(0), generation, first, records };
-        shard.borrow().as_ref().expect("it is there").submit(submission).expect("there is room");
+        shard
+            .borrow()
+            .as_ref()
+            .expect("it is there")
+            .submit(Errand::Write(submission))
+            .map_err(drop)
+            .expect("there is room");
     }
 
     /// A run in which a shard hands one record over, and `commits` and `hears` what follows.
