@@ -22,7 +22,8 @@ const START: Duration = Duration::from_secs(20);
 /// How long it may take to stop before it is killed.
 const STOP: Duration = Duration::from_secs(5);
 /// What would bite where one connection speaks for many, where the last descriptors are to be used
-/// up too, or where servers run side by side. It is switched off in the environment, so that an option for the server still wins.
+/// up too, or where servers run side by side. It is switched off in the environment, so that an
+/// option for the server still wins.
 const SWITCHED_OFF: [(&str, &str); 5] = [
     ("COREBEAT_ACCEPT_RATE", "0"),
     ("COREBEAT_MESSAGE_RATE", "0"),

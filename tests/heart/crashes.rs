@@ -357,39 +357,6 @@ fn a_failed_write_is_refused_and_the_room_begins_another_epoch() {
 }
 
 #[test]
-fn a_direct_message_that_was_told_before_its_write_failed_is_not_refused() {
-    let mut world = world(Durability::Batch);
-    let ann = world.native(0, "ann");
-    let home = world.home_of("ghost").index();
-    let told = |world: &mut World, client| {
-        let mut ids = Vec::new();
-        world.each_event(client, |event| {
-            if let Event::Direct { id, .. } = event {
-                ids.push(id);
-            }
-        });
-        ids
-    };
-    world.say(ann, direct(1, "ghost", "psst"));
-    let ghost = world.greet(1, hello("ghost"));
-    let ids = told(&mut world, ghost);
-    assert_eq!(ids.len(), 1, "what waits for the disk is told");
-    world.say(ann, direct(2, "ghost", "behind it"));
-    world.raw(ann);
-    world.fails(home, 0);
-    let mut answers = Vec::new();
-    world.each_event(ann, |event| match event {
-        Event::Ok { reference, flags, seq, .. } => answers.push((reference.0, flags.queued, seq.0)),
-        other => panic!("{other:?}"),
-    });
-    assert_eq!(answers.first(), Some(&(1, false, ids[0])));
-    world.commits_all();
-    world.crashes(false);
-    let ghost = world.greet(2, hello("ghost"));
-    assert!(told(&mut world, ghost).contains(&ids[0]), "it was not acknowledged");
-}
-
-#[test]
 fn what_is_dropped_and_what_is_acknowledged_leaves_the_disk() {
     let mut world = World::with(|config| {
         config.durability = Some(Durability::Batch);

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use corebeat::base::ids::ShardId;
+use corebeat::chat::hash::{NameHasher, home};
 use corebeat::chat::record::{Record, Recovered, StoreNumbers, Ticket};
 
 use super::shelf::Shelf;

@@ -14,7 +14,7 @@ use corebeat::base::pressure::{Pressure, Readings};
 use corebeat::base::time::{Mono, Now};
 use corebeat::chat::config::{ShardConfig, WebConfig};
 use corebeat::chat::drain::DrainPlan;
-use corebeat::chat::record::StoreNumbers;
+use corebeat::chat::record::{Record, StoreNumbers, Ticket};
 use corebeat::chat::shard::{Progress, Shard, Verdict};
 use corebeat::store::keeper::Outcome;
 use corebeat::wire::http::{Asset, Origins};
@@ -75,6 +75,8 @@ pub(crate) struct Worker {
     stale_call: u32,
     /// Bytes that a connection may send in a second, and at once.
     byte_rate: (u64, u64),
+    /// Records that the store had no room for, handed out when it had failed so often.
+    refused_records: Option<(u32, (Ticket, Vec<Record>))>,
     /// The last turn left something for the next one.
     busy: bool,
     last_turn: Mono,
@@ -126,6 +128,7 @@ impl Worker {
             past: Vec::new(),
             stale_call: plan.stale_call,
             byte_rate: (plan.limits.byte_rate as u64, plan.limits.byte_burst as u64),
+            refused_records: None,
             busy: false,
             last_turn: now.mono,
             disturbed_at: now.mono,
@@ -333,18 +336,29 @@ impl Worker {
     /// Hands what is to be kept to the store, all of the turn at once, now and then too late.
     fn hand_over_records(&mut self, around: &mut Surroundings<'_>) {
         let Some(store) = around.store.as_deref_mut() else { return };
+        let generation = self.shard.store_generation();
+        let refused = self.refused_records.take();
+        // What was refused goes first, and what came since in the next turn.
+        self.busy |= refused.is_some();
+        let refused = refused.filter(|refused| refused.0 == generation);
+        let records = refused.map(|refused| refused.1).or_else(|| self.records());
+        let Some(records) = records else { return };
+        if around.dice.chance(50) {
+            self.busy = true;
+            self.refused_records = Some((generation, records));
+            return;
+        }
+        store.hand(self.id, generation, records);
+    }
+
+    /// What is to be kept, and the ticket of the last of it; none where nothing is.
+    fn records(&mut self) -> Option<(Ticket, Vec<Record>)> {
         let (mut records, mut last) = (Vec::new(), None);
         while let Some((ticket, record)) = self.shard.poll_write() {
             records.push(record);
             last = Some(ticket);
         }
-        let Some(last) = last else { return };
-        if around.dice.chance(50) {
-            self.busy = true;
-            let refused = records.into_iter().rev();
-            return refused.for_each(|record| self.shard.write_refused(record));
-        }
-        store.hand(self.id, self.shard.store_generation(), (last, records));
+        last.map(|last| (last, records))
     }
 
     fn post(&mut self, around: &mut Surroundings<'_>) {

@@ -7,7 +7,7 @@
 //! Not served, and refused with the words that corebeat has for a server without it: the room `*`
 //! (as with `--publish-everyone off`), direct messages, history.
 
-use corebeat::base::ids::{Epoch, Ref, Seq};
+use corebeat::base::ids::{Epoch, Ref, Seq, ShardId};
 use corebeat::base::limits::Limits;
 use corebeat::base::name::{self, EVERYONE, LOBBY, Name, NameError};
 use corebeat::chat::refs::{Arrival, RefWindow};
@@ -225,7 +225,7 @@ fn publish(client: &mut impl Conversation, reference: Ref, room: &str, body: &[u
 
 /// Whether `reference` was not seen lately; answers the repetition of one that was done.
 fn is_new(client: &mut impl Conversation, reference: Ref) -> bool {
-    match client.recent().arrive(reference) {
+    match client.recent().arrive(reference, ShardId(0)) {
         Arrival::New => true,
         Arrival::Pending => false,
         Arrival::Done { epoch, seq } => {
