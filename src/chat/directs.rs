@@ -132,22 +132,9 @@ impl Shard {
             self.inboxes.add(user, readers, began)
         });
         if route != Route::Tell {
-            self.counters.directs_queued += 1;
-            let waits = self.answers_wait_for_writes();
-            self.inboxes.change(key, now, |inbox, terms| {
-                inbox.queue(direct, terms);
-                if waits {
-                    inbox.await_write(id);
-                }
-            });
-            self.count_struck();
             let is_offline = route == Route::Queue;
-            if waits {
-                let asked = (origin, reference);
-                return self.store_changes(Some(QueuedDirect { id, asked, is_offline }));
-            }
-            let queued_for = is_offline.then(|| user.clone());
-            return self.answer_direct((origin, reference), id, queued_for, now);
+            let queued = QueuedDirect { id, asked: (origin, reference), is_offline };
+            return self.queue_direct((user, key), direct, queued, now);
         }
         let sessions: Vec<Address> = self.inboxes.get(key).live().collect();
         let retain = self.inboxes.has_memory(cost);
@@ -158,6 +145,31 @@ impl Shard {
             self.send(session.shard(), Mail::DirectTo { conn, user, direct }, now);
         }
         self.answer_direct((origin, reference), id, None, now);
+    }
+
+    /// Queues a message of whom none is told now, and answers its sender, once it is written where
+    /// that is promised.
+    fn queue_direct(
+        &mut self,
+        (user, key): (&Name, InboxKey),
+        direct: Direct,
+        queued: QueuedDirect,
+        now: Now,
+    ) {
+        self.counters.directs_queued += 1;
+        let waits = self.answers_wait_for_writes();
+        self.inboxes.change(key, now, |inbox, terms| {
+            inbox.queue(direct, terms);
+            if waits {
+                inbox.await_write(queued.id);
+            }
+        });
+        self.count_struck();
+        if waits {
+            return self.store_changes(Some(queued));
+        }
+        let queued_for = queued.is_offline.then(|| user.clone());
+        self.answer_direct(queued.asked, queued.id, queued_for, now);
     }
 
     /// A queued message was written, or taken back: sessions that waited for it go on.

@@ -152,14 +152,12 @@ impl Inbox {
 
     /// The sessions that are told a new message at once.
     pub fn live(&self) -> impl Iterator<Item = Address> + '_ {
-        let live = |reader: &&Reader| reader.standing == Standing::Live;
-        self.readers.iter().filter(live).map(|reader| reader.session)
+        self.readers.that_are(Standing::Live)
     }
 
     /// The sessions that ended in order and are yet to say what came too late.
     pub fn leavers(&self) -> impl Iterator<Item = Address> + '_ {
-        let leaving = |reader: &&Reader| reader.standing == Standing::Leaving;
-        self.readers.iter().filter(leaving).map(|reader| reader.session)
+        self.readers.that_are(Standing::Leaving)
     }
 
     /// Queues a new message behind all others; the oldest give way.
@@ -526,11 +524,7 @@ impl Inbox {
             self.missing = None;
             terms.changes.note(|| Change::Missing(None));
         }
-        for reader in self.readers.iter_mut() {
-            if let Standing::Kept(until) = &mut reader.standing {
-                *until = remembered_until.max(*until);
-            }
-        }
+        self.readers.remember_broken(remembered_until);
         self.readers.forget_broken(now);
         self.forget_needless();
     }

@@ -128,6 +128,21 @@ impl Readers {
         reader
     }
 
+    /// The sessions of those that stand so.
+    pub fn that_are(&self, standing: Standing) -> impl Iterator<Item = Address> + '_ {
+        let alike = move |reader: &&Reader| reader.standing == standing;
+        self.list.iter().filter(alike).map(|reader| reader.session)
+    }
+
+    /// Remembers those that broke until `until` at least.
+    pub fn remember_broken(&mut self, until: Mono) {
+        for reader in &mut self.list {
+            if let Standing::Kept(end) = &mut reader.standing {
+                *end = until.max(*end);
+            }
+        }
+    }
+
     /// Forgets those that broke and are remembered until `now` at most.
     pub fn forget_broken(&mut self, now: Mono) {
         let over = |reader: &Reader| matches!(reader.standing, Standing::Kept(end) if end <= now);
