@@ -222,10 +222,7 @@ fn a_worker_that_panics_again_and_again_ends_the_server_with_one_line() {
 fn a_store_that_panics_ends_the_server_with_one_line() {
     let folder = Folder::new();
     let mut server = folder.start("2", &["--data", &folder.path("data")]);
-    let mut client = Native::enter(server.address, "ann", "tea");
     folder.ask("panic store");
-    // Whoever writes next finds out.
-    let _ = client.stream.write_all(&publish(1, "tea", b"x"));
     server.wait_for_line("the server has ended: worker ");
     assert_eq!(server.wait().code(), Some(1));
 }

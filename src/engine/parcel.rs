@@ -32,6 +32,8 @@ pub enum Parcel {
         /// What the store has done.
         numbers: StoreNumbers,
     },
+    /// The store's thread panicked: nothing is stored any more.
+    StoreLost,
     /// From the steward to the worker.
     Command(Command),
 }

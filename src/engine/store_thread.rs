@@ -65,6 +65,7 @@ impl StoreThread {
 
     fn run(self, submissions: Intake<Errand>, tell: &ChannelSender<Result<Loaded, OpenError>>) {
         self.take_table();
+        let _alarm = Alarm { workers: self.workers.clone() };
         let config = KeeperConfig {
             durability: self.durability,
             shards: u16::try_from(self.workers.len()).expect("shards are counted by 16 bits"),
@@ -92,6 +93,22 @@ impl StoreThread {
                 self.elsewhere.iter().for_each(|&number| table.close_copy(number));
             } else {
                 table.close_strangers(&[]);
+            }
+        }
+    }
+}
+
+/// Tells the workers if the thread panics. Whoever is not told, because its mailbox is full, finds
+/// out with its next record.
+struct Alarm {
+    workers: Vec<Sender<Parcel>>,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            for worker in &self.workers {
+                let _ = worker.try_send(Parcel::StoreLost);
             }
         }
     }

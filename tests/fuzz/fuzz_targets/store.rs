@@ -61,6 +61,10 @@ impl Engine for Disk {
         Ok(())
     }
 
+    fn get(&mut self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.records.get(key).cloned())
+    }
+
     fn read(&mut self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> io::Result<()> {
         let _ = self.records.iter().all(|(key, value)| each(key, value));
         Ok(())
