@@ -6,13 +6,16 @@
 //! for. Never decides when that is: [`lives`](super::lives) does.
 //!
 //! The count is a consistent cut (K. M. Chandy and L. Lamport, Distributed Snapshots, 1985): each
-//! shard reports at the instant at which it first hears of the other's end, and sends a mark to all
-//! before anything else. What a home hears from a shard ahead of its mark is in that shard's report
-//! already; what it hears behind it changes the count. Sessions that were on their way from shard
-//! to
-//! shard at the cut are reported by the one where they arrive ahead of the mark.
+//! shard reports at the instant at which its view of the lives becomes another one, and sends a
+//! mark of that to all before anything else. What a home hears from a shard ahead of its mark is in
+//! that shard's report already; what it hears behind it changes the count. Sessions that were on
+//! their way from shard to shard at the cut are reported by the one where they arrive ahead of the
+//! mark. A count belongs to one view, and so does each report: where somebody else begins anew
+//! meanwhile, the count is dropped, and that of the new view begins from nothing. Whoever's view
+//! leaves one out has no report for it, and need not: all views end in the same one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::base::ids::ShardId;
 use crate::base::name::Name;
@@ -21,7 +24,7 @@ use crate::wire::message::PresenceKind;
 
 use super::home::HomeKey;
 use super::kept::Kept;
-use super::lives::Cut;
+use super::lives::{LifeMail, View};
 use super::mail::Mail;
 use super::membership::{Place, Stay};
 use super::roster::Roster;
@@ -40,8 +43,8 @@ pub struct Counted {
 /// What a shard reports to a home.
 #[derive(Debug)]
 pub struct CensusReport {
-    /// Of which cut.
-    cut: Cut,
+    /// Under which view.
+    view: View,
     /// The members that it answers for.
     members: Vec<Counted>,
     /// Nothing more follows.
@@ -51,9 +54,7 @@ pub struct CensusReport {
 /// The count of a home that is under way.
 #[derive(Debug)]
 pub struct Census {
-    cut: Cut,
-    /// Whose marks have come.
-    marked: BTreeSet<ShardId>,
+    view: View,
     /// Whose last reports are to come.
     missing: BTreeSet<ShardId>,
     /// How many sessions each user has in each room, as far as is known. Reports of different
@@ -64,22 +65,15 @@ pub struct Census {
 }
 
 impl Census {
-    /// A count at `cut`, of which nothing is known.
-    pub fn new(cut: Cut, shards: u16, is_blank: bool) -> Census {
-        let missing = (0..shards).map(ShardId).collect();
-        Census { cut, marked: BTreeSet::new(), missing, sums: BTreeMap::new(), is_blank }
+    /// A count under `view`, of which nothing is known.
+    pub fn new(view: View, is_blank: bool) -> Census {
+        let missing = (0..view.len() as u16).map(ShardId).collect();
+        Census { view, missing, sums: BTreeMap::new(), is_blank }
     }
 
     /// Whether this home itself has begun anew.
     pub fn is_blank(&self) -> bool {
         self.is_blank
-    }
-
-    /// The mark of `from` has come.
-    pub fn note_mark(&mut self, cut: Cut, from: ShardId) {
-        if cut == self.cut {
-            self.marked.insert(from);
-        }
     }
 
     fn add(&mut self, room: &Name, user: &Name, sessions: i64) {
@@ -93,8 +87,9 @@ impl Census {
 
 /// What a shard reports.
 impl Shard {
-    /// Tells all homes, or only one, which members this shard answers for, at the cut.
-    pub(super) fn report_members(&mut self, cut: Cut, only: Option<ShardId>, now: Now) {
+    /// Tells all homes which members this shard answers for, at the instant at which its view
+    /// becomes `view`, because `lost` has begun anew, if it was another one.
+    pub(super) fn report_members(&mut self, view: &View, lost: Option<ShardId>, now: Now) {
         let mut reports: Vec<Vec<Counted>> = vec![Vec::new(); usize::from(self.shards)];
         for slot in 0..self.sessions.slots() {
             let Some(conn) = self.sessions.conn_in_slot(slot) else { continue };
@@ -108,7 +103,7 @@ impl Shard {
                     rejoins || self.position_of(conn, membership).is_some()
                 };
                 // A first join that its home has forgotten is made once more, and counts then.
-                if is_pending && room.home == cut.shard && !was_in() {
+                if is_pending && Some(room.home) == lost && !was_in() {
                     continue;
                 }
                 let pending = is_pending.then(|| membership.stay());
@@ -123,27 +118,29 @@ impl Shard {
             }
         }
         for (members, home) in reports.into_iter().zip(0..) {
-            if members.is_empty() || only.is_some_and(|only| only != ShardId(home)) {
-                continue;
+            if !members.is_empty() {
+                self.report(view, ShardId(home), members, now);
             }
-            let report = CensusReport { cut, members, is_last: false };
-            self.send(ShardId(home), Mail::Census(Box::new(report)), now);
         }
     }
 
     /// A session that was on its way at the cut has arrived here.
-    pub(super) fn report_arrival(&mut self, cut: Cut, kept: &Kept, now: Now) {
+    pub(super) fn report_arrival(&mut self, view: &View, kept: &Kept, now: Now) {
         let members: Vec<(ShardId, Counted)> = self.members_of(kept).collect();
         for (home, member) in members {
-            let report = CensusReport { cut, members: vec![member], is_last: false };
-            self.send(home, Mail::Census(Box::new(report)), now);
+            self.report(view, home, vec![member], now);
         }
     }
 
+    fn report(&mut self, view: &View, home: ShardId, members: Vec<Counted>, now: Now) {
+        let report = CensusReport { view: Arc::clone(view), members, is_last: false };
+        self.send(home, Mail::Life(LifeMail::Members(Box::new(report))), now);
+    }
+
     /// Nothing can be on its way any more.
-    pub(super) fn end_report(&mut self, cut: Cut, home: ShardId, now: Now) {
-        let report = CensusReport { cut, members: Vec::new(), is_last: true };
-        self.send(home, Mail::Census(Box::new(report)), now);
+    pub(super) fn end_report(&mut self, view: &View, home: ShardId, now: Now) {
+        let report = CensusReport { view: Arc::clone(view), members: Vec::new(), is_last: true };
+        self.send(home, Mail::Life(LifeMail::Members(Box::new(report))), now);
     }
 
     /// The rosters in which a session without a connection is, by their homes.
@@ -160,8 +157,8 @@ impl Shard {
 impl Shard {
     /// A shard reports.
     pub(super) fn take_report(&mut self, from: ShardId, report: CensusReport, now: Now) {
-        let CensusReport { cut, members, is_last } = report;
-        if self.census.as_ref().is_none_or(|census| census.cut != cut) {
+        let CensusReport { view, members, is_last } = report;
+        if self.census.as_ref().is_none_or(|census| census.view != view) {
             return;
         }
         for Counted { room, user, pending } in members {
@@ -226,10 +223,11 @@ impl Shard {
 
     #[cold]
     fn note_change(&mut self, key: HomeKey, from: ShardId, user: &Name, sessions: i64) {
+        if from != self.id && !self.lives.has_marked(from) {
+            return;
+        }
         let room = &self.homes.get(key).name;
-        if let Some(census) = &mut self.census
-            && (from == self.id || census.marked.contains(&from))
-        {
+        if let Some(census) = &mut self.census {
             census.add(room, user, sessions);
         }
     }

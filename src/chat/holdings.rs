@@ -23,7 +23,7 @@ impl Shard {
             letters: (0..self.shards).map(|to| self.postbag.waiting_for(ShardId(to))).sum(),
             timers: self.wheel.len(),
             questions: self.questions.len(),
-            open_cuts: self.lives.open() + usize::from(self.census.is_some()),
+            open_counts: self.lives.unmarked() + usize::from(self.census.is_some()),
             replays: self.catch_ups.len(),
             history_bytes: self.archive.memory(),
             stats_askers: self.gathering.waiting(),
@@ -67,8 +67,8 @@ pub struct Holdings {
     pub timers: usize,
     /// Questions that other shards have not answered.
     pub questions: usize,
-    /// New beginnings of shards that are not dealt with, and rosters that are counted for them.
-    pub open_cuts: usize,
+    /// Marks of this view of the shards' lives that are to come, and the count that waits for them.
+    pub open_counts: usize,
     /// Replays that have not come to their end.
     pub replays: usize,
     /// Bytes of memory that histories take.

@@ -95,9 +95,7 @@ impl Shard {
                 self.hear_gap(&room, News::Gap { epoch, from, to });
             }
             Mail::Presence { room, presence } => self.hear_presence(&room, presence),
-            Mail::Cut { cut, asks } => self.take_mark(from, cut, asks, now),
-            Mail::Census(report) => self.take_report(from, *report, now),
-            Mail::LivesAt { session, address } => self.keeping.table.note_away(session, address),
+            Mail::Life(mail) => self.take_life_mail(from, mail, now),
             Mail::AskStats => self.tell_stats(from, now),
             Mail::Stats(stats) => self.take_stats(stats, now),
             answer => self.take_answer(answer, now),

@@ -1,21 +1,25 @@
 //! What shards do when one of them has begun anew.
 //!
 //! Owns the agreement on it. A shard whose worker panicked is thrown away as a whole, and another
-//! one takes its place, with its number, its history where there is a store, and nothing else. Its
-//! first letter to each of the others is its mark; a shard that first hears of the cut, from
-//! whomever, sends its own mark to all, and only then does what there is to do. Letters between two
-//! shards keep their order, so a mark parts what was said to or by the old life from what follows.
-//! Never sees the panic: the shell does, and calls [`Shard::begin_anew`]. What there is to do then
-//! is in [`parting`](super::parting), and the rosters are counted anew ([`census`](super::census)).
+//! one takes its place, with its number, its history where there is a store, and nothing else.
+//! Every shard has a view of which life each of them lives. Views only grow, and whoever's grows
+//! sends it to all others at once, as a mark, so that all come to the same one, however many begin
+//! anew at a time and whoever hears of it first. Letters between two shards keep their order, so a
+//! mark parts what was said to or by a life that is over from what follows: a letter is heard if
+//! the last mark of its sender knew the present lives of both. With each view the rosters are
+//! counted anew ([`census`](super::census)), and what was counted under an earlier one is dropped.
+//! Never sees the panic: the shell does, and calls [`Shard::begin_anew`]. What there is to do where
+//! somebody else has begun anew is in [`parting`](super::parting).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::base::counters::Counters;
-use crate::base::ids::ShardId;
+use crate::base::ids::{Address, SessionId, ShardId};
 use crate::base::name::EVERYONE;
 use crate::base::time::Now;
 
-use super::census::Census;
+use super::census::{Census, CensusReport};
 use super::config::ShardConfig;
 use super::mail::Mail;
 use super::shard::Shard;
@@ -23,54 +27,96 @@ use super::shard::Shard;
 /// Which time a shard lives: 0 for the first.
 pub type Life = u32;
 
-/// The end of one life of a shard and the beginning of the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Cut {
-    /// Whose.
-    pub shard: ShardId,
-    /// The life that begins.
-    pub life: Life,
+/// Which life each shard lives, as far as somebody knows.
+pub type View = Arc<[Life]>;
+
+/// What shards tell one another because one of them has begun anew.
+#[derive(Debug)]
+pub enum LifeMail {
+    /// To every shard: the sender's view has become this one. What it wrote before it wrote under
+    /// an earlier one.
+    Mark(View),
+    /// To every home: members that the sender answers for.
+    Members(Box<CensusReport>),
+    /// To a session's birth shard, which has begun anew: the session lives away from it.
+    LivesAt {
+        /// The session.
+        session: SessionId,
+        /// Its connection.
+        address: Address,
+    },
+}
+
+/// What the last mark of a shard knew that matters between it and this one.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// Its own life.
+    senders: Life,
+    /// This shard's life.
+    receivers: Life,
 }
 
 /// What a shard knows of the lives of all.
 #[derive(Debug)]
 pub struct Lives {
-    /// Which one each is at, as far as that was heard.
-    known: Vec<Life>,
-    /// Of which of these this shard has marked the beginning, in its own present life.
-    opened: Vec<Life>,
-    /// From the life before which of these it has parted.
-    parted: Vec<Life>,
-    /// Shards whose letters are not heard before their marks of these cuts, one after the other:
-    /// they
-    /// are to or from a life that is over.
-    deaf_to: BTreeMap<ShardId, VecDeque<Cut>>,
-    /// Cuts of which marks are to come, and whose.
-    open: BTreeMap<Cut, BTreeSet<ShardId>>,
+    view: View,
+    /// Whose mark of this view has not come, and what the one before it knew.
+    unmarked: BTreeMap<ShardId, Known>,
 }
 
 impl Lives {
-    /// All live the lives in `known`, and nothing is left of those before.
-    pub fn new(known: Vec<Life>) -> Lives {
-        let none = vec![0; known.len()];
-        Lives {
-            opened: none.clone(),
-            parted: none,
-            known,
-            deaf_to: BTreeMap::new(),
-            open: BTreeMap::new(),
-        }
+    /// Everybody's first.
+    pub fn first(shards: u16) -> Lives {
+        Lives { view: vec![0; usize::from(shards)].into(), unmarked: BTreeMap::new() }
     }
 
     /// Whether letters have to be looked at before they are taken.
     #[inline]
     pub fn are_disturbed(&self) -> bool {
-        !self.open.is_empty() || !self.deaf_to.is_empty()
+        !self.unmarked.is_empty()
     }
 
-    /// Cuts of which marks are to come.
-    pub fn open(&self) -> usize {
-        self.open.len()
+    /// Of how many shards the marks of this view are to come.
+    pub fn unmarked(&self) -> usize {
+        self.unmarked.len()
+    }
+
+    /// Whether what comes from `from` was written under this view.
+    pub(super) fn has_marked(&self, from: ShardId) -> bool {
+        !self.unmarked.contains_key(&from)
+    }
+
+    fn of(&self, shard: ShardId) -> Life {
+        self.view[shard.index()]
+    }
+
+    /// Puts `life` of `shard` into the view, of which no mark has come then.
+    fn renew(&mut self, own: ShardId, shard: ShardId, life: Life) {
+        for other in (0..self.view.len() as u16).map(ShardId).filter(|other| *other != own) {
+            let known = Known { senders: self.of(other), receivers: self.of(own) };
+            self.unmarked.entry(other).or_insert(known);
+        }
+        let mut view = self.view.to_vec();
+        view[shard.index()] = life;
+        self.view = view.into();
+    }
+
+    /// A mark has come. Returns whether it was the last one of this view.
+    fn take_mark(&mut self, own: ShardId, from: ShardId, view: &View) -> bool {
+        if *view == self.view {
+            return self.unmarked.remove(&from).is_some() && self.unmarked.is_empty();
+        }
+        if let Some(known) = self.unmarked.get_mut(&from) {
+            *known = Known { senders: view[from.index()], receivers: view[own.index()] };
+        }
+        false
+    }
+
+    /// Whether one of the two has begun anew since the last mark of `from`, as that knew them.
+    fn is_deaf_to(&self, own: ShardId, from: ShardId) -> bool {
+        self.unmarked
+            .get(&from)
+            .is_some_and(|known| known.senders < self.of(from) || known.receivers < self.of(own))
     }
 }
 
@@ -80,7 +126,6 @@ impl Shard {
     pub fn begin_anew(config: ShardConfig, lives: Vec<Life>, counted: Counters, now: Now) -> Shard {
         let mut shard = Shard::new(config, now);
         let life = lives[shard.id.index()];
-        shard.lives = Lives::new(lives);
         shard.counters = counted;
         // Names of guests that the old life gave may be in use still.
         shard.guests = counted.opened;
@@ -90,9 +135,11 @@ impl Shard {
             let key = shard.homes.find(EVERYONE, shard.hasher.hash(EVERYONE));
             shard.homes.get_mut(key.expect("it was just made")).epoch = epoch;
         }
-        let cut = Cut { shard: shard.id, life };
-        shard.lives.deaf_to = shard.others().map(|other| (other, [cut].into())).collect();
-        shard.open_cut(cut, now);
+        // Nobody's mark has come to this life, and it has nothing of anybody's former one.
+        let nothing = Known { senders: 0, receivers: 0 };
+        shard.lives.unmarked = shard.others().map(|other| (other, nothing)).collect();
+        shard.lives.view = lives.into();
+        shard.mark_view(None, true, now);
         shard
     }
 
@@ -101,111 +148,56 @@ impl Shard {
         (0..self.shards).map(ShardId).filter(move |shard| *shard != own)
     }
 
-    /// First hears of a cut: marks it towards all, and counts its rosters anew.
-    fn open_cut(&mut self, cut: Cut, now: Now) {
-        self.lives.known[cut.shard.index()] = cut.life;
-        self.lives.parted[cut.shard.index()] = cut.life;
-        let was_blank = self.census.as_ref().is_some_and(|census| census.is_blank());
-        let is_blank = was_blank || cut.shard == self.id;
-        self.census = Some(Box::new(Census::new(cut, self.shards, is_blank)));
-        let others: BTreeSet<ShardId> = self.others().collect();
-        self.mark_cut(cut, others, now);
-    }
-
-    /// Sends `others` this shard's mark, whose marks it awaits, and reports.
-    fn mark_cut(&mut self, cut: Cut, others: BTreeSet<ShardId>, now: Now) {
-        self.lives.opened[cut.shard.index()] = cut.life;
-        for other in &others {
-            if *other == cut.shard {
-                // They are for the old life.
-                self.postbag.discard(*other);
-            }
-            self.send(*other, Mail::Cut { cut, asks: true }, now);
-        }
-        self.lives.open.insert(cut, others);
-        self.report_members(cut, None, now);
-        self.end_cut_if_marked(cut, now);
-    }
-
-    fn end_cut_if_marked(&mut self, cut: Cut, now: Now) {
-        if self.lives.open.get(&cut).is_some_and(BTreeSet::is_empty) {
-            self.lives.open.remove(&cut);
-            for home in (0..self.shards).map(ShardId) {
-                self.end_report(cut, home, now);
+    /// Takes what another shard says because somebody has begun anew.
+    pub(super) fn take_life_mail(&mut self, from: ShardId, mail: LifeMail, now: Now) {
+        match mail {
+            LifeMail::Mark(view) => self.take_mark(from, &view, now),
+            LifeMail::Members(report) => self.take_report(from, *report, now),
+            LifeMail::LivesAt { session, address } => {
+                self.keeping.table.note_away(session, address);
             }
         }
     }
 
-    /// A shard's mark of a cut.
-    pub(super) fn take_mark(&mut self, from: ShardId, cut: Cut, asks: bool, now: Now) {
-        if cut.life > self.lives.known[cut.shard.index()] {
-            let deaf = self.lives.deaf_to.entry(cut.shard).or_default();
-            deaf.clear();
-            deaf.extend((from != cut.shard).then_some(cut));
-            self.open_cut(cut, now);
-            self.ask_for_marks(cut.shard, now);
-            self.part_from(cut.shard, now);
-        } else if asks && cut.shard != self.id {
-            self.take_late_mark(from, cut, now);
-        }
-        if let Some(deaf) = self.lives.deaf_to.get_mut(&from) {
-            if deaf.front() == Some(&cut) {
-                deaf.pop_front();
-            }
-            if deaf.is_empty() {
-                self.lives.deaf_to.remove(&from);
+    /// A shard's view has become this one. What is new in it is done one shard after the other, so
+    /// that what is asked of one of them does not get lost between it and the next.
+    fn take_mark(&mut self, from: ShardId, view: &View, now: Now) {
+        for lost in self.others() {
+            let life = view[lost.index()];
+            if life > self.lives.of(lost) {
+                self.lives.renew(self.id, lost, life);
+                let was_blank = self.census.as_ref().is_some_and(|census| census.is_blank());
+                self.mark_view(Some(lost), was_blank, now);
+                self.part_from(lost, now);
             }
         }
-        if let Some(awaited) = self.lives.open.get_mut(&cut) {
-            awaited.remove(&from);
-        }
-        if let Some(census) = &mut self.census {
-            census.note_mark(cut, from);
-        }
-        self.end_cut_if_marked(cut, now);
-    }
-
-    /// A mark of a cut that was known to all when this life began, or is dealt with: who sends it
-    /// may have had this shard's mark from its former life, or not.
-    fn take_late_mark(&mut self, from: ShardId, cut: Cut, now: Now) {
-        let index = cut.shard.index();
-        if from == cut.shard {
-            if self.lives.parted[index] < cut.life {
-                // Nothing that this life has said to it so far was heard.
-                self.lives.parted[index] = cut.life;
-                self.postbag.discard(from);
-                self.send(from, Mail::Cut { cut, asks: false }, now);
-                self.report_members(cut, Some(from), now);
-                self.end_report(cut, from, now);
-                self.part_from(from, now);
-            }
-        } else if self.lives.opened[index] < cut.life {
-            let others = self.others().filter(|other| *other != cut.shard).collect();
-            self.mark_cut(cut, others, now);
-        } else if !self.lives.open.contains_key(&cut) {
-            self.send(from, Mail::Cut { cut, asks: false }, now);
+        if self.lives.take_mark(self.id, from, view) {
+            self.end_reports(now);
         }
     }
 
-    /// Asks the next life of `lost` for the marks that its former life owes, and reports to it, of
-    /// whichever cut it counts its rosters at.
-    fn ask_for_marks(&mut self, lost: ShardId, now: Now) {
-        for shard in self.others().filter(|shard| *shard != lost) {
-            let cut = Cut { shard, life: self.lives.opened[shard.index()] };
-            if cut.life > 0 && !self.lives.open.contains_key(&cut) {
-                self.send(lost, Mail::Cut { cut, asks: false }, now);
-                self.report_members(cut, Some(lost), now);
-                self.end_report(cut, lost, now);
-            }
+    /// Tells all that the view is a new one, and what this shard has at this instant.
+    fn mark_view(&mut self, lost: Option<ShardId>, is_blank: bool, now: Now) {
+        let view = Arc::clone(&self.lives.view);
+        self.census = Some(Box::new(Census::new(Arc::clone(&view), is_blank)));
+        if let Some(lost) = lost {
+            // They are for the old life.
+            self.postbag.discard(lost);
         }
-        let open: Vec<Cut> = self.lives.open.keys().copied().collect();
-        for cut in open.into_iter().filter(|cut| cut.shard != lost) {
-            self.lives.open.entry(cut).or_default().insert(lost);
-            if cut.shard == self.id {
-                self.lives.deaf_to.entry(lost).or_default().push_back(cut);
-            }
-            self.send(lost, Mail::Cut { cut, asks: true }, now);
-            self.report_members(cut, Some(lost), now);
+        for other in self.others() {
+            self.send(other, Mail::Life(LifeMail::Mark(Arc::clone(&view))), now);
+        }
+        self.report_members(&view, lost, now);
+        if !self.lives.are_disturbed() {
+            self.end_reports(now);
+        }
+    }
+
+    /// Nothing of an earlier view can be on its way to this shard any more.
+    fn end_reports(&mut self, now: Now) {
+        let view = Arc::clone(&self.lives.view);
+        for home in (0..self.shards).map(ShardId) {
+            self.end_report(&view, home, now);
         }
     }
 
@@ -213,18 +205,17 @@ impl Shard {
     /// life that is over is not.
     #[cold]
     pub(super) fn is_to_be_heard(&mut self, from: ShardId, mail: &Mail, now: Now) -> bool {
-        if matches!(mail, Mail::Cut { .. }) {
+        if matches!(mail, Mail::Life(LifeMail::Mark(_))) {
             return true;
         }
-        if self.lives.deaf_to.contains_key(&from) {
+        if self.lives.is_deaf_to(self.id, from) {
             return false;
         }
-        if let Mail::Deposit(kept) | Mail::Granted { kept, .. } = mail {
-            let unmarked = self.lives.open.iter().filter(|(_, awaited)| awaited.contains(&from));
-            let cuts: Vec<Cut> = unmarked.map(|(cut, _)| *cut).collect();
-            for cut in cuts {
-                self.report_arrival(cut, kept, now);
-            }
+        if let Mail::Deposit(kept) | Mail::Granted { kept, .. } = mail
+            && !self.lives.has_marked(from)
+        {
+            let view = Arc::clone(&self.lives.view);
+            self.report_arrival(&view, kept, now);
         }
         true
     }

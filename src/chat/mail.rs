@@ -12,12 +12,11 @@ use crate::wire::message::Code;
 
 use super::batch::Batch;
 use super::catch_up::Round;
-use super::census::CensusReport;
 use super::direct::Direct;
 use super::excess::Purpose;
 use super::history::Missing;
 use super::kept::Kept;
-use super::lives::Cut;
+use super::lives::LifeMail;
 use super::membership::Stay;
 use super::reader::Missing as MissingDirects;
 use super::room::Presence;
@@ -294,23 +293,8 @@ pub enum Mail {
         /// The session's connection.
         session: Address,
     },
-    /// To every shard: one of them has begun anew. What the sender wrote before it did not know of
-    /// that.
-    Cut {
-        /// The end and the beginning.
-        cut: Cut,
-        /// Whether the receiver is to send such a mark too.
-        asks: bool,
-    },
-    /// To every home: members that the sender answers for.
-    Census(Box<CensusReport>),
-    /// To a session's birth shard, which has begun anew: the session lives away from it.
-    LivesAt {
-        /// The session.
-        session: SessionId,
-        /// Its connection.
-        address: Address,
-    },
+    /// Because one of the shards has begun anew.
+    Life(LifeMail),
     /// To every shard: what are your numbers?
     AskStats,
     /// The answer to that.

@@ -1,6 +1,6 @@
 //! How a shard parts from the former life of another one that has begun anew.
 //!
-//! Owns what there is to do at the [cut](super::lives): as a home it forgets the members and
+//! Owns what there is to do at that [instant](super::lives): as a home it forgets the members and
 //! sessions of the old life; as the birth shard of sessions, those that lived there. For its own
 //! connections it asks again what can be asked again, refuses the rest, and has them go on in the
 //! rooms and be known to the users that have their home there, as if they had lost and resumed
@@ -18,6 +18,7 @@ use crate::wire::websocket;
 use super::awaited::Awaited;
 use super::batch::Dialect;
 use super::catch_up::Feed;
+use super::lives::LifeMail;
 use super::mail::{Asked, Ending, Mail, Since};
 use super::membership::{Membership, Place, RoomKey, Stay};
 use super::resume::Rejoining;
@@ -130,7 +131,8 @@ impl Shard {
         let home = self.home_of(self.hasher.hash(user));
         let (id, address) = (self.identity(conn), self.address(conn));
         if id.birth().shard() == lost {
-            self.send(lost, Mail::LivesAt { session: id, address }, now);
+            let mail = LifeMail::LivesAt { session: id, address };
+            self.send(lost, Mail::Life(mail), now);
         }
         if home == lost {
             if let Some(replay) = self.catch_ups.take((conn, Feed::Directs)) {

@@ -42,11 +42,9 @@ impl Postbag {
         }
     }
 
-    /// Throws away the letters to `to`, whose life is over, but for the marks of cuts: the next
-    /// life
-    /// has to hear of those.
+    /// Throws away the letters to `to`, whose life is over.
     pub fn discard(&mut self, to: ShardId) {
-        self.bags[to.index()].letters.retain(|mail| matches!(mail, Mail::Cut { .. }));
+        self.bags[to.index()].letters.clear();
     }
 
     /// How many letters to `to` wait.

@@ -193,10 +193,16 @@ pub struct Shard {
 impl Shard {
     /// A shard without connections.
     pub fn new(config: ShardConfig, now: Now) -> Shard {
+        let mut shard = Shard::empty(config, now);
+        shard.furnish(now);
+        shard
+    }
+
+    /// A shard without anything, the room `*` included.
+    fn empty(config: ShardConfig, now: Now) -> Shard {
         let hasher = NameHasher::new(config.secret);
-        let everyone_home = hash::home(hasher.hash(EVERYONE), config.shards);
         let reserved = config.limits.max_connections.min(CONNECTIONS_RESERVED);
-        let mut shard = Shard {
+        Shard {
             id: config.shard,
             shards: config.shards,
             node: config.node,
@@ -220,7 +226,7 @@ impl Shard {
             catch_ups: CatchUps::default(),
             postbag: Postbag::new(config.shards),
             questions: Questions::new(config.shards),
-            lives: Lives::new(vec![0; usize::from(config.shards)]),
+            lives: Lives::first(config.shards),
             census: None,
             journal: config.durability.map(|durability| Box::new(Journal::new(durability))),
             dirty: VecDeque::new(),
@@ -251,17 +257,15 @@ impl Shard {
             longest: Longest::default(),
             gathering: Gathering::default(),
             web_desk: WebDesk::default(),
-        };
-        shard.furnish(everyone_home, now);
-        shard
+        }
     }
 
     /// What a shard has from its birth on.
-    fn furnish(&mut self, everyone_home: ShardId, now: Now) {
+    fn furnish(&mut self, now: Now) {
         if self.journal.is_some() {
             self.inboxes.gather_changes();
         }
-        let hash = self.hasher.hash(EVERYONE);
+        let (hash, everyone_home) = (self.hasher.hash(EVERYONE), self.everyone_home());
         self.rooms.find_or_add(EVERYONE, hash, everyone_home, Audience::Everyone);
         if everyone_home == self.id {
             self.add_everyone(now);

@@ -140,14 +140,15 @@ export class Dashboard {
   #drawWorkers(point) {
     const { workers } = this.#numbers.latest;
     const known = point !== undefined && !point.missing;
-    const bars = workers.map(({ id, connections, pressure = {} }, index) => {
+    const bars = workers.map(({ id, connections, pressure = {}, worker_panics = 0 }, index) => {
       const share = known ? point.busy[index] : 0;
       const level = share >= HOT ? 'hot' : share >= WARM ? 'warm' : '';
       const busy = known ? `${Math.round(share * 100)} %` : '–';
       const pressed = ['strained', 'overloaded'].includes(pressure.level);
       const open = `${connections.toLocaleString()} open`;
       const held = pressed ? `${open}, ${pressure.level}` : open;
-      return { name: `Worker ${id}`, detail: held, share, told: busy, level };
+      const panics = plural(worker_panics, 'panic', 'panics');
+      return { name: `Worker ${id}`, detail: worker_panics > 0 ? `${held}, ${panics}` : held, share, told: busy, level };
     });
     this.#charts.workers.draw(bars, 'share of a core in use', null);
   }
