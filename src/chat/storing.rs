@@ -163,6 +163,7 @@ impl Shard {
             self.keep(key, said, now);
             self.trim_records(key);
         }
+        self.list_if_idle(key, now);
         self.answer_publish(said, at, now);
     }
 

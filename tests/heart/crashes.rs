@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use corebeat::base::ids::{Epoch, Seq};
+use corebeat::base::limits::ROOM_IDLE_MS;
+use corebeat::chat::holdings::Holdings;
 use corebeat::chat::record::Durability;
 use corebeat::wire::message::{Code, Event, Request};
 use corebeat::wire::native;
@@ -400,4 +402,33 @@ fn what_was_struck_while_the_disk_failed_is_struck_again() {
     world.fails(home, 0);
     world.commits_all();
     assert_eq!(world.stored_keys(), 3);
+}
+
+#[test]
+fn a_room_that_nobody_was_ever_in_is_forgotten_in_the_end() {
+    for durability in [Durability::None, Durability::Batch] {
+        for history_count in [0, 1_000] {
+            let mut world = World::with(|config| {
+                config.durability = Some(durability);
+                config.limits.history_count = history_count;
+                config.limits.history_age_ms = 60_000;
+            });
+            let ann = world.native(0, "ann");
+            world.answers_pings(ann);
+            let empty = world.holdings();
+            for (room, reference) in ROOMS.into_iter().zip(1..) {
+                world.say(ann, publish(reference, room, "is anybody there?"));
+            }
+            world.commits_all();
+            let made: usize = world.holdings().iter().map(|held| held.home_rooms).sum();
+            assert_eq!(made, ROOMS.len());
+            for _ in 0..4 {
+                world.pass_ms(60_000 + ROOM_IDLE_MS);
+                world.commits_all();
+            }
+            let rooms = |held: &Holdings| (held.home_rooms, held.history_bytes);
+            assert!(world.holdings().iter().map(rooms).eq(empty.iter().map(rooms)));
+            assert_eq!(world.stored_keys(), 0, "nothing is stored of what is forgotten");
+        }
+    }
 }

@@ -186,18 +186,23 @@ impl Stay {
         is_known
     }
 
-    /// A message came. Returns whether it is one of an earlier epoch, of which what is kept is told
-    /// whole and ahead of all else.
-    fn is_earlier(&mut self, epoch: u32, seq: u64, replay: bool) -> bool {
-        let (own, nothing_yet) = (self.epoch == Some(epoch), self.items.is_empty());
+    /// These messages came, or are said to be missing. Returns whether they are of an earlier epoch,
+    /// of which what is kept is told whole and ahead of all else. What goes before its turn comes
+    /// is told by a gap.
+    fn is_earlier(&mut self, epoch: u32, (first, last): (u64, u64), replay: bool) -> bool {
+        let (known, nothing_yet) = (self.epoch, self.items.is_empty());
         let Some(recall) = self.recall.as_mut().filter(|_| replay && nothing_yet) else {
             return false;
         };
         let Some(earlier) = recall.earlier.as_mut() else { return false };
-        let before = if own { *earlier } else { earlier.replace((epoch, seq)) };
+        if known.is_some_and(|known| is_later(epoch, known)) {
+            return false;
+        }
+        let own = known == Some(epoch);
+        let before = if own { *earlier } else { earlier.replace((epoch, last)) };
         if let Some((last_epoch, last)) = before {
-            let follows = if last_epoch == epoch { seq == last + 1 } else { seq == 1 };
-            assert!(follows, "{seq} of {epoch} came after {last} of {last_epoch}");
+            let follows = if last_epoch == epoch { first == last + 1 } else { first == 1 };
+            assert!(follows, "{first} of {epoch} came after {last} of {last_epoch}");
         }
         !own
     }
@@ -237,6 +242,15 @@ impl Stay {
         }
         self.items.push(item);
     }
+}
+
+/// Epochs that a shard begins in one life, at most.
+const EPOCHS_MAX: u32 = 1 << 16;
+
+/// Whether an epoch was begun behind another one. A shard counts them on in each of its lives, and
+/// begins anywhere.
+fn is_later(epoch: u32, than: u32) -> bool {
+    (1..EPOCHS_MAX).contains(&epoch.wrapping_sub(than))
 }
 
 /// A request to join or to leave.
@@ -418,7 +432,7 @@ impl RoomView {
         if !replay {
             self.give_up_replay(epoch, seq);
         }
-        if self.current().is_earlier(epoch, seq, replay) {
+        if self.current().is_earlier(epoch, (seq, seq), replay) {
             return;
         }
         self.renew(epoch);
@@ -473,6 +487,10 @@ impl RoomView {
     /// A gap with its places arrived.
     pub(crate) fn gap(&mut self, epoch: u32, from: u64, to: u64) {
         assert!(from <= to, "a gap from {from} to {to}");
+        let stay = self.current();
+        if stay.epoch != Some(epoch) && stay.is_earlier(epoch, (from, to), true) {
+            return;
+        }
         self.renew(epoch);
         let stay = self.current();
         if let Some(resumed) = stay.resumed.as_ref()
