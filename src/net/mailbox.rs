@@ -4,7 +4,7 @@
 //! has said that it sleeps. Never blocks, on either side: a full mailbox is the sender's to deal
 //! with. Workers and the steward each read one; workers write to all.
 //!
-//! All that threads share here comes from [`primitives`](super::primitives), so that a test can
+//! All that threads share here comes from `primitives`, so that a test can
 //! compile this very file over others and try every interleaving.
 
 use std::io;
