@@ -43,13 +43,17 @@ impl Worker {
                     self.refused_records = Some(submission);
                 }
                 Err(Refused::Full(_)) => unreachable!("what is refused is what was submitted"),
-                Err(Refused::Closed) => {
-                    error!("worker {}: the store is gone", self.id);
-                    self.seat.store = None;
-                    self.store_is_lost = true;
-                    self.shard.store_gone(self.now);
-                }
+                Err(Refused::Closed) => self.lose_store(),
             }
+        }
+    }
+
+    /// The store is gone, and with it the answers to all that it was handed.
+    pub(super) fn lose_store(&mut self) {
+        if self.seat.store.take().is_some() {
+            error!("worker {}: the store is gone", self.id);
+            self.store_is_lost = true;
+            self.shard.store_gone(self.now);
         }
     }
 

@@ -32,6 +32,8 @@ pub enum Parcel {
         /// What the store has done.
         numbers: StoreNumbers,
     },
+    /// From the store, whose thread has panicked: it will tell nothing more.
+    StoreLost,
     /// From the steward to the worker.
     Command(Command),
 }

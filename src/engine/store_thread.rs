@@ -7,6 +7,7 @@
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crossbeam_channel::{Sender as ChannelSender, TrySendError, bounded};
 
@@ -20,6 +21,10 @@ use crate::store::OpenError;
 use crate::store::intake::{self, Intake, Submitter};
 use crate::store::keeper::{Errand, Keeper, KeeperConfig, Post};
 use crate::store::load::Loaded;
+
+/// How often a full mailbox is tried to tell a worker that the store is lost, and the pause between.
+const ALARM_TRIES_MAX: usize = 1_000;
+const ALARM_PAUSE: Duration = Duration::from_millis(1);
 
 /// What the thread needs.
 pub(super) struct StoreThread {
@@ -65,6 +70,8 @@ impl StoreThread {
 
     fn run(self, submissions: Intake<Errand>, tell: &ChannelSender<Result<Loaded, OpenError>>) {
         self.take_table();
+        // Dropped behind the store, so that whoever hears of it can hand nothing over any more.
+        let _alarm = Alarm { workers: self.workers.clone() };
         let config = KeeperConfig {
             durability: self.durability,
             shards: u16::try_from(self.workers.len()).expect("shards are counted by 16 bits"),
@@ -92,6 +99,29 @@ impl StoreThread {
                 self.elsewhere.iter().for_each(|&number| table.close_copy(number));
             } else {
                 table.close_strangers(&[]);
+            }
+        }
+    }
+}
+
+/// Tells the workers where the thread panics: what they have handed over is never answered, and
+/// nobody has to hand over more to find out.
+struct Alarm {
+    workers: Vec<Sender<Parcel>>,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            return;
+        }
+        for worker in &self.workers {
+            // A mailbox that stays full for so long belongs to a worker that does not turn.
+            for _ in 0..ALARM_TRIES_MAX {
+                match worker.try_send(Parcel::StoreLost) {
+                    Err(TrySendError::Full(_)) => thread::sleep(ALARM_PAUSE),
+                    Ok(()) | Err(TrySendError::Disconnected(_)) => break,
+                }
             }
         }
     }

@@ -367,6 +367,7 @@ impl Worker {
             match self.next_parcel() {
                 Some(Parcel::Mail { from, mail }) => self.shard.mail(from, mail, self.now),
                 Some(Parcel::Stored { outcome, numbers }) => self.hear_store(outcome, numbers),
+                Some(Parcel::StoreLost) => self.lose_store(),
                 Some(Parcel::Command(command)) => self.obey(command),
                 None => return Progress::Done,
             }
