@@ -13,7 +13,7 @@ use crossbeam_channel::{Sender as ChannelSender, TrySendError, bounded};
 
 use super::config::{FileTables, StartError};
 use super::parcel::Parcel;
-use crate::base::limits::STORE_CHANNEL_CAPACITY;
+use crate::base::limits::{STORE_CHANNEL_CAPACITY, STORE_LOST_PAUSE_MS, STORE_LOST_TRIES_MAX};
 use crate::chat::record::Durability;
 use crate::net::file_table;
 use crate::net::mailbox::Sender;
@@ -21,10 +21,6 @@ use crate::store::OpenError;
 use crate::store::intake::{self, Intake, Submitter};
 use crate::store::keeper::{Errand, Keeper, KeeperConfig, Post};
 use crate::store::load::Loaded;
-
-/// How often a full mailbox is tried to tell a worker that the store is lost, and the pause between.
-const ALARM_TRIES_MAX: usize = 1_000;
-const ALARM_PAUSE: Duration = Duration::from_millis(1);
 
 /// What the thread needs.
 pub(super) struct StoreThread {
@@ -117,9 +113,11 @@ impl Drop for Alarm {
         }
         for worker in &self.workers {
             // A mailbox that stays full for so long belongs to a worker that does not turn.
-            for _ in 0..ALARM_TRIES_MAX {
+            for _ in 0..STORE_LOST_TRIES_MAX {
                 match worker.try_send(Parcel::StoreLost) {
-                    Err(TrySendError::Full(_)) => thread::sleep(ALARM_PAUSE),
+                    Err(TrySendError::Full(_)) => {
+                        thread::sleep(Duration::from_millis(STORE_LOST_PAUSE_MS))
+                    }
                     Ok(()) | Err(TrySendError::Disconnected(_)) => break,
                 }
             }
