@@ -222,6 +222,9 @@ fn a_worker_that_panics_again_and_again_ends_the_server_with_one_line() {
 fn a_store_that_panics_ends_the_server_with_one_line() {
     let folder = Folder::new();
     let mut server = folder.start("2", &["--data", &folder.path("data")]);
+    let mut client = Native::enter(server.address, "ann", "tea");
+    // Handed over before the panic or behind it, or never: nobody waits for its answer.
+    let _ = client.stream.write_all(&publish(1, "tea", b"x"));
     folder.ask("panic store");
     server.wait_for_line("the server has ended: worker ");
     assert_eq!(server.wait().code(), Some(1));

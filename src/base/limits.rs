@@ -56,6 +56,10 @@ pub const RECORD_BYTES_PENDING: usize = 16 << 20;
 pub const PENDING_BEFORE_LIVE_REFUSED: usize = 2;
 /// Places in the channel to the store. A worker hands over once a turn.
 pub const STORE_CHANNEL_CAPACITY: usize = 1_024;
+/// How often a worker whose mailbox is full is told that the store is lost.
+pub const STORE_LOST_TRIES_MAX: usize = 1_000;
+/// The pause between two of these.
+pub const STORE_LOST_PAUSE_MS: u64 = 1;
 /// Bytes of records that are committed together, unless one turn has more.
 pub const COMMIT_BYTES: usize = 4 << 20;
 /// Bytes of bundles, beside twice those of what is live in them, above which the oldest ones are

@@ -48,8 +48,7 @@ impl Worker {
         }
     }
 
-    /// The store's thread is gone: what is promised to be stored cannot be, and the worker leaves
-    /// its loop behind this turn.
+    /// The store is gone, and with it the answers to all that it was handed.
     pub(super) fn lose_store(&mut self) {
         if self.seat.store.take().is_some() {
             error!("worker {}: the store is gone", self.id);

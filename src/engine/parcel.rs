@@ -32,7 +32,7 @@ pub enum Parcel {
         /// What the store has done.
         numbers: StoreNumbers,
     },
-    /// The store's thread panicked: nothing is stored any more.
+    /// From the store, whose thread has panicked: it will tell nothing more.
     StoreLost,
     /// From the steward to the worker.
     Command(Command),

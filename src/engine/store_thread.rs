@@ -7,12 +7,13 @@
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crossbeam_channel::{Sender as ChannelSender, TrySendError, bounded};
 
 use super::config::{FileTables, StartError};
 use super::parcel::Parcel;
-use crate::base::limits::STORE_CHANNEL_CAPACITY;
+use crate::base::limits::{STORE_CHANNEL_CAPACITY, STORE_LOST_PAUSE_MS, STORE_LOST_TRIES_MAX};
 use crate::chat::record::Durability;
 use crate::net::file_table;
 use crate::net::mailbox::Sender;
@@ -65,6 +66,7 @@ impl StoreThread {
 
     fn run(self, submissions: Intake<Errand>, tell: &ChannelSender<Result<Loaded, OpenError>>) {
         self.take_table();
+        // Dropped behind the store, so that whoever hears of it can hand nothing over any more.
         let _alarm = Alarm { workers: self.workers.clone() };
         let config = KeeperConfig {
             durability: self.durability,
@@ -98,17 +100,26 @@ impl StoreThread {
     }
 }
 
-/// Tells the workers if the thread panics. Whoever is not told, because its mailbox is full, finds
-/// out with its next record.
+/// Tells the workers where the thread panics: what they have handed over is never answered, and
+/// nobody has to hand over more to find out.
 struct Alarm {
     workers: Vec<Sender<Parcel>>,
 }
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        if thread::panicking() {
-            for worker in &self.workers {
-                let _ = worker.try_send(Parcel::StoreLost);
+        if !thread::panicking() {
+            return;
+        }
+        for worker in &self.workers {
+            // A mailbox that stays full for so long belongs to a worker that does not turn.
+            for _ in 0..STORE_LOST_TRIES_MAX {
+                match worker.try_send(Parcel::StoreLost) {
+                    Err(TrySendError::Full(_)) => {
+                        thread::sleep(Duration::from_millis(STORE_LOST_PAUSE_MS))
+                    }
+                    Ok(()) | Err(TrySendError::Disconnected(_)) => break,
+                }
             }
         }
     }

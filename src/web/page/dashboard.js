@@ -147,8 +147,8 @@ export class Dashboard {
       const pressed = ['strained', 'overloaded'].includes(pressure.level);
       const open = `${connections.toLocaleString()} open`;
       const held = pressed ? `${open}, ${pressure.level}` : open;
-      const panics = plural(worker_panics, 'panic', 'panics');
-      return { name: `Worker ${id}`, detail: worker_panics > 0 ? `${held}, ${panics}` : held, share, told: busy, level };
+      const panics = worker_panics > 0 ? `, ${plural(worker_panics, 'panic', 'panics')}` : '';
+      return { name: `Worker ${id}`, detail: held + panics, share, told: busy, level };
     });
     this.#charts.workers.draw(bars, 'share of a core in use', null);
   }
