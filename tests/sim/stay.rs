@@ -186,9 +186,9 @@ impl Stay {
         is_known
     }
 
-    /// These messages came, or are said to be missing. Returns whether they are of an earlier epoch,
-    /// of which what is kept is told whole and ahead of all else. What goes before its turn comes
-    /// is told by a gap.
+    /// These messages came, or are said to be missing. Returns whether they are of an earlier
+    /// epoch, of which what is kept is told whole and ahead of all else. What goes before its turn
+    /// comes is told by a gap.
     fn is_earlier(&mut self, epoch: u32, (first, last): (u64, u64), replay: bool) -> bool {
         let (known, nothing_yet) = (self.epoch, self.items.is_empty());
         let Some(recall) = self.recall.as_mut().filter(|_| replay && nothing_yet) else {
