@@ -186,9 +186,9 @@ impl Stay {
         is_known
     }
 
-    /// These messages came, or are said to be missing. Returns whether they are of an earlier epoch,
-    /// of which what is kept is told whole and ahead of all else. What goes before its turn comes
-    /// is told by a gap.
+    /// These messages came, or are said to be missing. Returns whether they are of an earlier
+    /// epoch, of which what is kept is told whole and ahead of all else. What goes before its turn
+    /// comes is told by a gap.
     fn is_earlier(&mut self, epoch: u32, (first, last): (u64, u64), replay: bool) -> bool {
         let (known, nothing_yet) = (self.epoch, self.items.is_empty());
         let Some(recall) = self.recall.as_mut().filter(|_| replay && nothing_yet) else {
@@ -435,7 +435,7 @@ impl RoomView {
         if self.current().is_earlier(epoch, (seq, seq), replay) {
             return;
         }
-        self.renew(epoch);
+        self.renew(epoch, replay);
         let stay = self.current();
         if stay.is_repeated(epoch, seq, replay) {
             return;
@@ -445,19 +445,28 @@ impl RoomView {
     }
 
     /// Something of an epoch is told: where the room has begun it meanwhile, another stay begins.
-    fn renew(&mut self, epoch: u32) {
+    fn renew(&mut self, epoch: u32, may_be_replay: bool) {
         let may_renew = self.may_renew_epochs;
         let stay = self.current();
         let is_other = stay.epoch.is_some_and(|known| known != epoch);
         // Whether it goes on in its epoch is not known where nothing was told of it yet.
         let is_known = stay.resumed.is_none() || !stay.items.is_empty();
         if may_renew && is_other && is_known {
-            let renewed = stay.renewed(epoch);
+            let mut renewed = stay.renewed(epoch);
+            // Of a session that goes on and was told of gaps alone, the former epoch may be gone,
+            // and then it is told what is kept.
+            let is_message = |item: &Item| matches!(item, Item::Message(_));
+            let is_cut = may_be_replay
+                && stay.resumed.is_some_and(|resumed| !resumed.live)
+                && !stay.items.iter().any(is_message);
+            if is_cut {
+                renewed.head = None;
+            }
             // It may have been out of the room in between.
             let later = &self.moves[(self.begun_by + 1).min(self.moves.len())..];
             let is_sure = later.iter().all(|m| m.join && m.reference != 0);
             let stay = self.current();
-            stay.is_outlived = is_sure;
+            stay.is_outlived = is_sure && !is_cut;
             self.end();
             self.stay = Some(renewed);
         }
@@ -491,7 +500,7 @@ impl RoomView {
         if stay.epoch != Some(epoch) && stay.is_earlier(epoch, (from, to), true) {
             return;
         }
-        self.renew(epoch);
+        self.renew(epoch, true);
         let stay = self.current();
         if let Some(resumed) = stay.resumed.as_ref()
             && let Some((known, latest)) = resumed.latest
