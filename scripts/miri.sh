@@ -3,7 +3,7 @@
 # unsafe code of its own, but what it is built of has (tables, shared messages, hashes, searches,
 # the inflater).
 #
-#   scripts/miri.sh           unit tests of base, wire and chat, as CI does
+#   scripts/miri.sh           unit tests of base, wire and chat
 #   scripts/miri.sh all       these, those of the client, the codecs' vectors, and the mailbox with
 #                             real threads, a real channel and a real poll, under many schedules
 #
