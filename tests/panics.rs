@@ -120,7 +120,7 @@ fn the_others_go_on_and_those_of_the_worker_come_back_to_as_many_workers() {
     let folder = Folder::new();
     let server = folder.start("2", &[]);
     let crowd = |round: usize| -> Vec<Native> {
-        (0..12).map(|number| enter_all(&server, &format!("u{round}-{number}"))).collect()
+        (0..32).map(|number| enter_all(&server, &format!("u{round}-{number}"))).collect()
     };
     let descriptors = |server: &Corebeat| -> usize {
         let tables = server.workers().into_iter().map(|path| path.join("fd"));
