@@ -5,8 +5,8 @@
 
 use std::io::{self, Write};
 
+use nix::unistd::{getpgid, getpgrp, getppid, getsid};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{getpgid, getpgrp, getppid, getsid};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use signal_hook::consts::SIGTSTP;
 use signal_hook::low_level::emulate_default_handler;
@@ -94,10 +94,12 @@ impl Drop for Terminal {
 
 /// Whether the parent is a shell that started this process as a job: of the same session, and in
 /// another process group.
+///
+/// What is outside of this process's namespace has the number 0. rustix asserts that nothing has;
+/// to nix it is a number like others, and a parent that has it is asked for as this process itself.
 fn is_job() -> bool {
-    let parent = getppid();
-    let session = getsid(None).ok();
-    session.is_some() && getsid(parent).ok() == session && getpgid(parent).ok() != Some(getpgrp())
+    let parent = Some(getppid());
+    getsid(parent) == getsid(None) && getpgid(parent) != Ok(getpgrp())
 }
 
 /// Reads what is there on standard input, without waiting: none where nothing is, and an empty

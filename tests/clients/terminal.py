@@ -196,6 +196,15 @@ bob.type("\x1astill here\r")
 bob.expect("bob │ still here")
 bob.leave("\x04")
 
+# Nor does a session whose leader is in another namespace, as in a container: the kernel numbers it 0.
+UNSHARED = ["unshare", "--user", "--map-root-user", "--pid", "--fork"]
+if subprocess.run([*UNSHARED, "true"], stderr=subprocess.DEVNULL).returncode == 0:
+    eve = Terminal(*UNSHARED, *chat("--user", "eve"))
+    eve.expect("online")
+    eve.type("\x1astill here\r")
+    eve.expect("eve │ still here")
+    eve.leave("\x04")
+
 # A shell gets its terminal back while the chat is suspended, whoever suspends it, and the chat
 # draws everything anew when it goes on.
 dan = Terminal("sh", "-i", columns=300, shared=True)
