@@ -495,6 +495,11 @@ impl Keeper {
     }
 }
 
+/// Opens the engine, with what changes together bound together.
+fn open(path: &Path) -> io::Result<Box<dyn Engine>> {
+    Ok(Box::new(Bundles::open(engine::open(path)?)?))
+}
+
 #[cfg(all(test, feature = "store"))]
 mod tests {
     use std::cell::RefCell;
@@ -627,9 +632,4 @@ mod tests {
         let (whole, last) = run(|_, commit| commit > 1, hears);
         assert_eq!((whole, last), (true, LastRun::Clean { commits: 1 }));
     }
-}
-
-/// Opens the engine, with what changes together bound together.
-fn open(path: &Path) -> io::Result<Box<dyn Engine>> {
-    Ok(Box::new(Bundles::open(engine::open(path)?)?))
 }

@@ -196,7 +196,7 @@ bob.type("\x1astill here\r")
 bob.expect("bob │ still here")
 bob.leave("\x04")
 
-# Nor does a session whose leader is in another namespace, as in a container: the kernel numbers it 0.
+# The same in a session whose leader is in another namespace, as in a container: its number is 0.
 UNSHARED = ["unshare", "--user", "--map-root-user", "--pid", "--fork"]
 if subprocess.run([*UNSHARED, "true"], stderr=subprocess.DEVNULL).returncode == 0:
     eve = Terminal(*UNSHARED, *chat("--user", "eve"))
