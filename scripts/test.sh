@@ -131,7 +131,7 @@ fuzz_targets() {
         cargo check --locked --manifest-path tests/fuzz/Cargo.toml
 }
 
-# What is built as users build it, and what is not run.
+# What is built as users build it, and what is only checked.
 released() {
     passed=0 failed=0 summary=()
     step "instruction counts" scripts/instructions.sh

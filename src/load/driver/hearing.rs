@@ -48,6 +48,11 @@ impl Driver {
             if self.is_slow(local) {
                 self.links.widen(local);
                 self.read(local);
+                // The kernel told of an end while nobody looked, and tells it once: only a read
+                // that finds nothing else shows it.
+                if self.links.peer(local).is_open() {
+                    self.read(local);
+                }
             }
         }
     }
