@@ -12,9 +12,9 @@
 # Faults are named without `.patch`.
 #
 # The faults are dealt out to as many lanes as there are cores, four at most. Each lane has a copy
-# of the tree and a target directory of its own, which begins with the dependencies that `cargo test`
-# has built. Nothing that a default feature adds is looked at, and without them every build is a
-# third shorter.
+# of the tree and a target directory of its own, which begins with the dependencies that
+# `cargo test` has built. Nothing that a default feature adds is looked at, and without them every
+# build is a third shorter.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

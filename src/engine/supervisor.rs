@@ -1,10 +1,10 @@
 //! What becomes of a worker that panics.
 //!
-//! Owns the one place where an unwinding is caught: behind a worker's turns. Everything that decides
-//! is thrown away and made anew on the same thread, with the same core, file table, doors and
-//! mailbox; its connections are told to come back, and closed. Never mends what a panic left behind,
-//! and never goes on for ever: a worker that panics again and again ends the server, because
-//! whatever watches over the process has more to try. The worker's thread calls it.
+//! Owns the one place where an unwinding is caught: behind a worker's turns. Everything that
+//! decides is thrown away and made anew on the same thread, with the same core, file table, doors
+//! and mailbox; its connections are told to come back, and closed. Never mends what a panic left
+//! behind, and never goes on for ever: a worker that panics again and again ends the server,
+//! because whatever watches over the process has more to try. The worker's thread calls it.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
