@@ -76,7 +76,8 @@ simulation_finds() {
     echo "$name: found at $where: $how"
 }
 
-# Gives a new target directory the dependencies that were built for the tree, and no program.
+# Gives a new target directory the dependencies that were built for the tree, and no program. Of
+# those that are built at this moment it may miss some; cargo builds what it lacks.
 take_dependencies() {
     local built=${base%/faults}
     if [ -d "$built/debug/deps" ] && [ ! -d "$CARGO_TARGET_DIR" ]; then
@@ -85,7 +86,7 @@ take_dependencies() {
             cd "$built"
             find debug/.fingerprint debug/build debug/deps \( -name '*corebeat*' -o \
                 -path 'debug/deps/*' ! -name '*.*' \) -prune -o ! -type d -print0
-        ) | tar -C "$built" --null -T - -cf - | tar -C "$CARGO_TARGET_DIR" -xf -
+        ) | tar -C "$built" --null -T - -cf - | tar -C "$CARGO_TARGET_DIR" -xf - || true
     fi
 }
 

@@ -41,7 +41,7 @@ step() {
 }
 
 # Runs steps in the background, one after the other: what is built with link-time optimization has
-# but one core busy for minutes. What they print is shown by `join`.
+# but one core busy for minutes, and many tests wait. What they print is shown by `join`.
 aside() {
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT
@@ -124,33 +124,32 @@ documentation() {
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 }
 
-# They are a workspace of their own, which nothing else would build. To run them takes longer than
-# all the rest: scripts/fuzz.sh does.
-fuzz_targets() {
-    CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/fuzz \
-        cargo check --locked --manifest-path tests/fuzz/Cargo.toml
+# Arbitrary bytes for every decoder, for half a minute each; in what time is left of both cores, so
+# that no test waits for it.
+fuzzing() {
+    FUZZ_JOBS=$((2 * $(nproc))) nice -n 19 scripts/fuzz.sh 30
 }
 
-# What is built as users build it, and what is only checked.
-released() {
+# What can be built and tried beside the tests.
+beside() {
     passed=0 failed=0 summary=()
     step "instruction counts" scripts/instructions.sh
     step "the README's commands" scripts/smoke.sh
     step "check without default features" \
         cargo clippy --locked --no-default-features --all-targets -- -D warnings
+    step "fuzzing" fuzzing
 }
 
 step "tools" install_tools
 step "format" cargo fmt --check
-aside released
+aside beside
 step "clippy" cargo clippy --locked --all-targets -- -D warnings
 step "no async runtime" no_tokio
 step "tests" cargo test --locked --no-fail-fast
 step "client script and page" scripts/browser.sh
 step "documentation" documentation
-join
 step "planted faults" scripts/planted-faults.sh
-step "fuzz targets compile" fuzz_targets
+join
 
 echo
 printf '%s\n' "${summary[@]}"
