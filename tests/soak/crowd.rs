@@ -257,8 +257,9 @@ impl Conversation {
         }
         self.settle();
         for client in &mut self.clients {
-            if !client.ended && !client.parting.is_empty() {
-                let told = format!("{} is there behind {:?}", client.name, client.parting);
+            // Whoever was sent away in time has come back, and forgotten that.
+            if !client.parting.is_empty() {
+                let told = format!("{} heard {:?}", client.name, client.parting);
                 self.report.troubles.push(told);
             }
             client.bears_panic = false;
@@ -282,7 +283,6 @@ impl Conversation {
             client.places = Places::default();
             client.parting.clear();
             client.is_probing = false;
-            client.bears_panic = false;
             client.ended = false;
             count += 1;
         }
@@ -424,15 +424,13 @@ impl Client {
             Heard::Message { room, from, place, body, is_replay }
                 if ROOMS.contains(&room.as_str()) =>
             {
-                // Who is let in again in a room with a new home is told what was said there first.
-                if is_replay && !self.bears_panic {
-                    report.troubles.push(format!("{} heard a replay in {room}", self.name));
-                }
+                self.take_replay(is_replay, report);
                 let follows = place.map_or(Ok(()), |place| self.places.take(&room, place));
                 report.troubles.extend(follows.err().map(|how| format!("{}: {how}", self.name)));
                 self.take_number(from, room, &body, now_us, report);
             }
-            Heard::Direct { from, id, body } => {
+            Heard::Direct { from, id, body, is_replay } => {
+                self.take_replay(is_replay, report);
                 self.take_number(from, String::new(), &body, now_us, report);
                 let answer = id.map(|id| self.dialect.acknowledge(id));
                 self.send(&answer.unwrap_or_default());
@@ -464,6 +462,15 @@ impl Client {
                 report.troubles.push(format!("{} heard {heard:?}", self.name));
             }
             Heard::Message { .. } | Heard::Other => {}
+        }
+    }
+
+    /// Behind a panic, another worker may hear what is said in a room or to a user before it hears
+    /// who is in that room, or that the user is there: then it keeps that, and tells it as soon as
+    /// it knows. It comes once and in its order all the same. Otherwise nobody here is ever away.
+    fn take_replay(&self, is_replay: bool, report: &mut Report) {
+        if is_replay && !self.bears_panic {
+            report.troubles.push(format!("{} heard a replay", self.name));
         }
     }
 

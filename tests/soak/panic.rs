@@ -30,13 +30,12 @@ fn own() -> Own {
 fn worker_panic(stage: &Stage) -> Outcome {
     let (count, panics) = (stage.size.of(200, 4_000), stage.size.of(4, 8));
     let population = Population::settle(stage.server.address, count);
-    let (mut sent_away, mut refused) = (0, 0);
+    let mut sent_away = 0;
     for number in 0..panics {
-        let gone = one_panic(stage, &population, number % 2);
-        sent_away += gone.all;
-        refused += gone.refused;
+        sent_away += one_panic(stage, &population, count, number % 2);
         expect_all_together(stage, &population, count, number as u32 + 1);
     }
+    let refused = population.tally(0).refused;
     drop(population);
     Outcome {
         ends: vec![
@@ -47,36 +46,25 @@ fn worker_panic(stage: &Stage) -> Outcome {
     }
 }
 
-/// What a panic took with it.
-struct Gone {
-    /// Connections of its worker.
-    all: u64,
-    /// Requests of others that only it could have answered.
-    refused: u64,
-}
-
 /// One worker panics. Its connections are closed, as many as the server says, and the others live,
-/// are pinged, and their requests are answered.
-fn one_panic(stage: &Stage, population: &Population, worker: usize) -> Gone {
+/// are pinged, and their requests are answered. Returns how many were closed.
+fn one_panic(stage: &Stage, population: &Population, count: usize, worker: usize) -> u64 {
     let before = stage.gauge.counters();
     let honest = stage.crowd.bear_panic(|| {
+        population.talk_while(|| panic_now(stage, worker));
         population.count_anew();
-        population.speak_up();
-        panic_now(stage, worker);
     });
     let counted = stage.gauge.counters().since(&before);
     assert_eq!(counted.of("worker_panics"), 1);
     let all = counted.of("closed_worker_panicked");
-    let count = population.tally(0);
-    let count = count.there + count.sent_away;
     let away = (all - honest) as usize;
-    assert!((count / 4..=count - count / 4).contains(&away), "{away} of {count} were sent away");
-    // Two of them, so that one that was answered too late would have been noticed.
+    // The kernel chooses by chance, and those who come back from one worker are on both.
+    assert!((count / 8..=count - count / 8).contains(&away), "{away} of {count} were sent away");
     let is_over =
-        |tally: &Tally| tally.sent_away == away && tally.fewest_pings >= 2 && tally.unanswered == 0;
+        |tally: &Tally| tally.sent_away == away && tally.fewest_pings > 0 && tally.unanswered == 0;
     let tally = await_tally(population, 0, "the others live, and are pinged and answered", is_over);
     assert_eq!(tally.there + away, count, "who was not sent away is there");
-    Gone { all, refused: tally.refused }
+    all
 }
 
 /// Has a worker panic, which has begun anew when this returns.

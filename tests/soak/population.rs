@@ -22,10 +22,22 @@ use super::speech::{Dialect, Heard};
 
 /// Rooms, each with as many of them; so many that they have homes on all workers.
 pub(crate) const ROOMS: [&str; 8] = ["ash", "birch", "cedar", "elm", "fir", "larch", "oak", "yew"];
-/// One in so many says something when all are to speak up.
-const ONE_IN: usize = 16;
+/// Those with the lowest numbers talk when they are to. They are in all rooms and on all workers.
+const SPEAKERS: usize = 32;
 /// How long their thread waits for one of them before it looks whether it is still wanted.
 const NAP: Duration = Duration::from_millis(50);
+
+/// How long a speaker waits at least behind an answer.
+const BREATH: Duration = Duration::from_millis(1);
+
+/// Says that something is over, also where it panics.
+struct OnDrop<'flag>(&'flag AtomicBool);
+
+impl Drop for OnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
 
 /// See the [module](self). Dropping it hangs up.
 pub(crate) struct Population {
@@ -48,7 +60,7 @@ pub(crate) struct Tally {
     pub(crate) fewest_pings: u64,
     /// Those who are there and whose request is not answered.
     pub(crate) unanswered: usize,
-    /// Requests that were refused with 503 since all were counted anew.
+    /// Requests that were refused with 503, ever.
     pub(crate) refused: u64,
     /// Those who are there and have not heard what [`Population::call_roll`] said last.
     pub(crate) deaf: usize,
@@ -105,7 +117,10 @@ impl Population {
                 let resident = Resident::new(number, stream);
                 match number == residents.len() {
                     true => residents.push(resident),
-                    false => residents[number] = resident,
+                    false => {
+                        let refused = residents[number].refused;
+                        residents[number] = Resident { refused, ..resident };
+                    }
                 }
             }
         }
@@ -120,11 +135,25 @@ impl Population {
         self.admit(&away);
     }
 
-    /// Some of them say something, all at once, and want an answer.
-    pub(crate) fn speak_up(&self) {
-        for resident in self.residents().iter_mut().step_by(ONE_IN) {
-            resident.publish("a word");
-        }
+    /// Some of them talk all the time, each as soon as it was answered, while `act` goes on.
+    pub(crate) fn talk_while(&self, act: impl FnOnce()) {
+        let is_done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_done.load(Ordering::SeqCst) {
+                    let mut residents = self.residents();
+                    let speakers = residents.iter_mut().take(SPEAKERS);
+                    for speaker in speakers.filter(|it| it.is_there && !it.is_unanswered) {
+                        speaker.publish("a word");
+                    }
+                    drop(residents);
+                    thread::park_timeout(BREATH);
+                }
+            });
+            // Told to the other thread in any case, which the scope waits for.
+            let _ends = OnDrop(&is_done);
+            act();
+        });
     }
 
     /// One of them in each room says this number, which the others are to hear.
@@ -134,11 +163,9 @@ impl Population {
         }
     }
 
-    /// Counts PINGs and refusals anew.
+    /// Counts PINGs anew.
     pub(crate) fn count_anew(&self) {
-        for resident in self.residents().iter_mut() {
-            (resident.pings, resident.refused) = (0, 0);
-        }
+        self.residents().iter_mut().for_each(|resident| resident.pings = 0);
     }
 
     /// How they are, when `roll` was called last.

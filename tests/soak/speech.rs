@@ -32,8 +32,8 @@ pub(crate) enum Dialect {
 pub(crate) enum Heard {
     /// Said in a room, at this place where the dialect tells it, and now or before.
     Message { room: String, from: String, place: Option<Place>, body: String, is_replay: bool },
-    /// Said to it alone.
-    Direct { from: String, id: Option<u64>, body: String },
+    /// Said to it alone, now or before.
+    Direct { from: String, id: Option<u64>, body: String, is_replay: bool },
     /// Its request was done.
     Done { reference: u32 },
     /// Its probe came back.
@@ -214,7 +214,7 @@ fn heard_frame((kind, flags, payload): (u8, u16, Vec<u8>)) -> Heard {
     };
     let rest = |at: usize| String::from_utf8_lossy(&payload[at..]).into_owned();
     let is_replay = flags & REPLAY != 0;
-    if is_replay && kind != MESSAGE {
+    if is_replay && !matches!(kind, MESSAGE | DIRECT) {
         return Heard::Trouble(format!("a replay, type {kind:#x}"));
     }
     match kind {
@@ -226,7 +226,7 @@ fn heard_frame((kind, flags, payload): (u8, u16, Vec<u8>)) -> Heard {
         }
         DIRECT => {
             let (from, end) = str8_at(16);
-            Heard::Direct { from, id: Some(u64_at(0)), body: rest(end) }
+            Heard::Direct { from, id: Some(u64_at(0)), body: rest(end), is_replay }
         }
         OK => Heard::Done { reference: u32_at(0) },
         PING => Heard::Asked { answer: frame(PONG, &payload) },
@@ -248,9 +248,6 @@ fn heard_object(text: &[u8]) -> Heard {
     let word = |name: &str| object[name].as_str().unwrap_or_default().to_owned();
     let number = |name: &str| object[name].as_u64().unwrap_or_default();
     let is_replay = object["replay"] == true;
-    if is_replay && object["op"] != "message" {
-        return Heard::Trouble(object.to_string());
-    }
     match object["op"].as_str() {
         Some("message") => Heard::Message {
             room: word("room"),
@@ -260,7 +257,8 @@ fn heard_object(text: &[u8]) -> Heard {
             is_replay,
         },
         Some("direct") => {
-            Heard::Direct { from: word("from"), id: Some(number("id")), body: word("body") }
+            let (from, body) = (word("from"), word("body"));
+            Heard::Direct { from, id: Some(number("id")), body, is_replay }
         }
         Some("ok") => Heard::Done { reference: number("ref") as u32 },
         Some("pong") => Heard::Probed,
@@ -285,6 +283,7 @@ fn heard_line(line: &str) -> Heard {
             from: tag.trim_end_matches(" -> you").to_owned(),
             id: None,
             body: body.to_owned(),
+            is_replay: false,
         },
         Some((room, said)) => match said.split_once(": ") {
             Some((from, body)) => Heard::Message {
