@@ -67,10 +67,10 @@ if [[ -z ${COREBEAT:-} ]]; then
     COREBEAT=$(realpath "${CARGO_TARGET_DIR:-target}/release/corebeat")
 fi
 
-# Only a program with debug assertions has the drill. That of cargo test has it, but is not optimised:
-# 4,000 heartbeats a second are much for it, and a panic unwinds through other code than it does in
-# what people run. So another one is made, in a folder of its own where it displaces nothing. Without
-# link-time optimisation, which tells nothing here and takes most of the time.
+# Only a program with debug assertions has the drill. That of cargo test has it, but is not
+# optimised: 4,000 heartbeats a second are much for it, and a panic unwinds through other code than
+# it does in what people run. So another one is made, in a folder of its own where it displaces
+# nothing. Without link-time optimisation, which tells nothing here and takes most of the time.
 plays_panic=false
 ((${#scenarios[@]})) || plays_panic=true
 for scenario in "${scenarios[@]}"; do

@@ -1,8 +1,8 @@
 //! Where in its rooms a member has come.
 //!
-//! Owns the last place that it heard of in each room, and says whether the next one may follow: each
-//! message of an epoch once and in order, and another epoch only behind a GAP that ends the one
-//! before. Never knows what was said. The [`crowd`](super::crowd) and the
+//! Owns the last place that it heard of in each room, and says whether the next one may follow:
+//! each message of an epoch once and in order, and another epoch only behind a GAP that ends the
+//! one before. Never knows what was said. The [`crowd`](super::crowd) and the
 //! [`population`](super::population) use it.
 
 use std::collections::BTreeMap;

@@ -1,8 +1,8 @@
 //! Very many native clients who live by their heartbeats, and hear what is said in their rooms.
 //!
-//! Owns their connections and a thread that hears them all: PINGs are answered, places in rooms must
-//! follow one another, and who is told to go must be told all. Never decides whether somebody should
-//! have been told to go; a scenario does, which asks for a [`Tally`].
+//! Owns their connections and a thread that hears them all: PINGs are answered, places in rooms
+//! must follow one another, and who is told to go must be told all. Never decides whether somebody
+//! should have been told to go; a scenario does, which asks for a [`Tally`].
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
