@@ -8,6 +8,8 @@
 
 mod common;
 
+#[path = "soak/arrival.rs"]
+mod arrival;
 #[path = "soak/bytes.rs"]
 mod bytes;
 #[path = "soak/churn.rs"]
@@ -22,10 +24,16 @@ mod gauge;
 mod machine;
 #[path = "soak/memory.rs"]
 mod memory;
+#[path = "soak/panic.rs"]
+mod panic;
 #[path = "soak/patience.rs"]
 mod patience;
 #[path = "soak/peer.rs"]
 mod peer;
+#[path = "soak/places.rs"]
+mod places;
+#[path = "soak/population.rs"]
+mod population;
 #[path = "soak/speech.rs"]
 mod speech;
 #[path = "soak/stage.rs"]
@@ -38,7 +46,7 @@ use std::time::Duration;
 use stage::{Scenario, Size, Stage};
 
 /// Every scenario, in the order of a long run.
-const SCENARIOS: [&Scenario; 11] = [
+const SCENARIOS: [&Scenario; 12] = [
     &patience::SLOWLORIS,
     &patience::HALF_OPEN,
     &churn::RESETS,
@@ -50,6 +58,7 @@ const SCENARIOS: [&Scenario; 11] = [
     &machine::DESCRIPTORS,
     &clocks::CLOCKS,
     &memory::MEMORY,
+    &panic::WORKER_PANIC,
 ];
 
 /// What `scripts/soak.sh` runs: `SOAK_SECONDS` long, those that `SOAK_SCENARIOS` names with blanks
@@ -131,6 +140,13 @@ fn who_comes_when_no_descriptor_is_left_waits_for_one() {
 #[test]
 fn clocks_that_jump_close_nobody_and_make_nothing_too_old() {
     play(&clocks::CLOCKS);
+}
+
+// The program that is built beside these tests has the drill where they have debug assertions.
+#[cfg(debug_assertions)]
+#[test]
+fn a_worker_that_panics_takes_nobody_else_with_it() {
+    play(&panic::WORKER_PANIC);
 }
 
 #[test]

@@ -54,19 +54,22 @@ impl Corebeat {
         Corebeat::start_on("127.0.0.1:0".parse().unwrap(), arguments)
     }
 
-    /// Starts it on any free port, with more in its environment, and with so much memory at most.
+    /// Starts it, or `other` in its place, on any free port, with more in its environment, and with
+    /// so much memory at most.
     pub fn start_within(
+        other: Option<&str>,
         arguments: &[&str],
         environment: &[(&str, PathBuf)],
         memory_kib: Option<u64>,
     ) -> Corebeat {
         let address = "127.0.0.1:0".parse().unwrap();
+        let program = other.map_or_else(program, ToOwned::to_owned);
         let mut command = match memory_kib {
-            None => command(&[]),
+            None => deaf(Command::new(program)),
             Some(kib) => {
                 let script = format!("ulimit -d {kib}; exec \"$0\" \"$@\"");
                 let mut command = deaf(Command::new("sh"));
-                command.args(["-c", &script, &program()]);
+                command.args(["-c", &script, &program]);
                 command
             }
         };

@@ -8,19 +8,20 @@
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
-use super::common::web::{BINARY, FIN, Heard as WebHeard, TEXT, Web, frame as web_frame};
-use super::common::{self, GUARD, Native, OK, Text};
+use super::arrival::arrive;
+use super::common::GUARD;
+use super::places::Places;
 use super::speech::{Dialect, Heard};
 
 /// Where they talk; several, so that they have homes on all workers.
-const ROOMS: [&str; 3] = ["square", "market", "bridge"];
+pub(crate) const ROOMS: [&str; 3] = ["square", "market", "bridge"];
 /// Who is there, by what they speak. Of each dialect the last one only listens; text clients have
 /// no heartbeat to live by, and so all talk.
 const CLIENTS: [(Dialect, bool); 11] = [
@@ -43,6 +44,20 @@ const DIRECT_EVERY: u64 = 5;
 /// A client with so many requests unanswered says nothing more before it is answered.
 const UNANSWERED_MAX: usize = 100;
 
+/// A panic of a worker makes everybody who talks say so many words behind it: enough for each of
+/// them to be heard in every room, and alone by somebody.
+const WORDS_AFTER_PANIC: usize = 15;
+
+/// What a [`stage`](super::stage) wants of them.
+enum Ask {
+    /// What they noticed, when all that was said has been heard.
+    Report(Sender<Report>),
+    /// From when all was heard on, silence.
+    Hush(Sender<()>),
+    /// Who was sent away meanwhile is to come back. It is told how many they were.
+    ComeBack(Sender<u64>),
+}
+
 /// What they noticed since they were asked last.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
@@ -58,7 +73,7 @@ pub(crate) struct Report {
 
 /// The crowd. Dropping it sends everybody home.
 pub(crate) struct Crowd {
-    asks: Option<Sender<Sender<Report>>>,
+    asks: Option<Sender<Ask>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -77,9 +92,22 @@ impl Crowd {
     /// Has them fall silent until all was heard by all who should, and tell what they noticed.
     /// Then they go on.
     pub(crate) fn report(&self) -> Report {
-        let (reply, report) = channel();
-        self.asks.as_ref().expect("the crowd is there").send(reply).expect("the crowd lives");
-        report.recv().expect("the crowd answers")
+        self.ask(Ask::Report)
+    }
+
+    /// Has them fall silent while a worker panics, because what is said meanwhile may be lost. Then
+    /// those who were sent away, and only they, come back into all rooms, and everybody is heard by
+    /// everybody. Returns how many were sent away.
+    pub(crate) fn bear_panic(&self, panic: impl FnOnce()) -> u64 {
+        self.ask(Ask::Hush);
+        panic();
+        self.ask(Ask::ComeBack)
+    }
+
+    fn ask<T>(&self, ask: impl FnOnce(Sender<T>) -> Ask) -> T {
+        let (reply, answer) = channel();
+        self.asks.as_ref().expect("the crowd is there").send(ask(reply)).expect("the crowd lives");
+        answer.recv().expect("the crowd answers")
     }
 }
 
@@ -104,100 +132,63 @@ struct Client {
     /// When those requests were made that are not answered.
     unanswered: BTreeMap<u32, Instant>,
     /// The last place heard of, in each room.
-    places: BTreeMap<String, (u32, u64)>,
+    places: Places,
     /// The last number heard from each sender in each room; of direct messages, in no room.
     numbers: BTreeMap<(String, String), u64>,
+    /// A worker panics: if it was this client's, that may send it away, and if it was the home of a
+    /// room, that room may begin another epoch behind a GAP.
+    bears_panic: bool,
+    /// Last words to it.
+    parting: Vec<Heard>,
+    /// What it asked to come back has not.
+    is_probing: bool,
     ended: bool,
 }
 
 /// All of them, on their thread.
 struct Conversation {
+    address: SocketAddr,
     poll: Poll,
     clients: Vec<Client>,
-    asked: Receiver<Sender<Report>>,
+    asked: Receiver<Ask>,
     began: Instant,
     /// How many words each sender has said in each room; of direct messages, to each name.
     said: BTreeMap<(String, String), u64>,
     report: Report,
 }
 
-/// The blocking stream of a client who has said hello and joined every room.
-fn arrive(address: SocketAddr, dialect: Dialect, name: &str) -> std::net::TcpStream {
-    match dialect {
-        Dialect::Native => {
-            let mut client = Native::greet(address, name);
-            for room in ROOMS {
-                client.send(&common::join(1, room));
-                client.expect(OK);
-            }
-            client.stream
-        }
-        Dialect::Text => {
-            let mut client = Text::greet(address, name);
-            client.say("/leave");
-            for room in ROOMS {
-                client.say(&format!("/join {room}"));
-                let joined = format!("* you are in {room}");
-                while !client.next().expect("an answer").starts_with(&joined) {}
-            }
-            client.into_stream()
-        }
-        Dialect::Json => {
-            let mut client = Web::open(address, "/ws", "");
-            let mut say = |text: &str, answer: &str| {
-                client.send(&web_frame(FIN | TEXT, text.as_bytes()));
-                let told = match client.next() {
-                    WebHeard::Text(told) => String::from_utf8(told).unwrap(),
-                    other => panic!("{other:?}"),
-                };
-                assert!(told.contains(answer), "{told}");
-            };
-            say(&format!(r#"{{"op":"hello","user":"{name}"}}"#), "welcome");
-            for room in ROOMS {
-                say(&format!(r#"{{"op":"join","ref":1,"room":"{room}"}}"#), "ok");
-            }
-            client.stream
-        }
-        Dialect::Binary => {
-            let protocol = "Sec-WebSocket-Protocol: corebeat.v1.bin\r\n";
-            let mut client = Web::open(address, "/ws", protocol);
-            let joins = ROOMS.map(|room| common::join(1, room));
-            for request in [common::hello(name)].iter().chain(&joins) {
-                client.send(&web_frame(FIN | BINARY, request));
-                assert!(matches!(client.next(), WebHeard::Binary(_)));
-            }
-            client.stream
-        }
-    }
+/// The stream of the client with this number, in all rooms.
+fn enter(address: SocketAddr, number: usize, poll: &Poll) -> TcpStream {
+    let stream = arrive(address, CLIENTS[number].0, &format!("honest-{number}"));
+    stream.set_nonblocking(true).unwrap();
+    let mut stream = TcpStream::from_std(stream);
+    let both = Interest::READABLE | Interest::WRITABLE;
+    poll.registry().register(&mut stream, Token(number), both).unwrap();
+    stream
 }
 
 impl Conversation {
-    fn begin(address: SocketAddr, asked: Receiver<Sender<Report>>) -> Conversation {
+    fn begin(address: SocketAddr, asked: Receiver<Ask>) -> Conversation {
         let poll = Poll::new().unwrap();
-        let clients = CLIENTS.iter().enumerate().map(|(number, &(dialect, talks))| {
-            let name = format!("honest-{number}");
-            let stream = arrive(address, dialect, &name);
-            stream.set_nonblocking(true).unwrap();
-            let mut stream = TcpStream::from_std(stream);
-            let both = Interest::READABLE | Interest::WRITABLE;
-            poll.registry().register(&mut stream, Token(number), both).unwrap();
-            Client {
-                name,
-                dialect,
-                talks,
-                stream,
-                received: Vec::new(),
-                unsent: Vec::new(),
-                words: 0,
-                unanswered: BTreeMap::new(),
-                places: BTreeMap::new(),
-                numbers: BTreeMap::new(),
-                ended: false,
-            }
+        let clients = CLIENTS.iter().enumerate().map(|(number, &(dialect, talks))| Client {
+            name: format!("honest-{number}"),
+            dialect,
+            talks,
+            stream: enter(address, number, &poll),
+            received: Vec::new(),
+            unsent: Vec::new(),
+            words: 0,
+            unanswered: BTreeMap::new(),
+            places: Places::default(),
+            numbers: BTreeMap::new(),
+            bears_panic: false,
+            parting: Vec::new(),
+            is_probing: false,
+            ended: false,
         });
         let clients = clients.collect();
         let (said, report) = (BTreeMap::new(), Report::default());
-        Conversation { poll, clients, asked, began: Instant::now(), said, report }
+        Conversation { address, poll, clients, asked, began: Instant::now(), said, report }
     }
 
     /// Talks until nobody asks any more.
@@ -210,23 +201,92 @@ impl Conversation {
                 self.hear(due.saturating_duration_since(Instant::now()));
             }
             match self.asked.try_recv() {
-                Ok(reply) => self.answer(&reply),
-                Err(std::sync::mpsc::TryRecvError::Empty) => {}
-                Err(std::sync::mpsc::TryRecvError::Disconnected) => return,
+                Ok(Ask::Report(reply)) => {
+                    self.settle();
+                    let _ = reply.send(std::mem::take(&mut self.report));
+                }
+                Ok(Ask::Hush(reply)) => self.hush(&reply),
+                Ok(Ask::ComeBack(_)) => unreachable!("nobody was hushed"),
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => return,
             }
         }
     }
 
-    fn answer(&mut self, reply: &Sender<Report>) {
-        let asked = Instant::now();
+    /// Hears until all was heard by all who should.
+    fn settle(&mut self) {
+        let began = Instant::now();
         while let Some(missing) = self.missing() {
-            if asked.elapsed() > GUARD {
+            if began.elapsed() > GUARD {
                 self.report.troubles.push(missing);
                 break;
             }
             self.hear(PACE);
         }
-        let _ = reply.send(std::mem::take(&mut self.report));
+    }
+
+    /// Everybody who is there asks for an answer, and has it, or has been sent away, when this
+    /// returns: what was said to them before has arrived, and so has what they acknowledged.
+    fn probe(&mut self) {
+        for client in self.clients.iter_mut().filter(|client| !client.ended) {
+            client.is_probing = true;
+            client.send(&client.dialect.probe());
+        }
+        self.settle();
+    }
+
+    /// Silent until those who are sent away meanwhile are to come back.
+    fn hush(&mut self, reply: &Sender<()>) {
+        self.settle();
+        self.probe();
+        self.clients.iter_mut().for_each(|client| client.bears_panic = true);
+        let _ = reply.send(());
+        let reply = loop {
+            self.hear(PACE);
+            match self.asked.try_recv() {
+                Ok(Ask::ComeBack(reply)) => break reply,
+                Ok(_) => unreachable!("they were hushed"),
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => return,
+            }
+        };
+        self.probe();
+        let count = self.come_back();
+        for turn in 0..WORDS_AFTER_PANIC * self.clients.len() {
+            self.say_something(turn % self.clients.len());
+        }
+        self.settle();
+        for client in &mut self.clients {
+            // Whoever was sent away in time has come back, and forgotten that.
+            if !client.parting.is_empty() {
+                let told = format!("{} heard {:?}", client.name, client.parting);
+                self.report.troubles.push(told);
+            }
+            client.bears_panic = false;
+        }
+        let _ = reply.send(count);
+    }
+
+    /// Those who were sent away come back. They do not wait for as long as they were told: all at
+    /// once is harder for the server.
+    fn come_back(&mut self) -> u64 {
+        let mut count = 0;
+        for (number, client) in self.clients.iter_mut().enumerate() {
+            if !client.ended || !client.is_sent_away() {
+                continue;
+            }
+            // What it has heard, and was heard to say, goes on where it was: all of that was before
+            // the silence. Places in rooms may be others.
+            client.stream = enter(self.address, number, &self.poll);
+            client.received.clear();
+            client.unsent.clear();
+            client.places = Places::default();
+            client.parting.clear();
+            client.is_probing = false;
+            client.ended = false;
+            count += 1;
+        }
+        count
     }
 
     /// What somebody has not heard yet.
@@ -236,6 +296,9 @@ impl Conversation {
         });
         if let Some(late) = late {
             return Some(format!("{}: {} unanswered", late.name, late.unanswered.len()));
+        }
+        if let Some(late) = self.clients.iter().find(|client| !client.ended && client.is_probing) {
+            return Some(format!("{}: its probe does not come back", late.name));
         }
         self.said.iter().find_map(|((from, place), words)| {
             let hears = |client: &&Client| match ROOMS.contains(&place.as_str()) {
@@ -294,11 +357,18 @@ impl Conversation {
         for event in &events {
             let client = &mut self.clients[event.token().0];
             client.send(&[]);
-            client.receive(&mut self.report);
+            let end = client.receive();
             while let Some(pieces) = client.dialect.hear(&mut client.received) {
                 for heard in pieces {
                     client.take(heard, now_us, &mut self.report);
                 }
+            }
+            // Judged behind what came before it.
+            if let Some(how) = end
+                && !(client.bears_panic && client.is_sent_away())
+            {
+                let (name, words) = (&client.name, &client.parting);
+                self.report.troubles.push(format!("{name} was {how} behind {words:?}"));
             }
         }
     }
@@ -323,32 +393,44 @@ impl Client {
         }
     }
 
-    fn receive(&mut self, report: &mut Report) {
+    /// Reads what there is; how it ended, if it did.
+    fn receive(&mut self) -> Option<String> {
         let mut chunk = [0; 16 << 10];
         while !self.ended {
             match self.stream.read(&mut chunk) {
                 Ok(0) => {
                     self.ended = true;
-                    report.troubles.push(format!("{} was closed", self.name));
+                    return Some("closed".to_owned());
                 }
                 Ok(count) => self.received.extend_from_slice(&chunk[..count]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
                 Err(error) => {
                     self.ended = true;
-                    report.troubles.push(format!("{} was cut off: {error}", self.name));
+                    return Some(format!("cut off ({error})"));
                 }
             }
         }
+        None
+    }
+
+    /// Whether it was told that its worker panicked and when to come back.
+    fn is_sent_away(&self) -> bool {
+        self.dialect.is_sent_away(&self.parting)
     }
 
     fn take(&mut self, heard: Heard, now_us: u64, report: &mut Report) {
         match heard {
-            Heard::Message { room, from, place, body } if ROOMS.contains(&room.as_str()) => {
-                self.take_place(&room, place, report);
+            Heard::Message { room, from, place, body, is_replay }
+                if ROOMS.contains(&room.as_str()) =>
+            {
+                self.take_replay(is_replay, report);
+                let follows = place.map_or(Ok(()), |place| self.places.take(&room, place));
+                report.troubles.extend(follows.err().map(|how| format!("{}: {how}", self.name)));
                 self.take_number(from, room, &body, now_us, report);
             }
-            Heard::Direct { from, id, body } => {
+            Heard::Direct { from, id, body, is_replay } => {
+                self.take_replay(is_replay, report);
                 self.take_number(from, String::new(), &body, now_us, report);
                 let answer = id.map(|id| self.dialect.acknowledge(id));
                 self.send(&answer.unwrap_or_default());
@@ -357,22 +439,38 @@ impl Client {
                 Some(asked) => report.worst_delay = report.worst_delay.max(asked.elapsed()),
                 None => report.troubles.push(format!("{}: answered twice", self.name)),
             },
+            Heard::Probed => self.is_probing = false,
+            Heard::Missed { room, from } if self.bears_panic => {
+                let ends = self.places.end_epoch(&room, from);
+                report.troubles.extend(ends.err().map(|how| format!("{}: {how}", self.name)));
+            }
+            // Whether these may be is judged where the connection ends.
+            Heard::Refused { .. } | Heard::GoAway { .. } | Heard::Closing { .. }
+                if self.bears_panic =>
+            {
+                self.parting.push(heard);
+            }
             Heard::Asked { answer } => {
                 report.pings += 1;
                 self.send(&answer);
             }
             Heard::Trouble(what) => report.troubles.push(format!("{} heard {what}", self.name)),
+            Heard::Missed { .. }
+            | Heard::Refused { .. }
+            | Heard::GoAway { .. }
+            | Heard::Closing { .. } => {
+                report.troubles.push(format!("{} heard {heard:?}", self.name));
+            }
             Heard::Message { .. } | Heard::Other => {}
         }
     }
 
-    /// The next message of a room must have the next place.
-    fn take_place(&mut self, room: &str, place: Option<(u32, u64)>, report: &mut Report) {
-        let Some((epoch, seq)) = place else { return };
-        let last = self.places.insert(room.to_owned(), (epoch, seq));
-        if last.is_some_and(|last| (epoch, seq) != (last.0, last.1 + 1)) {
-            let told = format!("{}: {epoch}/{seq} behind {last:?} in {room}", self.name);
-            report.troubles.push(told);
+    /// Behind a panic, another worker may hear what is said in a room or to a user before it hears
+    /// who is in that room, or that the user is there: then it keeps that, and tells it as soon as
+    /// it knows. It comes once and in its order all the same. Otherwise nobody here is ever away.
+    fn take_replay(&self, is_replay: bool, report: &mut Report) {
+        if is_replay && !self.bears_panic {
+            report.troubles.push(format!("{} heard a replay", self.name));
         }
     }
 

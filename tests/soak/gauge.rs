@@ -74,13 +74,18 @@ impl Gauge {
         self.asked.get()
     }
 
-    pub(crate) fn counters(&self) -> Counters {
+    /// What the server answers to an operator, line by line.
+    pub(crate) fn ask(&self, request: &str) -> Vec<String> {
         let mut stream = UnixStream::connect(&self.admin).expect("the server takes commands");
         stream.set_read_timeout(Some(GUARD)).unwrap();
-        stream.write_all(b"counters\n").unwrap();
+        writeln!(stream, "{request}").unwrap();
         let lines = BufReader::new(stream).lines().map(|line| line.expect("an answer in time"));
-        let total = lines.take_while(|line| !line.is_empty()).last().expect("a line for all");
-        let total: Value = serde_json::from_str(&total).unwrap();
+        lines.take_while(|line| !line.is_empty()).collect()
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        let lines = self.ask("counters");
+        let total: Value = serde_json::from_str(lines.last().expect("a line for all")).unwrap();
         assert_eq!(total["worker"], "all", "{total}");
         let numbers = total.as_object().unwrap().iter();
         let number = |(name, value): (&String, &Value)| Some((name.clone(), value.as_u64()?));

@@ -40,7 +40,7 @@ pub(crate) fn half_a_frame(user: &str) -> Vec<u8> {
 /// Clients take more than the process may have: its end is one line, and comes at once.
 pub(crate) fn takes_all() {
     let options = ["--workers", "2", "--frame-timeout", "0"];
-    let mut server = Corebeat::start_within(&options, &[], Some(MEMORY_KIB));
+    let mut server = Corebeat::start_within(None, &options, &[], Some(MEMORY_KIB));
     let address = server.address;
     let mut held: Vec<TcpStream> = Vec::new();
     let connected = |stream: &TcpStream| (&mut &*stream).write_all(&half_a_frame("greedy")).is_ok();

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::common::web;
 use super::common::{self, ERROR, GAP, GOAWAY, MESSAGE, OK, PING, PONG, frame};
+use super::places::Place;
 
 /// DIRECT, in both directions by two numbers.
 const DIRECT_REQUEST: u8 = 0x13;
@@ -29,14 +30,24 @@ pub(crate) enum Dialect {
 /// What a client is told.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
-    /// Said in a room, at this place (epoch, seq) where the dialect tells it.
-    Message { room: String, from: String, place: Option<(u32, u64)>, body: String },
-    /// Said to it alone.
-    Direct { from: String, id: Option<u64>, body: String },
+    /// Said in a room, at this place where the dialect tells it, and now or before.
+    Message { room: String, from: String, place: Option<Place>, body: String, is_replay: bool },
+    /// Said to it alone, now or before.
+    Direct { from: String, id: Option<u64>, body: String, is_replay: bool },
     /// Its request was done.
     Done { reference: u32 },
+    /// Its probe came back.
+    Probed,
     /// It is asked whether it lives; this is the answer.
     Asked { answer: Vec<u8> },
+    /// From this place on it will not be told of a room.
+    Missed { room: String, from: Place },
+    /// Its request was refused, or, as number 0, itself.
+    Refused { reference: u32, code: u16, text: String },
+    /// It is to go, and to come back so much later.
+    GoAway { after_ms: u32 },
+    /// Its WebSocket is closed with this code.
+    Closing { code: u16 },
     /// What no honest client should be told.
     Trouble(String),
     /// Comings and goings, and whatever else concerns nobody here.
@@ -85,6 +96,34 @@ impl Dialect {
         }
     }
 
+    /// What comes back when all that was said before has been dealt with.
+    pub(crate) fn probe(self) -> Vec<u8> {
+        match self {
+            Dialect::Native | Dialect::Binary => self.wrapped(&frame(common::ECHO, b"?")),
+            Dialect::Json => self.object(&json!({"op": "ping", "seq": 1})),
+            Dialect::Text => b"/ping\n".to_vec(),
+        }
+    }
+
+    /// Whether these are the last words to one whose worker panicked: why, when to come back, as
+    /// far as the dialect can say it, and nothing else.
+    pub(crate) fn is_sent_away(self, words: &[Heard]) -> bool {
+        use Heard::{Closing, GoAway, Refused};
+        match (self, words) {
+            (Dialect::Text, [Refused { reference: 0, code: 503, .. }]) => true,
+            (Dialect::Native, [Refused { reference: 0, code: 503, .. }, GoAway { after_ms }])
+            | (
+                Dialect::Json | Dialect::Binary,
+                [
+                    Refused { reference: 0, code: 503, .. },
+                    GoAway { after_ms },
+                    Closing { code: 1013 },
+                ],
+            ) => (2_000..=10_000).contains(after_ms),
+            _ => false,
+        }
+    }
+
     /// Whether requests are answered by their numbers.
     pub(crate) fn is_answered(self) -> bool {
         self != Dialect::Text
@@ -123,6 +162,10 @@ impl Dialect {
             web::BINARY => {
                 let frames = std::iter::from_fn(|| take_frame(&mut payload));
                 frames.map(heard_frame).collect()
+            }
+            web::CLOSE => {
+                let code = payload.first_chunk().map_or(0, |code| u16::from_be_bytes(*code));
+                vec![Heard::Closing { code }]
             }
             other => vec![Heard::Trouble(format!("a WebSocket frame {other}"))],
         }
@@ -170,22 +213,30 @@ fn heard_frame((kind, flags, payload): (u8, u16, Vec<u8>)) -> Heard {
         (String::from_utf8_lossy(&payload[at + 1..end]).into_owned(), end)
     };
     let rest = |at: usize| String::from_utf8_lossy(&payload[at..]).into_owned();
-    if flags & REPLAY != 0 {
+    let is_replay = flags & REPLAY != 0;
+    if is_replay && !matches!(kind, MESSAGE | DIRECT) {
         return Heard::Trouble(format!("a replay, type {kind:#x}"));
     }
     match kind {
         MESSAGE => {
             let (room, end) = str8_at(20);
             let (from, end) = str8_at(end);
-            Heard::Message { room, from, place: Some((u32_at(0), u64_at(4))), body: rest(end) }
+            let (place, body) = (Some((u32_at(0), u64_at(4))), rest(end));
+            Heard::Message { room, from, place, body, is_replay }
         }
         DIRECT => {
             let (from, end) = str8_at(16);
-            Heard::Direct { from, id: Some(u64_at(0)), body: rest(end) }
+            Heard::Direct { from, id: Some(u64_at(0)), body: rest(end), is_replay }
         }
         OK => Heard::Done { reference: u32_at(0) },
         PING => Heard::Asked { answer: frame(PONG, &payload) },
-        ERROR | GAP | GOAWAY => Heard::Trouble(format!("type {kind:#x}: {}", rest(0))),
+        common::ECHO => Heard::Probed,
+        ERROR => {
+            let code = u16::from_be_bytes([payload[4], payload[5]]);
+            Heard::Refused { reference: u32_at(0), code, text: rest(6) }
+        }
+        GAP => Heard::Missed { room: str8_at(20).0, from: (u32_at(0), u64_at(4)) },
+        GOAWAY => Heard::GoAway { after_ms: u32_at(0) },
         _ => Heard::Other,
     }
 }
@@ -196,21 +247,31 @@ fn heard_object(text: &[u8]) -> Heard {
     };
     let word = |name: &str| object[name].as_str().unwrap_or_default().to_owned();
     let number = |name: &str| object[name].as_u64().unwrap_or_default();
-    if object["replay"] == true {
-        return Heard::Trouble(object.to_string());
-    }
+    let is_replay = object["replay"] == true;
     match object["op"].as_str() {
         Some("message") => Heard::Message {
             room: word("room"),
             from: word("from"),
             place: Some((number("epoch") as u32, number("seq"))),
             body: word("body"),
+            is_replay,
         },
         Some("direct") => {
-            Heard::Direct { from: word("from"), id: Some(number("id")), body: word("body") }
+            let (from, body) = (word("from"), word("body"));
+            Heard::Direct { from, id: Some(number("id")), body, is_replay }
         }
         Some("ok") => Heard::Done { reference: number("ref") as u32 },
-        Some("error" | "gap" | "goaway") => Heard::Trouble(object.to_string()),
+        Some("pong") => Heard::Probed,
+        Some("error") => Heard::Refused {
+            reference: number("ref") as u32,
+            code: number("code") as u16,
+            text: word("text"),
+        },
+        Some("gap") => {
+            let from = (number("epoch") as u32, number("from"));
+            Heard::Missed { room: word("room"), from }
+        }
+        Some("goaway") => Heard::GoAway { after_ms: number("reconnect_after_ms") as u32 },
         _ => Heard::Other,
     }
 }
@@ -222,6 +283,7 @@ fn heard_line(line: &str) -> Heard {
             from: tag.trim_end_matches(" -> you").to_owned(),
             id: None,
             body: body.to_owned(),
+            is_replay: false,
         },
         Some((room, said)) => match said.split_once(": ") {
             Some((from, body)) => Heard::Message {
@@ -229,10 +291,16 @@ fn heard_line(line: &str) -> Heard {
                 from: from.to_owned(),
                 place: None,
                 body: body.to_owned(),
+                is_replay: false,
             },
             None => Heard::Trouble(line.to_owned()),
         },
-        None if line.starts_with('!') => Heard::Trouble(line.to_owned()),
+        None if line.starts_with("! ") => {
+            let (code, text) = line[2..].split_once(' ').unwrap_or_default();
+            let code = code.parse().unwrap_or_default();
+            Heard::Refused { reference: 0, code, text: text.to_owned() }
+        }
+        None if line == "pong" => Heard::Probed,
         None => Heard::Other,
     }
 }

@@ -44,6 +44,8 @@ pub(crate) struct Scenario {
 /// What a scenario's server has of its own. Those that have nothing share one in a long run.
 #[derive(Default)]
 pub(crate) struct Own {
+    /// The program, where the one that all are played on does not do.
+    pub(crate) program: Option<String>,
     /// Options beside [`OPTIONS`].
     pub(crate) options: Vec<&'static str>,
     /// What its process finds in its environment.
@@ -57,7 +59,9 @@ pub(crate) struct Own {
 impl Own {
     /// Whether there is nothing.
     pub(crate) fn is_nothing(&self) -> bool {
-        self.options.is_empty() && self.environment.is_empty() && self.memory_kib.is_none()
+        let Own { program, options, environment, memory_kib, .. } = self;
+        let is_ordinary = program.is_none() && memory_kib.is_none();
+        is_ordinary && options.is_empty() && environment.is_empty()
     }
 }
 
@@ -156,7 +160,8 @@ impl Stage {
         // What the server frees is to be seen: by itself the allocator keeps most of it.
         let mut environment = vec![("MIMALLOC_PURGE_DELAY", PathBuf::from("0"))];
         environment.extend_from_slice(&own.environment);
-        let server = Corebeat::start_within(&options, &environment, own.memory_kib);
+        let program = own.program.as_deref();
+        let server = Corebeat::start_within(program, &options, &environment, own.memory_kib);
         let gauge = Gauge::new(server.address, server.process(), admin);
         let mut bare = 0;
         eventually("nothing is opened any more", || {
