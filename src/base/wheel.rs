@@ -405,13 +405,13 @@ mod tests {
         }
     }
 
-    fn compare_with_the_model(seed: u64, rounds: usize) {
+    fn compare_with_the_model(seed: u64) {
         let mut dice = Dice(seed);
         let mut now = Tick(dice.below(5_000));
         let mut wheel = Wheel::new(now.starts_at());
         let mut model = Model { cursor: now.0, due: BTreeMap::new(), waiting: BTreeMap::new() };
         let mut number = 0;
-        for _ in 0..rounds {
+        for _ in 0..300 {
             now = now + random_step(&mut dice);
             for _ in 0..dice.below(60) {
                 let at = random_deadline(&mut dice, now);
@@ -444,10 +444,10 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "it compares every tick, and takes hours")]
     fn arms_pops_and_jumps_agree_with_a_sorted_map() {
-        let (seeds, rounds) = if cfg!(miri) { (2, 10) } else { (100, 300) };
-        for seed in 0..seeds {
-            compare_with_the_model(seed, rounds);
+        for seed in 0..100 {
+            compare_with_the_model(seed);
         }
     }
 
