@@ -5,7 +5,7 @@ use corebeat::wire::message::{Event, Hello, Request};
 
 use super::ear::{BIN, JSON};
 use super::speech::{DIRECTS_BEGIN, ack, direct, frames, hello, publish};
-use super::world::{Client, SHARDS, World};
+use super::world::{Client, MAILBOX, ROOMS, SHARDS, World};
 
 /// A sender on one shard and a receiver on another, in every combination.
 fn everywhere() -> impl Iterator<Item = (usize, usize)> {
@@ -418,24 +418,50 @@ fn what_a_session_that_breaks_had_not_acknowledged_comes_again_when_it_is_resume
 #[test]
 fn a_refused_acknowledgement_does_not_exist_even_where_mail_is_late() {
     for (from, to) in everywhere() {
-        let mut world = World::with(|config| config.limits.max_mail_staged = 1);
-        let ann = world.native(from, "ann");
-        world.say(ann, direct(0, "bob", "one"));
-        world.say(ann, direct(0, "bob", "two"));
-        let (bob, heard) = comes_back(&mut world, to, "bob");
-        assert_eq!(heard.len(), 2);
-        for shard in (0..SHARDS).filter(|shard| *shard != to) {
-            world.stall(shard);
-            for room in super::world::ROOMS {
-                world.send(bob, &frames(&[publish(0, room, "fill"); 20]));
+        for breaks_meanwhile in [false, true] {
+            let mut world = World::with(|config| config.limits.max_mail_staged = 1);
+            let home = world.home_of("bob").index();
+            let ann = world.native(from, "ann");
+            world.say(ann, direct(0, "bob", "one"));
+            world.say(ann, direct(0, "bob", "two"));
+            let (bob, heard) = comes_back(&mut world, to, "bob");
+            assert_eq!(heard.len(), 2);
+            world.stall(home);
+            // One at a time: what follows a letter that waits in the same breath is refused.
+            for _ in 0..=MAILBOX {
+                world.say(bob, publish(0, ROOMS[home], "fill"));
             }
             world.say(bob, ack(2));
+            if breaks_meanwhile {
+                world.vanishes(bob);
+            }
             world.go_on();
+            let (_, heard) = comes_back(&mut world, to, "bob");
+            assert!(heard.is_empty(), "{from} {to} {breaks_meanwhile}: {heard:?}");
         }
-        world.vanishes(bob);
-        let (_, heard) = comes_back(&mut world, to, "bob");
-        assert!(heard.is_empty(), "{heard:?}");
     }
+}
+
+#[test]
+fn an_acknowledgement_that_is_under_way_counts_where_its_session_goes_on_elsewhere() {
+    let mut world = World::new();
+    let user = (0..).map(|n| format!("u{n}")).find(|name| world.home_of(name).0 == 2).unwrap();
+    let (ann, first) = (world.native(0, "ann"), world.native(1, &user));
+    world.say(ann, direct(0, &user, "one"));
+    assert_eq!(world.heard(first), ["[ann -> you] one"]);
+    world.stall(2);
+    // They fill the home's mailbox, so that what the two others have for it waits with them. Then
+    // the first of them in the order of turns has the session go on, and the second has its ACK.
+    for _ in 0..MAILBOX {
+        world.say(ann, publish(0, ROOMS[2], "fill"));
+    }
+    world.say(first, ack(1));
+    world.vanishes(first);
+    let second = world.comes_back(0, first);
+    world.go_on();
+    assert_eq!(world.heard(second), [format!("resumed {user}")]);
+    world.say(ann, direct(0, &user, "two"));
+    assert_eq!(world.heard(second), ["[ann -> you] two"]);
 }
 
 #[test]

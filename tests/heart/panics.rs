@@ -10,7 +10,7 @@ use corebeat::wire::message::{Event, Hello, Request};
 use super::speech::{
     ack, direct, hello, history, join, join_notify, join_since, leave, publish, publish_echo, who,
 };
-use super::world::{Client, Fate, ROOMS, SHARDS, World};
+use super::world::{Client, Fate, MAILBOX, ROOMS, SHARDS, World};
 
 const BYE: Request<'static> = Request::Bye { code: 0, reason: "" };
 
@@ -227,6 +227,29 @@ fn several_in_a_row_and_two_at_once_are_survived() {
         world.hush();
     }
     assert!(world.holdings().iter().all(|holdings| holdings.open_counts == 0));
+}
+
+#[test]
+fn a_member_that_is_reported_for_two_views_counts_once() {
+    let mut world = World::new();
+    let (ann, bob) = (world.native(1, "ann"), world.native(2, "bob"));
+    world.say(ann, join(0, ROOMS[2]));
+    world.say(bob, join(0, ROOMS[2]));
+    // The home's mailbox is full, so that what is reported of ann after the first panic waits.
+    world.stall(2);
+    for _ in 0..MAILBOX {
+        world.say(ann, publish(0, ROOMS[2], "fill"));
+    }
+    world.panics(0);
+    world.turns(0);
+    world.turns(1);
+    // In the order of turns, the home hears of the second panic first.
+    world.panics(0);
+    world.go_on();
+    world.say(ann, leave(0, ROOMS[2]));
+    world.hush();
+    world.say(bob, who(1, ROOMS[2]));
+    assert_eq!(world.heard(bob), ["roster 1 of 1: bob"]);
 }
 
 /// What a random story does next.
