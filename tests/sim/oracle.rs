@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 
 use corebeat::base::counters::{CloseReason, Counters};
 use corebeat::base::limits::LINGER_MS;
+use corebeat::base::time::Mono;
 use corebeat::chat::holdings::Holdings;
 use corebeat::wire::message::Code;
 
 use super::letters;
 use super::network::{ClientEnd, Link, ServerEnd};
-use super::plan::{EVERYONE, ROOMS};
+use super::plan::{EVERYONE, Plan, ROOMS};
 use super::stay::{Item, Stay};
 use super::visit::{Visit, Wish};
 use super::world::World;
@@ -510,7 +511,9 @@ fn judge_errors(world: &World, visit: &Visit) {
     let excused = visit.mute || visit.finished || visit.stopped && quick;
     for code in &visit.errors {
         let allowed = match code {
-            Code::Timeout if visit.is_text() => excused || !world.plan.steady(),
+            Code::Timeout if visit.is_text() => {
+                excused || !world.plan.steady() || may_be_too_late(world, visit)
+            }
             Code::Timeout => excused || !prompt || !visit.welcomed,
             Code::SlowReader => !world.plan.is_roomy() || visit.stopped,
             Code::Malformed | Code::Unauthorized => false,
@@ -520,6 +523,18 @@ fn judge_errors(world: &World, visit: &Visit) {
         };
         assert!(allowed, "visit {} was told {code:?}", visit.id);
     }
+}
+
+/// Whether a text client may have been told in place of a welcome that its first line came too
+/// late: because it did, or because it names a user of whom another shard is asked, which may
+/// answer late where letters are slow or mailboxes small.
+fn may_be_too_late(world: &World, visit: &Visit) -> bool {
+    let Plan { limits, slow_mail, mailbox_capacity, .. } = &world.plan;
+    let link = &world.network.links[visit.link];
+    let is_late = |at: Mono| at.since_ms(link.opened_at) >= limits.handshake_timeout_ms;
+    let asks = limits.max_sessions_per_user > 0 && world.ledger.names[visit.id][0] != "";
+    let is_slow = *slow_mail > 0 || *mailbox_capacity < 1_000;
+    !visit.welcomed && (link.first_heard_at.is_none_or(is_late) || asks && is_slow)
 }
 
 /// What all workers counted.
