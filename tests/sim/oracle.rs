@@ -236,6 +236,8 @@ fn judge_lines(world: &World, visit: &Visit, room: usize, stay: &Stay, present: 
             );
             unexplained += rest;
         }
+        // What was shown again may stand behind a line that follows it: that one is still to count.
+        if visit.has_recalled { between.saturating_sub(missing) } else { 0 }
     };
     for item in &stay.items {
         match *item {
@@ -253,8 +255,7 @@ fn judge_lines(world: &World, visit: &Visit, room: usize, stay: &Stay, present: 
                             continue;
                         }
                         assert!(seq > last_seq, "message {id} came after {last_seq}");
-                        explain(epoch, last_seq, seq, between);
-                        between = 0;
+                        between = explain(epoch, last_seq, seq, between);
                     } else if !visit.has_recalled {
                         // Only where nothing was shown again is the first one that is known not
                         // older than those before it.
