@@ -533,7 +533,7 @@ fn may_be_too_late(world: &World, visit: &Visit) -> bool {
     let Plan { limits, slow_mail, mailbox_capacity, .. } = &world.plan;
     let link = &world.network.links[visit.link];
     let is_late = |at: Mono| at.since_ms(link.opened_at) >= limits.handshake_timeout_ms;
-    let asks = limits.max_sessions_per_user > 0 && world.ledger.names[visit.id][0] != "";
+    let asks = limits.max_sessions_per_user > 0 && !world.ledger.names[visit.id][0].is_empty();
     let is_slow = *slow_mail > 0 || *mailbox_capacity < 1_000;
     !visit.welcomed && (link.first_heard_at.is_none_or(is_late) || asks && is_slow)
 }
