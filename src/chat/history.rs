@@ -216,6 +216,12 @@ impl History {
         }
     }
 
+    /// Before all that is known, kept or not.
+    fn before_all(&self, head: Position) -> Position {
+        let epoch = self.spans.front().map_or(head.epoch, |span| span.epoch);
+        Position { epoch, seq: Seq(0) }
+    }
+
     /// The first message of `epoch` that is kept, or the one behind the last that was: `None`
     /// where nothing is known of that epoch.
     fn first_of(&self, epoch: Epoch, head: Position) -> Option<Seq> {
@@ -265,7 +271,8 @@ impl History {
         user: &str,
     ) -> Start {
         let Some(first) = self.first_of(last.epoch, head) else {
-            return self.start_after(head, last);
+            // No answer says *gap*. The pages say what is missing of the epochs since then.
+            return Start { after: self.before_all(head), gap: true, missing: None };
         };
         if last.epoch == head.epoch && last.seq > head.seq {
             return self.start_after(head, last);
@@ -342,7 +349,9 @@ impl History {
     /// `REPLAY`. `head` is the room's last message.
     ///
     /// Messages that were lost since the replay came to `after` stand in front of the page or end
-    /// it, so that what is missing is told where it is missed.
+    /// it, so that what is missing is told where it is missed. Where nothing is known any more of
+    /// the epoch that it came to, nobody knows how many its rest had, if any: the next one stands
+    /// for them.
     pub fn page(
         &self,
         head: Position,
@@ -351,7 +360,11 @@ impl History {
         page: &mut Frames,
     ) -> PageEnd {
         let known = after.epoch == head.epoch || self.span(after.epoch).is_some();
-        let after = if known { after } else { self.oldest(head) };
+        if !known {
+            let next = Seq(after.seq.0 + 1);
+            let missing = Some(Missing { epoch: after.epoch, from: next, to: next });
+            return PageEnd { missing, last: self.before_all(head), is_head: false };
+        }
         let mut end = PageEnd { missing: None, last: after, is_head: false };
         let (mut index, mut before) = self.span(after.epoch).unwrap_or((self.spans.len(), 0));
         while let Some(span) = self.spans.get(index) {
@@ -523,6 +536,11 @@ mod tests {
             assert_eq!((start.missing, start.gap), (missing, missing.is_some()), "{since:?}");
             assert_eq!(replayed(&history, at(10), start.after), expected, "{since:?}");
         }
+        let last = Position { epoch: Epoch(3), seq: Seq(8) };
+        let start = history.start(at(10), Since::Resumed { last, undelivered_bytes: 0 }, "eve");
+        assert_eq!((start.after, start.missing), (at(0), None), "its epoch is gone");
+        let end = history.page(at(10), start.after, ALL, &mut Frames::default());
+        assert_eq!((end.missing, end.is_head), (lost(1, 6), true), "the next one is told whole");
         let whole = filled(3, &limits);
         let since = Since::Resumed { last: at(3), undelivered_bytes: 1 << 30 };
         assert_eq!(
@@ -693,6 +711,14 @@ mod tests {
         let bounds = PageBounds { bytes: dice.usize(1..3_000), count: dice.usize(1..30) };
         let mut page = Frames::default();
         let end = ring.page(head, reader, bounds, &mut page);
+        if !naive.known().contains(&reader.epoch) {
+            let next = Seq(reader.seq.0 + 1);
+            let missing = Some(Missing { epoch: reader.epoch, from: next, to: next });
+            let last = Position { epoch: naive.known()[0], seq: Seq(0) };
+            let expected = PageEnd { missing, last, is_head: false };
+            assert_eq!((end, page.count()), (expected, 0), "its rest is gone");
+            return last;
+        }
         assert!(page.count() <= bounds.count);
         assert!(page.count() < 2 || page.bytes().len() <= bounds.bytes);
         let mut told = Vec::new();
@@ -701,9 +727,7 @@ mod tests {
             assert!(told.iter().all(|at| naive.index(*at) <= naive.dropped), "it is not missing");
         }
         told.extend(places(&page));
-        let first =
-            if naive.known().contains(&reader.epoch) { naive.index(reader) } else { naive.dropped };
-        let last = naive.index(end.last);
+        let (first, last) = (naive.index(reader), naive.index(end.last));
         let expected: Vec<Position> = naive.said[first..last].iter().map(|m| m.0).collect();
         assert_eq!(told, expected, "after {reader:?}");
         assert_eq!(end.is_head, end.last == head);

@@ -2,7 +2,7 @@
 
 use corebeat::base::counters::CloseReason;
 use corebeat::base::ids::SessionId;
-use corebeat::base::limits::REF_WINDOW;
+use corebeat::base::limits::{REF_WINDOW, ROOM_IDLE_MS};
 use corebeat::wire::message::{Event, Hello, Request};
 
 use super::ear::{BIN, JSON, closing};
@@ -749,4 +749,32 @@ fn a_room_that_a_resumed_session_is_not_let_into_again_is_named() {
 fn rooms_at_home_with(room: &str, world: &World) -> Vec<String> {
     let names = (0..).map(|number| format!("room-{number}"));
     names.filter(|name| world.home_of(name) == world.home_of(room)).take(3).collect()
+}
+
+#[test]
+fn of_a_room_that_began_anew_meanwhile_a_gap_says_what_of_it_is_gone() {
+    for room in ROOMS {
+        let mut world = World::with(|config| {
+            config.limits.history_count = 2;
+            config.limits.history_age_ms = 60_000;
+            config.limits.resume_window_ms = 3_600_000;
+        });
+        let (ann, speaker) = (world.native(0, "ann"), world.native(1, "speaker"));
+        world.answers_pings(speaker);
+        world.say(ann, join(1, room));
+        world.say(speaker, publish(0, room, "before"));
+        world.vanishes(ann);
+        world.pass_ms(60_000 + 60_000 + 3 * ROOM_IDLE_MS);
+        for body in ["one", "two", "three", "four"] {
+            world.say(speaker, publish(0, room, body));
+        }
+        let ann = world.comes_back(2, ann);
+        let expected = [
+            "resumed ann".to_owned(),
+            format!("gap in {room}: 1 to 2"),
+            format!("again [{room} 3] speaker: three"),
+            format!("again [{room} 4] speaker: four"),
+        ];
+        assert_eq!(world.heard(ann), expected);
+    }
 }

@@ -212,6 +212,7 @@ impl Client {
 
     fn go_away(&mut self, world: &mut World) {
         if let Some(id) = self.visit.take() {
+            world.visits[id].gone_round = Some(world.round);
             let visit = &world.visits[id];
             let link = &world.network.links[visit.link];
             let has_session = visit.session.is_some() && !visit.is_text() && !visit.hostile;

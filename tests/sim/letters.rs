@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use corebeat::base::counters::CloseReason;
+use corebeat::base::time::Mono;
 use corebeat::wire::message::OkFlags;
 
 use super::ledger::{Ledger, VisitId, number_of};
@@ -48,8 +49,8 @@ pub(crate) struct Letters {
     accepted: BTreeMap<Place, u64>,
     /// Those of which the sender was told that the user is offline.
     queued: BTreeSet<Place>,
-    /// Those that a receiver was told live.
-    live: BTreeSet<Place>,
+    /// Those that a receiver was told live, and the round in which the first one was.
+    live: BTreeMap<Place, u64>,
     /// What receivers were told to be missing.
     gaps: Vec<(VisitId, Place, u64)>,
     /// Somebody came for those who never come.
@@ -85,8 +86,9 @@ impl Letters {
         id
     }
 
-    /// A receiver was told the number and the time of a message: the same as all others?
-    fn witness(&mut self, number: usize, (id, time_ms): (u64, u64), replay: bool) {
+    /// A receiver was told the number and the time of a message, perhaps live in some round: the
+    /// same as all others?
+    fn witness(&mut self, number: usize, (id, time_ms): (u64, u64), live_in: Option<u64>) {
         let letter = &mut self.all[number];
         assert!(!letter.refused, "letter {number} was refused and yet delivered");
         let told = *letter.told.get_or_insert((id, time_ms));
@@ -94,9 +96,9 @@ impl Letters {
         let place = (letter.user.clone(), id);
         let other = *self.seen.entry(place.clone()).or_insert(number);
         assert_eq!(other, number, "two letters were seen at {place:?}");
-        if !replay {
+        if let Some(round) = live_in {
             assert!(!self.queued.contains(&place), "{place:?} was queued and came live");
-            self.live.insert(place);
+            self.live.entry(place).or_insert(round);
         }
     }
 
@@ -107,7 +109,7 @@ impl Letters {
         let place = (first.user.clone(), id);
         let absent = ABSENT.contains(&&*place.0) && !self.is_collected;
         if queued {
-            assert!(!self.live.contains(&place), "{place:?} came live and was queued");
+            assert!(!self.live.contains_key(&place), "{place:?} came live and was queued");
             self.queued.insert(place.clone());
         }
         // A repetition is not told whether the first one was queued.
@@ -231,7 +233,7 @@ impl Visit {
     ) {
         let number = number_of(body, b'd').expect("letters begin with their number");
         assert!(ledger.letters.all[number].body == body, "letter {number} was changed");
-        ledger.letters.witness(number, (id, time_ms), replay);
+        ledger.letters.witness(number, (id, time_ms), (!replay).then_some(round));
         let place = (self.user.clone(), id);
         let is_barred = self.life == ledger.letters.life && ledger.letters.barred.contains(&place);
         assert!(!is_barred, "{place:?} was ACKed in an earlier life of the server, and came again");
@@ -437,7 +439,8 @@ fn has_read_all(visit: &Visit, link: &Link) -> bool {
 }
 
 /// From the round in which a session was first told anything, it is told all, but for what another
-/// session of its user acknowledged.
+/// session of its user acknowledged, or was told live while this one had no connection: a session
+/// that is only kept is not live, and no promise is made to it of what others took meanwhile.
 fn judge_session(world: &World, visit: &Visit, user: &str) {
     let Some(since) = visit.post.since.filter(|_| visit.user == user) else {
         return;
@@ -456,10 +459,41 @@ fn judge_session(world: &World, visit: &Visit, user: &str) {
         let place = (user.to_owned(), id);
         let is_there = letters.received_by(&place).iter().any(|id| its(*id));
         assert!(
-            is_there || letters.is_gone(&place, its),
+            is_there || letters.is_gone(&place, its) || was_away(world, author, &place, round),
             "visit {} was not told {place:?} of round {round}, and knew since {since}",
             visit.id
         );
+    }
+}
+
+/// Whether the session of `author` may have had no connection when others of its user were told
+/// live of a message that was asked for in `round`: between the end of one connection and the
+/// welcome of the next.
+fn was_away(world: &World, author: VisitId, place: &Place, round: u64) -> bool {
+    let Some(told) = letters_of(world).live.get(place) else {
+        return false;
+    };
+    let told_at = world.clock[*told as usize];
+    let its = world.visits.iter().filter(|visit| world.ledger.authors[visit.id] == author);
+    let mut returns = its.filter(|visit| visit.resumed);
+    returns.any(|visit| {
+        let before = visit.goes_on.expect("it goes on with a session");
+        let is_before_welcome = visit.greeted_round.is_some_and(|greeted| round <= greeted);
+        is_before_welcome && told_at >= end_of(world, &world.visits[before])
+    })
+}
+
+/// When a connection ended, as far as can be known: at the earliest when the server last heard of
+/// it, where it was the server that ended it.
+fn end_of(world: &World, visit: &Visit) -> Mono {
+    let link = &world.network.links[visit.link];
+    match (link.fate, visit.gone_round) {
+        (
+            None
+            | Some(CloseReason::PeerClosed | CloseReason::SocketError | CloseReason::Superseded),
+            Some(round),
+        ) => world.clock[round as usize],
+        _ => link.heard_at,
     }
 }
 
@@ -469,7 +503,7 @@ fn judge_absent(world: &World, asked: &Visit) {
     let Plan { limits, .. } = &world.plan;
     let user = asked.user.as_str();
     let seen = letters.seen.range((user.to_owned(), 0)..=(user.to_owned(), u64::MAX));
-    let kept = seen.filter(|(place, _)| !letters.live.contains(*place));
+    let kept = seen.filter(|(place, _)| !letters.live.contains_key(*place));
     let came: Vec<u64> = kept.map(|((_, id), _)| *id).collect();
     let gaps: Vec<_> = letters.gaps.iter().filter(|(visit, ..)| *visit == asked.id).collect();
     assert!(gaps.len() <= 1, "{user} was told of {gaps:?}");
@@ -485,7 +519,7 @@ fn judge_absent(world: &World, asked: &Visit) {
         assert!(count == limits.offline_count || !is_short, "{user} was told {count} and a gap");
     }
     assert!(came.len() <= limits.offline_count, "more than is kept: {came:?}");
-    let is_live = |id: &u64| letters.live.contains(&(user.to_owned(), *id));
+    let is_live = |id: &u64| letters.live.contains_key(&(user.to_owned(), *id));
     let known = letters.places(user).map(|(id, _)| id).filter(|id| !is_live(id));
     let known: Vec<u64> = known.collect();
     for id in &known {

@@ -70,6 +70,8 @@ pub(crate) struct Link {
     /// Where, in the client's stream, whole messages end that the server has not read.
     message_ends: VecDeque<u64>,
     read: u64,
+    /// When the server read the end of the first message.
+    pub(crate) first_heard_at: Option<Mono>,
     /// When the server last read the end of a message, or had another reason to think it alive.
     pub(crate) heard_at: Mono,
     /// A piece of a message is a sign of life, too.
@@ -179,6 +181,7 @@ impl Link {
         self.read += count as u64;
         while self.message_ends.front().is_some_and(|end| *end <= self.read) {
             self.message_ends.pop_front();
+            self.first_heard_at.get_or_insert(now);
             self.heard_at = now;
         }
         if self.every_byte_counts {
@@ -287,6 +290,7 @@ impl Network {
             opened_at: now,
             message_ends: VecDeque::new(),
             read: 0,
+            first_heard_at: None,
             heard_at: now,
             every_byte_counts: false,
             fetches: false,

@@ -130,6 +130,8 @@ pub(crate) struct Visit {
     pub(crate) goes_on: Option<VisitId>,
     /// The round in which it was welcomed.
     pub(crate) greeted_round: Option<u64>,
+    /// The round in which its client gave it up, or saw its end.
+    pub(crate) gone_round: Option<u64>,
     /// Users of whom it was told that they are online, or not.
     pub(crate) whereabouts: Vec<(String, bool)>,
     /// What it was told of direct messages.
@@ -204,6 +206,7 @@ impl Visit {
             unanswered: Vec::new(),
             goes_on: None,
             greeted_round: None,
+            gone_round: None,
             whereabouts: Vec::new(),
             post: Post::default(),
             web: speech.is_web().then(|| Box::new(WebSide::new(id as u64 ^ now.0 << 20))),
