@@ -311,7 +311,7 @@ fn is_cut_off_and_resumes(program: &Corebeat, cut: Cut, turn: u32) {
             None
         }
         Cut::Closed => {
-            drop(bob);
+            bob.close();
             None
         }
         Cut::HalfOpen => {

@@ -231,9 +231,15 @@ impl Native {
         cut_the_wire(&self.stream);
     }
 
-    /// Vanishes with a reset.
+    /// Vanishes with a reset, at once: that of a close waits for the last process that has the
+    /// socket, and one that another test is about to start has it for a moment.
     pub fn reset(self) {
-        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+        rustix::net::connect_unspec(&self.stream).unwrap();
+    }
+
+    /// Ends, and takes nothing more, at once: see [`Native::reset`].
+    pub fn close(self) {
+        self.stream.shutdown(Shutdown::Both).unwrap();
     }
 }
 
