@@ -7,7 +7,7 @@ use corebeat::base::ids::{Epoch, Seq};
 use corebeat::wire::message::{Code, Event, Heartbeat, OkFlags, PresenceKind};
 use corebeat::wire::native::{self, Flags, Frame};
 
-use super::ledger::{Ledger, number_of};
+use super::ledger::{Ledger, Refusal, number_of};
 use super::plan::ROOMS;
 use super::stay::{RoomView, Told};
 use super::visit::{Roster, Visit, Wish, room_index};
@@ -208,7 +208,7 @@ impl Visit {
                 let again = self.asked.get(&reference).is_some_and(|asked| asked.again);
                 if let ([id], false) = (&ids[..], again) {
                     let id = *id;
-                    ledger.messages[id].refused = true;
+                    ledger.messages[id].refused = Refusal::of(code);
                     assert_eq!(ledger.messages[id].spot, None, "message {id} was refused too late");
                 }
             }
@@ -217,7 +217,7 @@ impl Visit {
                 assert!(expected.contains(&code), "{code:?} {text}");
                 let again = self.asked.get(&reference).is_some_and(|asked| asked.again);
                 if let ([id], false) = (&ids[..], again) {
-                    ledger.letters.refuse(*id);
+                    ledger.letters.refuse(*id, code);
                 }
             }
             Wish::List(..) => {

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use corebeat::wire::message::Code;
+
 use super::letters::Letters;
 use super::plan::ROOMS;
 
@@ -14,6 +16,39 @@ pub(crate) type MessageId = usize;
 pub(crate) type VisitId = usize;
 /// A place in a room's order: room, epoch, seq.
 pub(crate) type Spot = (usize, u32, u64);
+
+/// Whether the server refused a message, and whether it can have been told all the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It did not.
+    #[default]
+    None,
+    /// Because something was not to be had: perhaps the disk.
+    Unavailable,
+    /// It ended in a life in which a failed commit left records on the disk, and perhaps before it
+    /// could take this one back. Nobody can know more of a write that failed.
+    Doubtful,
+    /// Nobody ever hears it.
+    Final,
+}
+
+impl Refusal {
+    pub(crate) fn of(code: Code) -> Refusal {
+        if code == Code::Unavailable { Refusal::Unavailable } else { Refusal::Final }
+    }
+
+    /// Whether nobody may hear it.
+    pub(crate) fn holds(self) -> bool {
+        matches!(self, Refusal::Unavailable | Refusal::Final)
+    }
+
+    /// The server's life ended, in which a failed commit left records on the disk or none did.
+    pub(crate) fn end_life(&mut self, has_leaked: bool) {
+        if *self == Refusal::Unavailable {
+            *self = if has_leaked { Refusal::Doubtful } else { Refusal::Final };
+        }
+    }
+}
 
 /// A message that a client tried to send.
 #[derive(Debug)]
@@ -26,8 +61,7 @@ pub(crate) struct Publication {
     pub(crate) body: Vec<u8>,
     /// The round in which the client said it.
     pub(crate) round: u64,
-    /// The server refused it.
-    pub(crate) refused: bool,
+    pub(crate) refused: Refusal,
     /// Where a receiver saw it.
     pub(crate) spot: Option<Spot>,
     /// The server's time that receivers were told.
@@ -68,7 +102,7 @@ impl Ledger {
             reference,
             body,
             round,
-            refused: false,
+            refused: Refusal::None,
             spot: None,
             time_ms: 0,
         });
@@ -78,7 +112,7 @@ impl Ledger {
     /// A native client was handed a message: is it what was said, and where all others saw it?
     pub(crate) fn witness(&mut self, id: MessageId, spot: Spot, from: &str, time_ms: u64) {
         let message = &mut self.messages[id];
-        assert!(!message.refused, "message {id} was refused and yet delivered");
+        assert!(!message.refused.holds(), "message {id} was refused and yet delivered");
         let told = message.room.is_none_or(|room| room == spot.0);
         assert!(told, "message {id} came in room {}", ROOMS[spot.0]);
         match message.spot {
@@ -95,6 +129,13 @@ impl Ledger {
             assert_eq!(*acked, (author, message.reference), "{spot:?} was given away twice");
         }
         self.check_sender(id, from);
+    }
+
+    /// The server's life ended, in which a failed commit left records on the disk or none did.
+    pub(crate) fn end_life(&mut self, has_leaked: bool) {
+        let letters = self.letters.all.iter_mut().map(|letter| &mut letter.refused);
+        let messages = self.messages.iter_mut().map(|message| &mut message.refused);
+        messages.chain(letters).for_each(|refused| refused.end_life(has_leaked));
     }
 
     /// Whether `from` is a name of the visit that sent message `id`.
@@ -166,7 +207,7 @@ impl Ledger {
         };
         self.messages
             .iter()
-            .filter(|m| self.authors[m.visit] == visit && !m.echo && !m.refused)
+            .filter(|m| self.authors[m.visit] == visit && !m.echo && !m.refused.holds())
             .filter(|m| m.room.is_none_or(|known| known == room) && !placed(m))
             .count()
     }

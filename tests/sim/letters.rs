@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use corebeat::base::counters::CloseReason;
 use corebeat::base::time::Mono;
-use corebeat::wire::message::OkFlags;
+use corebeat::wire::message::{Code, OkFlags};
 
-use super::ledger::{Ledger, VisitId, number_of};
+use super::ledger::{Ledger, Refusal, VisitId, number_of};
 use super::network::{ClientEnd, Link};
 use super::plan::{ABSENT, Plan};
 use super::visit::{Visit, Wish};
@@ -32,8 +32,7 @@ pub(crate) struct Letter {
     pub(crate) body: Vec<u8>,
     /// The round in which it was written.
     pub(crate) round: u64,
-    /// The server refused it.
-    pub(crate) refused: bool,
+    pub(crate) refused: Refusal,
     /// Its number and time, where a receiver was told.
     told: Option<(u64, u64)>,
     pub(crate) received_by: Vec<VisitId>,
@@ -81,7 +80,7 @@ impl Letters {
         let mut body = format!("d{id}.").into_bytes();
         body.extend_from_slice(padding);
         let user = user.to_owned();
-        let (refused, told, received_by) = (false, None, Vec::new());
+        let (refused, told, received_by) = (Refusal::None, None, Vec::new());
         self.all.push(Letter { visit, user, body, round, refused, told, received_by });
         id
     }
@@ -90,7 +89,7 @@ impl Letters {
     /// same as all others?
     fn witness(&mut self, number: usize, (id, time_ms): (u64, u64), live_in: Option<u64>) {
         let letter = &mut self.all[number];
-        assert!(!letter.refused, "letter {number} was refused and yet delivered");
+        assert!(!letter.refused.holds(), "letter {number} was refused and yet delivered");
         let told = *letter.told.get_or_insert((id, time_ms));
         assert_eq!(told, (id, time_ms), "letter {number} has two places");
         let place = (letter.user.clone(), id);
@@ -123,8 +122,8 @@ impl Letters {
     }
 
     /// A sender was told that its message is not taken.
-    pub(crate) fn refuse(&mut self, number: usize) {
-        self.all[number].refused = true;
+    pub(crate) fn refuse(&mut self, number: usize, code: Code) {
+        self.all[number].refused = Refusal::of(code);
         assert_eq!(self.all[number].told, None, "letter {number} was refused too late");
     }
 
@@ -268,7 +267,7 @@ impl Visit {
     pub(crate) fn letter(&self, from: &str, number: usize, ledger: &mut Ledger) {
         let names = ledger.names[self.id].clone();
         let letter = &mut ledger.letters.all[number];
-        assert!(!letter.refused, "letter {number} was refused and yet delivered");
+        assert!(!letter.refused.holds(), "letter {number} was refused and yet delivered");
         assert!(names.contains(&letter.user), "a letter to {} came to {names:?}", letter.user);
         let times = letter.received_by.iter().filter(|id| **id == self.id).count();
         let named = names.iter().filter(|name| **name == letter.user).count();
@@ -290,7 +289,9 @@ impl Visit {
 /// A letter written at rest comes to every connection of its user. Returns whether it was taken.
 pub(crate) fn judge_letter(world: &World, number: usize) -> bool {
     let letter = &world.ledger.letters.all[number];
-    if letter.refused || world.visits[letter.visit].is_text() && was_refused(world, letter) {
+    if letter.refused != Refusal::None
+        || world.visits[letter.visit].is_text() && was_refused(world, letter)
+    {
         return false;
     }
     let is_meant = |id: &VisitId| {
@@ -527,7 +528,8 @@ fn judge_absent(world: &World, asked: &Visit) {
         assert!(came.contains(id) != is_gone, "{user}'s {id}: {came:?} came, {gone:?} is gone");
     }
     // Every message of which a sender knows nothing may be at the ends of the gap, too.
-    let unknown = letters.all.iter().filter(|letter| letter.user == user && !letter.refused);
+    let unknown =
+        letters.all.iter().filter(|letter| letter.user == user && !letter.refused.holds());
     let unknown = unknown.filter(|letter| letter.told.is_none()).count();
     let gone_known = known.iter().filter(|id| !came.contains(id)).count();
     if let Some((from, to)) = gone.filter(|_| unknown == gone_known) {

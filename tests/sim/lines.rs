@@ -57,7 +57,7 @@ impl Visit {
         let id = id.unwrap_or_else(|| panic!("[{line}: bodies begin with their number"));
         let message = &ledger.messages[id];
         let told = message.room.is_none_or(|known| known == room);
-        assert!(told && !message.refused, "message {id} came in {head}");
+        assert!(told && !message.refused.holds(), "message {id} came in {head}");
         ledger.check_sender(id, from);
         let own = message.visit == self.id && !message.echo;
         let is_out = self.rooms[room].stay.is_none();

@@ -41,6 +41,7 @@ impl World {
         let Some(store) = self.store.as_mut() else { return };
         self.life += 1;
         let secret = secret(&self.plan, self.life);
+        let has_leaked = std::mem::take(&mut store.has_leaked);
         let (parts, is_torn) = store.end(end, secret, &mut self.dice);
         self.network.server_crashes(self.now.mono, &mut self.dice);
         self.mailroom = Mailroom::new(&self.plan);
@@ -51,6 +52,7 @@ impl World {
             let former = std::mem::replace(&mut self.workers[usize::from(id)], worker);
             self.past.add(former.shard.counters());
         }
+        self.ledger.end_life(has_leaked);
         self.ledger.letters.end_life(self.life, is_torn);
     }
 }

@@ -148,6 +148,12 @@ impl Stay {
         }
     }
 
+    /// Whether its replay came to nothing of its epoch, and was last in an earlier one.
+    pub(crate) fn is_ahead_of_its_replay(&self) -> bool {
+        let is_earlier = |recall: Recall| matches!(recall.earlier, Some(Some(_)));
+        self.items.is_empty() && self.recall.is_some_and(is_earlier)
+    }
+
     /// The stay in the epoch that the room began in this one: it holds that from the first message
     /// on.
     fn renewed(&self, epoch: u32) -> Stay {

@@ -49,6 +49,8 @@ pub(crate) struct Store {
     pub(crate) commits: u64,
     /// Commits so far that failed.
     pub(crate) failures: u64,
+    /// One of them, in this life of the server, left records on the disk all the same.
+    pub(crate) has_leaked: bool,
 }
 
 impl Store {
@@ -62,6 +64,7 @@ impl Store {
             desks: std::iter::repeat_with(Desk::default).take(shards).collect(),
             commits: 0,
             failures: 0,
+            has_leaked: false,
         }
     }
 
@@ -137,6 +140,7 @@ impl Store {
     /// A commit fails, of which some turns' records reach the disk all the same.
     fn fail(&mut self, shard: usize, leaked: usize) {
         self.failures += 1;
+        self.has_leaked |= leaked > 0;
         for _ in 0..leaked {
             self.keep(shard);
         }
