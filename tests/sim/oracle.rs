@@ -187,8 +187,8 @@ fn judge_stay(world: &World, visit: &Visit, room: usize, stay: &Stay, present: b
     // Where the room's history began anew meanwhile, the client learns it by the next message.
     let of_room = world.ledger.seen.range((room, 0, 0)..(room + 1, 0, 0));
     let is_anew = stay.resumed.is_some() && of_room.into_iter().any(|(spot, _)| spot.1 != epoch);
-    // A replay that had not come to an epoch, which was forgotten before it did, tells nothing of it
-    // but that something is gone of the one that it had come to.
+    // A replay that had not come to an epoch, which was forgotten before it did, tells nothing of
+    // it but that something is gone of the one that it had come to.
     let is_forgotten = world.ledger.epochs(room).len() > PAST_EPOCHS_MAX + 1;
     let is_untold = is_forgotten && stay.is_ahead_of_its_replay();
     let is_whole = present && !is_anew || stay.is_outlived && !is_untold;
