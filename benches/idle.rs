@@ -18,7 +18,7 @@ use common::child::ServerProcess;
 use common::client::{Client, Line};
 use common::process::{self, Memory, Thread};
 use corebeat::base::time::TICK_MS;
-use corebeat::net::file_table::raise_open_file_limit;
+use corebeat::net::kernel::raise_open_file_limit;
 use corebeat::wire::message::{Code, Event, Heartbeat, Request};
 use mio::{Events, Interest, Poll, Token};
 

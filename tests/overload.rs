@@ -231,6 +231,30 @@ fn beyond_its_memory_nobody_is_accepted_and_a_stop_still_takes_in_who_waits() {
 }
 
 #[test]
+fn behind_a_rush_its_memory_comes_back_and_newcomers_are_let_in() {
+    let marks = ["--memory-limit", "64MiB", "--overload-memory", "50%,60%,70%"];
+    let program = Corebeat::start(&[&["--workers", "1"][..], &marks].concat());
+    let mut browser = Browser::connect(program.address);
+    // Each has the server hold the beginning of a line.
+    let mut rush = Vec::new();
+    eventually("it is overloaded", || {
+        for _ in 0..50 {
+            let mut person = TcpStream::connect(program.address).unwrap();
+            let _ = person.write_all(&[b'x'; 60_000]);
+            rush.push(person);
+        }
+        browser.get("/readyz").1 == "overloaded\n"
+    });
+    let told = program.wait_for_line("worker 0 is overloaded: ");
+    assert!(told.contains("memory ") && told.contains("nobody is accepted"), "{told}");
+    drop(rush);
+    // Nobody can come and free anything but itself.
+    program.wait_for_line("worker 0 is calm again");
+    assert!(is_welcome(program.address));
+    assert_eq!(browser.get("/readyz").1, "ready\n");
+}
+
+#[test]
 fn near_the_end_of_its_memory_newcomers_are_refused() {
     let marks = ["--memory-limit", "1MiB", "--overload-memory", "1%,2%,1000000%"];
     let program = Corebeat::start(&marks);

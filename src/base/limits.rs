@@ -187,6 +187,8 @@ pub const STATS_PERIOD_STRAINED_MS: u64 = 5_000;
 /// Earliest and latest time after which a request is to be tried again that was left out under
 /// pressure.
 pub const SHED_RETRY_AFTER_MS: (u32, u32) = (1_000, 5_000);
+/// So long after a worker freed memory it has the allocator give back what nobody took.
+pub const GIVE_BACK_MS: u64 = 1_000;
 /// How often a worker that is awake looks at the memory and the limit on open files.
 pub const MEMORY_LOOK_MS: u64 = 250;
 /// How often a worker under pressure wakes up to see whether it has passed.

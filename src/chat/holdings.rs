@@ -1,13 +1,24 @@
 //! What a shard holds of what comes and goes.
 //!
 //! Owns the counts of it, for tests and the simulation: when everybody has left, all of them are
-//! zero. Never changes what it counts.
+//! zero. Owns the sum that tells a worker whether memory was freed. Never changes what it counts.
 
 use crate::base::ids::ShardId;
 
 use super::shard::Shard;
 
+/// About what a session without a connection takes.
+const KEPT_SESSION_BYTES: usize = 256;
+
 impl Shard {
+    /// Bytes, about, of what is kept for those who are away: where it is less than it was, memory
+    /// was freed although no connection ended.
+    pub fn kept_bytes(&self) -> usize {
+        self.archive.memory()
+            + self.inboxes.memory()
+            + self.keeping.table.len() * KEPT_SESSION_BYTES
+    }
+
     /// What the shard holds, for those who check that nothing is left behind.
     pub fn holdings(&self) -> Holdings {
         Holdings {

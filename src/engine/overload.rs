@@ -17,7 +17,7 @@ use crate::base::counters::Counters;
 use crate::base::limits::{Limits, MEMORY_LOOK_MS, PRESSURE_LOOK_MS};
 use crate::base::pressure::{Lag, Level, Pressure, Readings};
 use crate::base::time::Mono;
-use crate::net::file_table;
+use crate::net::kernel;
 use crate::net::memory::MemoryGauge;
 
 /// The readings of one worker, and what was made of them.
@@ -52,8 +52,8 @@ impl Watch {
             readings: Readings::default(),
             lag: Lag::default(),
             memory,
-            others: file_table::open_descriptors().unwrap_or(0),
-            open_files: file_table::open_file_limit(),
+            others: kernel::open_descriptors().unwrap_or(0),
+            open_files: kernel::open_file_limit(),
             looked_at: None,
             judged_at: Mono(0),
             before: Counters::default(),
@@ -68,6 +68,11 @@ impl Watch {
     /// How near it is to what it can bear.
     pub(super) fn level(&self) -> Level {
         self.pressure.level()
+    }
+
+    /// How near its memory is to the end.
+    pub(super) fn memory_level(&self) -> Level {
+        self.pressure.memory
     }
 
     /// When the worker is to wake up to see whether the pressure has passed; none where there is
@@ -86,7 +91,7 @@ impl Watch {
         }
         if self.looked_at.is_none_or(is_due) {
             self.looked_at = Some(now);
-            self.open_files = file_table::open_file_limit();
+            self.open_files = kernel::open_file_limit();
             // A reading that fails leaves the last one.
             if let Some(Ok(percent)) = self.memory.as_mut().map(MemoryGauge::percent) {
                 self.readings.memory_percent = percent;

@@ -24,11 +24,12 @@ use super::balance::Balance;
 use super::config::{FileTables, ServerConfig, StartError, connections_per_worker};
 use super::parcel::{Parcel, REPORTS_PER_WORKER};
 use super::predecessor::{Predecessor, canonical};
+use super::seat::Seat;
 use super::steering::Steering;
 use super::steward::{self, Steward, Stopped, WorkerLost};
 use super::store_thread::{RunningStore, StoreThread};
 use super::succession::Identity;
-use super::worker::{BELL, HATCH, Seat};
+use super::worker::{BELL, HATCH};
 use super::worker_thread::WorkerThread;
 use crate::base::clock::Clock;
 use crate::base::ids::{SHARDS_MAX, ShardId};
@@ -37,8 +38,8 @@ use crate::chat::config::ShardConfig;
 use crate::chat::hash::{self, NameHasher};
 use crate::chat::record::Recovered;
 use crate::net::admin_socket::{AdminSocket, Place};
-use crate::net::file_table;
 use crate::net::hatch::{Slot, hatch};
+use crate::net::kernel;
 use crate::net::listener::{self, Listeners, Reservation};
 use crate::net::mailbox::{Receiver, Sender, mailbox};
 use crate::store::OpenError;
@@ -182,8 +183,8 @@ struct Start {
 
 impl Start {
     fn new(mut config: ServerConfig, signals: Option<Signals>) -> Result<Start, StartError> {
-        let open_files = file_table::raise_open_file_limit();
-        let no_private_tables = file_table::try_private().err();
+        let open_files = kernel::raise_open_file_limit();
+        let no_private_tables = kernel::try_private_table().err();
         let tables = match no_private_tables {
             None => FileTables::Private,
             Some(_) => FileTables::Shared,

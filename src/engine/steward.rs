@@ -520,8 +520,9 @@ mod tests {
     use super::super::balance::Balance;
     use super::super::config::FileTables;
     use super::super::parcel::REPORTS_PER_WORKER;
+    use super::super::seat::Seat;
     use super::super::steering::Steering;
-    use super::super::worker::{BELL, HATCH, Seat};
+    use super::super::worker::{BELL, HATCH};
     use super::super::worker_thread::Farewell;
     use super::*;
     use crate::net::hatch::hatch;

@@ -15,7 +15,7 @@ use super::config::{FileTables, StartError};
 use super::parcel::Parcel;
 use crate::base::limits::{STORE_CHANNEL_CAPACITY, STORE_LOST_PAUSE_MS, STORE_LOST_TRIES_MAX};
 use crate::chat::record::Durability;
-use crate::net::file_table;
+use crate::net::kernel;
 use crate::net::mailbox::Sender;
 use crate::store::OpenError;
 use crate::store::intake::{self, Intake, Submitter};
@@ -89,7 +89,7 @@ impl StoreThread {
     /// ones. Threads that the engine starts share this one.
     fn take_table(&self) {
         if self.tables == FileTables::Private
-            && let Ok(table) = file_table::make_private()
+            && let Ok(table) = kernel::make_private_table()
         {
             if self.alone {
                 self.elsewhere.iter().for_each(|&number| table.close_copy(number));

@@ -12,22 +12,21 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use crossbeam_channel::TrySendError;
 use log::debug;
 use mio::event::Event;
 use mio::net::TcpListener;
-use mio::{Events, Poll, Token};
+use mio::{Events, Token};
 
 use super::acceptor::{Acceptor, Troubles};
 use super::close_log::CloseTally;
 use super::closings::CloseNotes;
-use super::config::FileTables;
+use super::freed_memory::FreedMemory;
 use super::overload::Watch;
 use super::parcel::{Command, News, Parcel, Report, Waiting};
-use super::steering::Steering;
+use super::seat::Seat;
 use crate::base::clock::Clock;
 use crate::base::counters::Counters;
 use crate::base::gcra::Rate;
@@ -40,13 +39,11 @@ use crate::base::time::{Mono, Now};
 use crate::chat::config::ShardConfig;
 use crate::chat::drain::{DrainPlan, Readiness};
 use crate::chat::shard::{Progress, Shard, Verdict};
-use crate::net::addresses::{AddressBlock, Addresses, share_of};
+use crate::net::addresses::{Addresses, share_of};
 use crate::net::listener;
-use crate::net::mailbox::{Receiver, Sender};
 use crate::net::socket::{self, Arrival, Input};
 use crate::net::socket_table::SocketTable;
-use crate::store::intake::Submitter;
-use crate::store::keeper::{Errand, Submission};
+use crate::store::keeper::Submission;
 
 /// The bell's token, and the door's. Connection ids have 52 bits, so these name no connection.
 pub const BELL: Token = Token(usize::MAX);
@@ -59,28 +56,6 @@ const _: () = assert!(usize::BITS == 64, "a mio token holds a connection id");
 
 /// While letters wait for a full mailbox, a worker sleeps no longer than this.
 const RETRY_MAIL: Duration = Duration::from_millis(1);
-
-/// What a worker brings into its thread. All of it was opened before file tables became private.
-pub struct Seat {
-    /// The worker's poll.
-    pub poll: Poll,
-    /// Its own mailbox.
-    pub mailbox: Receiver<Parcel>,
-    /// Everybody's mailboxes, by shard.
-    pub peers: Vec<Sender<Parcel>>,
-    /// The steward's mailbox.
-    pub steward: Sender<Report>,
-    /// Ways to hand connections over.
-    pub steering: Steering,
-    /// Where records are handed to the store; none where all is in memory.
-    pub store: Option<Submitter<Errand>>,
-    /// Addresses whose connections are not counted.
-    pub exempt: Vec<AddressBlock>,
-    /// Whether the worker has a table of descriptors of its own.
-    pub tables: FileTables,
-    /// Which life each shard lives: changed and read only where one begins anew.
-    pub lives: Arc<[AtomicU32]>,
-}
 
 /// Whether the worker goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +92,8 @@ pub struct Worker {
     pub(super) woke_us: u64,
     /// What it can bear.
     pub(super) watch: Watch,
+    /// What it does not need any more.
+    pub(super) freed: FreedMemory,
     /// What the server's own heartbeat leaves an unacknowledged byte.
     pub(super) patience: Duration,
     pub(super) read_budget: usize,
@@ -163,6 +140,7 @@ impl Worker {
             last_turn_us: 0,
             woke_us: 0,
             watch: Watch::new(limits, tables),
+            freed: FreedMemory::default(),
             patience: Duration::from_secs(config.heartbeat.timeout_s.into()),
             read_budget: limits.read_budget,
             write_budget: limits.write_budget,
@@ -247,6 +225,7 @@ impl Worker {
         let flushed = self.flush();
         self.busy = phases.contains(&Progress::More) || flushed == Progress::More;
         self.close();
+        self.give_back_memory();
         self.tell_of_closes();
         self.tell_if_emptied();
     }
@@ -279,6 +258,7 @@ impl Worker {
             self.shard.next_deadline().map(until),
             self.acceptor.deadline().map(until),
             self.watch.deadline().map(until),
+            self.freed.deadline().map(until),
             (self.letters_wait || self.refused_records.is_some()).then_some(RETRY_MAIL),
         ];
         deadlines.into_iter().flatten().min()
@@ -529,6 +509,7 @@ impl Worker {
     fn drop_socket(&mut self, conn: ConnId) {
         if self.sockets.remove(conn).is_some() {
             self.addresses.leave(conn.slot());
+            self.freed.note(self.now.mono);
         }
     }
 
@@ -548,20 +529,26 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
-    use socket2::SockRef;
     use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpStream as Client};
+    use std::sync::atomic::AtomicU32;
+
+    use mio::Poll;
+    use socket2::SockRef;
 
     use super::super::balance::Balance;
     use super::super::close_journal::CloseQuery;
     use super::super::close_record::CloseLine;
+    use super::super::config::FileTables;
+    use super::super::parcel::Report;
+    use super::super::steering::Steering;
     use super::*;
     use crate::base::ids::NodeId;
     use crate::base::limits::Limits;
     use crate::chat::config::WebConfig;
     use crate::chat::heartbeat::HeartbeatPolicy;
     use crate::net::hatch::hatch;
-    use crate::net::mailbox::mailbox;
+    use crate::net::mailbox::{Receiver, mailbox};
     use crate::wire::message::{Hello, Request};
     use crate::wire::native;
 

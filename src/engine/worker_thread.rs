@@ -13,14 +13,15 @@ use mio::net::TcpListener;
 use super::close_log::CloseTally;
 use super::config::FileTables;
 use super::parcel::{News, Report};
+use super::seat::Seat;
 use super::supervisor::supervise;
-use super::worker::{Seat, Worker};
+use super::worker::Worker;
 use crate::base::clock::Clock;
 use crate::base::counters::Counters;
 use crate::base::ids::ShardId;
 use crate::chat::config::ShardConfig;
 use crate::chat::record::Recovered;
-use crate::net::file_table;
+use crate::net::kernel;
 use crate::net::listener::Listeners;
 use crate::net::mailbox::Sender;
 
@@ -109,7 +110,7 @@ impl WorkerThread {
         if self.tables == FileTables::Shared {
             return self.listeners.share_of(number, workers);
         }
-        let table = file_table::make_private()?;
+        let table = kernel::make_private_table()?;
         let originals: Vec<RawFd> = self.listeners.descriptors().collect();
         if self.alone {
             // All else is meant to be here, the signals' pipe above all.

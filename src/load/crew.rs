@@ -13,7 +13,7 @@ use super::driver::most_places;
 use super::plan::Plan;
 use super::server::ServerChoice;
 use crate::base::ids::SHARDS_MAX;
-use crate::net::file_table;
+use crate::net::kernel;
 
 /// Descriptors of a table that are not connections, the two of each thread apart.
 const OTHER_FILES: u64 = 64;
@@ -38,8 +38,8 @@ impl Crew {
     /// One line about what this machine does not allow.
     pub fn of(order: &Order, plan: &Plan) -> Result<Crew, String> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from) as u32;
-        let limit = file_table::raise_open_file_limit();
-        let private_tables = file_table::try_private().is_ok();
+        let limit = kernel::raise_open_file_limit();
+        let private_tables = kernel::try_private_table().is_ok();
         let workers = workers(&order.server, cores, plan.len(), limit);
         let usual = match order.server {
             ServerChoice::Own { .. } => cores.saturating_sub(u32::from(workers)).max(1),

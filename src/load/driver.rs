@@ -38,7 +38,7 @@ use super::plan::{Plan, Role};
 use super::shared::{Note, Progress, Shared, Timetable};
 use super::speech::{Voice, Welcomed};
 use super::violation::Violation;
-use crate::net::file_table;
+use crate::net::kernel;
 use crate::net::mailbox::Receiver;
 
 /// The bell's token, and the timer's. Connections are counted from 0.
@@ -101,7 +101,7 @@ impl DriverThread {
 
     fn drive(self) -> Departure {
         if self.private_table
-            && let Err(error) = file_table::make_private()
+            && let Err(error) = kernel::make_private_table()
         {
             let outcome = Err(format!("a thread got no file table of its own: {error}"));
             return Departure { outcome, seat: self.seat };

@@ -94,7 +94,7 @@ mod tests {
     use mio::Events;
 
     use super::*;
-    use crate::net::file_table;
+    use crate::net::kernel;
 
     const TOKEN: Token = Token(7);
 
@@ -111,7 +111,7 @@ mod tests {
         let (slot, hatch) = hatch(&poll, TOKEN).unwrap();
         let giver = thread::spawn(move || {
             // Where private tables are forbidden, the shared one must do as well.
-            let _table = file_table::make_private();
+            let _table = kernel::make_private_table();
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let (mut peer, taken) = connection(&listener);
             peer.write_all(b"said before").unwrap();

@@ -8,8 +8,8 @@
 pub mod addresses;
 pub mod admin_socket;
 pub mod descriptors;
-pub mod file_table;
 pub mod hatch;
+pub mod kernel;
 pub mod listener;
 pub mod mailbox;
 pub mod memory;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use mio::net::TcpStream;
 use socket2::{SockRef, TcpKeepalive};
 
-use super::file_table::{tcp_info, unacknowledged_bytes};
+use super::kernel::{tcp_info, unacknowledged_bytes};
 use super::tcp_info::TcpInfo;
 use crate::base::counters::CloseReason;
 use crate::base::limits::UNACKNOWLEDGED_BYTES_GUESS;

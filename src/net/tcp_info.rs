@@ -77,7 +77,7 @@ mod tests {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use socket2::SockRef;
 
-    use super::super::file_table::{tcp_info, unacknowledged_bytes};
+    use super::super::kernel::{tcp_info, unacknowledged_bytes};
     use super::*;
 
     fn pair() -> (TcpStream, TcpStream) {

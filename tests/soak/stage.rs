@@ -157,11 +157,8 @@ impl Stage {
         let mut options = OPTIONS.to_vec();
         options.extend_from_slice(&["--admin", admin.to_str().unwrap()]);
         options.extend_from_slice(&own.options);
-        // What the server frees is to be seen: by itself the allocator keeps most of it.
-        let mut environment = vec![("MIMALLOC_PURGE_DELAY", PathBuf::from("0"))];
-        environment.extend_from_slice(&own.environment);
         let program = own.program.as_deref();
-        let server = Corebeat::start_within(program, &options, &environment, own.memory_kib);
+        let server = Corebeat::start_within(program, &options, &own.environment, own.memory_kib);
         let gauge = Gauge::new(server.address, server.process(), admin);
         let mut bare = 0;
         eventually("nothing is opened any more", || {

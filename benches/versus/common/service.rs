@@ -16,7 +16,7 @@ use corebeat::chat::hash::NameHasher;
 use corebeat::chat::heartbeat::{HeartbeatPolicy, Tempo};
 use corebeat::cli::options::ServeOptions;
 use corebeat::engine::config::{FileTables, ServerConfig, connections_per_worker};
-use corebeat::net::{file_table, listener};
+use corebeat::net::{kernel, listener};
 use corebeat::wire::message::{Event, Heartbeat, Welcome};
 use corebeat::wire::native;
 
@@ -73,7 +73,7 @@ pub fn main(run: impl FnOnce(ServerConfig, Service, SocketAddr) -> io::Result<()
         Ok(config) => config,
         Err(refusal) => return complain(&refusal),
     };
-    let open_files = file_table::raise_open_file_limit();
+    let open_files = kernel::raise_open_file_limit();
     let (shared, workers, wanted) = (FileTables::Shared, config.workers, config.max_connections);
     config.limits.max_connections =
         match connections_per_worker(open_files, shared, workers, wanted) {

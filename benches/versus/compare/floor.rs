@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use corebeat::base::ids::{Epoch, NodeId, Seq};
-use corebeat::net::{file_table, listener};
+use corebeat::net::{kernel, listener};
 use corebeat::wire::message::{Event, Heartbeat, OkFlags, Request, Welcome};
 use corebeat::wire::native;
 use mio::net::{TcpListener, TcpStream};
@@ -37,7 +37,7 @@ const EPOCH: Epoch = Epoch(1);
 /// # Errors
 /// What the kernel says.
 pub(crate) fn run(tables: &str) -> io::Result<()> {
-    file_table::raise_open_file_limit();
+    kernel::raise_open_file_limit();
     if tables == "shared" {
         thread::Builder::new().name("floor-sleeper".into()).spawn(|| {
             loop {

@@ -166,7 +166,8 @@ mod tests {
 
     #[test]
     fn a_message_of_the_limit_is_taken_and_a_byte_more_is_not() {
-        for length in [1, 63, 64, 65, 1_000, 65_536, 200_000] {
+        let lengths = [1, 63, 64, 65, 1_000, 65_536, 200_000];
+        for length in lengths.into_iter().take(if cfg!(miri) { 5 } else { 7 }) {
             for period in [1, u64::MAX] {
                 let compressed = deflated(&sample(length, period));
                 assert_eq!(inflated(&compressed, length).unwrap().len(), length);
@@ -177,10 +178,11 @@ mod tests {
 
     #[test]
     fn a_bomb_goes_off_within_the_limit() {
-        let bomb = deflated(&vec![0; if cfg!(miri) { 512 << 10 } else { 8 << 20 }]);
-        assert!(bomb.len() < 64 << 10);
+        let (size, limit) = if cfg!(miri) { (64 << 10, 10_000) } else { (8 << 20, 100_000) };
+        let bomb = deflated(&vec![0; size]);
+        assert!(bomb.len() < size / 128);
         let mut out = Vec::new();
-        assert_eq!(Inflater::default().inflate(&bomb, &mut out, 100_000), Err(WebError::TooLarge));
+        assert_eq!(Inflater::default().inflate(&bomb, &mut out, limit), Err(WebError::TooLarge));
         assert!(out.capacity() <= 256 << 10, "{} bytes were reserved", out.capacity());
     }
 
@@ -189,10 +191,12 @@ mod tests {
         for bad in [&[0xFF; 8][..], &[0x06], &[0x07, 0x00], &[0x00, 0x05, 0x00, 0x05, 0x00]] {
             assert_eq!(inflated(bad, 1_000), Err(WebError::Compression), "{bad:X?}");
         }
-        let whole = deflated(&sample(5_000, 1_000));
+        let (count, period) = if cfg!(miri) { (200, 100) } else { (5_000, 1_000) };
+        let message = sample(count, period);
+        let whole = deflated(&message);
         for length in 1..whole.len() {
-            let outcome = inflated(&whole[..length], 5_000);
-            assert_ne!(outcome.as_deref(), Ok(&sample(5_000, 1_000)[..]), "cut at {length}");
+            let outcome = inflated(&whole[..length], count);
+            assert_ne!(outcome.as_deref(), Ok(&message[..]), "cut at {length}");
         }
     }
 }

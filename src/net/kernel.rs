@@ -1,10 +1,11 @@
-//! File descriptors as the kernel counts and keeps them.
+//! What is asked of the kernel below the types of Rust.
 //!
-//! Owns the limit on open files, the private descriptor table of a worker, and the questions what
-//! of a socket's bytes is still with the kernel and what else it knows of the connection. Never
-//! opens or owns a descriptor. The only file with `unsafe`: the kernel offers these calls on bare
-//! numbers, and no type of Rust says in which table a number is meant, or what a call on it writes
-//! where. The server raises the limit; each worker makes its table private; sockets ask.
+//! Owns the limit on open files, the private descriptor table of a worker, the questions what of a
+//! socket's bytes is still with the kernel and what else it knows of the connection, and the return
+//! of memory that is free. Never opens or owns a descriptor. The only file with `unsafe`: the
+//! kernel offers these calls on bare numbers, and no type of Rust says in which table a number is
+//! meant, or what a call on it writes where; and the allocator is C. The server raises the limit;
+//! each worker makes its table private and gives memory back; sockets ask.
 //!
 //! Why a table of one's own: the kernel counts references on every use of a descriptor in a shared
 //! table and none in a private one, accepting does not contend with other cores, and the limit on
@@ -100,6 +101,27 @@ pub(super) fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<Option<TcpInfo>> {
     Ok(TcpInfo::parse(&answer[..written]))
 }
 
+/// Gives the memory back to the kernel that is free: all that this thread has freed and did not
+/// take again, and what others did, as far as their part of the allocator agrees.
+///
+/// Takes as long as it takes to look at each page of this thread's heap, of 64 KiB at least.
+pub fn give_back_memory() {
+    // SAFETY: the call has no argument that could be wrong. It looks at nothing but the heap of
+    // the thread that calls, which no other thread uses, and the arenas, which the allocator itself
+    // guards, and no block that is in use is moved or changed. Where this allocator is linked and
+    // another one installed, there is nothing in its heap.
+    #[cfg(feature = "mimalloc")]
+    unsafe {
+        libmimalloc_sys::mi_collect(true);
+    }
+    // SAFETY: any argument is right, the number of bytes to keep at the end of the heap; glibc
+    // locks each of its arenas, and touches only what is free (malloc_trim(3)).
+    #[cfg(all(not(feature = "mimalloc"), target_env = "gnu"))]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Whether this process may give its threads tables of their own.
 ///
 /// Tried on a thread that ends at once, because there is no way back. Container runtimes are known
@@ -107,10 +129,10 @@ pub(super) fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<Option<TcpInfo>> {
 ///
 /// # Errors
 /// What the kernel says to `unshare`, or to the making of a thread.
-pub fn try_private() -> io::Result<()> {
+pub fn try_private_table() -> io::Result<()> {
     let trial = thread::Builder::new().name("cb-trial".into());
     trial
-        .spawn(|| make_private().map(drop))?
+        .spawn(|| make_private_table().map(drop))?
         .join()
         .unwrap_or_else(|_| Err(io::Error::other("panic")))
 }
@@ -131,7 +153,7 @@ pub struct PrivateTable {
 ///
 /// # Errors
 /// What the kernel says to `unshare(CLONE_FILES)`.
-pub(crate) fn make_private() -> io::Result<PrivateTable> {
+pub(crate) fn make_private_table() -> io::Result<PrivateTable> {
     // SAFETY: the danger of the call is that a number opened in one table is used in another,
     // where it names nothing or a stranger. Both that call this keep to the rule above (the trial's
     // thread ends at once). A worker owns its listener and sockets from their opening to their
@@ -231,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_private_table_without_strangers_keeps_no_connection_of_others_alive() {
-        if try_private().is_err() {
+        if try_private_table().is_err() {
             return; // Nothing to prove where the kernel forbids private tables.
         }
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -241,7 +263,7 @@ mod tests {
         let (ready, is_ready) = crossbeam_channel::bounded::<()>(0);
         let (finish, finished) = crossbeam_channel::bounded::<()>(0);
         let thread = thread::spawn(move || {
-            make_private().unwrap().close_strangers(&[]);
+            make_private_table().unwrap().close_strangers(&[]);
             ready.send(()).unwrap();
             finished.recv().unwrap();
         });
