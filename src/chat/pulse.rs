@@ -412,6 +412,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "it fills the whole table, and takes hours")]
     fn as_many_networks_are_remembered_as_the_limit_says() {
         let mut networks = Networks::default();
         for network in 0..NETWORKS_KEPT as u64 + 5 {

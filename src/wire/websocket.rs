@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn the_codes_that_may_stand_in_a_frame_are_those_of_the_registry() {
         let sendable = [1000..=1003, 1007..=1014, 3000..=4999];
-        for code in 0..=u16::MAX {
+        for code in (0..=u16::MAX).step_by(if cfg!(miri) { 7 } else { 1 }) {
             let expected = sendable.iter().any(|range| range.contains(&code));
             assert_eq!(close::may_be_sent(code), expected, "{code}");
         }

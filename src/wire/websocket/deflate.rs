@@ -132,7 +132,8 @@ mod tests {
     fn what_one_end_compresses_the_other_reads_at_every_size() {
         let (mut inflater, mut deflater) = (Inflater::default(), Deflater::default());
         let lengths = (0..70).chain([255, 4_096, 65_535, 65_536, 65_537, 300_000, 1 << 20]);
-        for length in lengths {
+        let (every, most) = if cfg!(miri) { (9, 300) } else { (1, usize::MAX) };
+        for length in lengths.step_by(every).take_while(|length| *length <= most) {
             for period in [1, 7, 1_000, 40_000, u64::MAX] {
                 let message = sample(length, period);
                 let (mut compressed, mut read) = (Vec::new(), Vec::new());
@@ -191,11 +192,10 @@ mod tests {
         for bad in [&[0xFF; 8][..], &[0x06], &[0x07, 0x00], &[0x00, 0x05, 0x00, 0x05, 0x00]] {
             assert_eq!(inflated(bad, 1_000), Err(WebError::Compression), "{bad:X?}");
         }
-        let (count, period) = if cfg!(miri) { (200, 100) } else { (5_000, 1_000) };
-        let message = sample(count, period);
+        let message = sample(5_000, 1_000);
         let whole = deflated(&message);
-        for length in 1..whole.len() {
-            let outcome = inflated(&whole[..length], count);
+        for length in (1..whole.len()).step_by(if cfg!(miri) { 200 } else { 1 }) {
+            let outcome = inflated(&whole[..length], 5_000);
             assert_ne!(outcome.as_deref(), Ok(&message[..]), "cut at {length}");
         }
     }

@@ -133,6 +133,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "it tries hundreds of thousands, and takes hours")]
     fn every_sequence_of_two_bytes_is_judged_like_the_standard_library_does() {
         check(b"");
         for first in 0..=255 {
@@ -149,9 +150,10 @@ mod tests {
             0x00, 0x41, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC1, 0xC2, 0xDF, 0xE0,
             0xE1, 0xEC, 0xED, 0xEE, 0xEF, 0xF0, 0xF1, 0xF3, 0xF4, 0xF5, 0xF7, 0xF8, 0xFF,
         ];
-        for first in bounds {
-            for second in bounds {
-                for third in bounds {
+        let some = |every: usize| bounds.into_iter().step_by(if cfg!(miri) { every } else { 1 });
+        for first in some(3) {
+            for second in some(4) {
+                for third in some(5) {
                     check(&[first, second, third]);
                     for fourth in [0x41, 0x7F, 0x80, 0xBF, 0xC2, 0xE0, 0xF0, 0xFF] {
                         check(&[first, second, third, fourth]);
@@ -172,7 +174,8 @@ mod tests {
                 check(format!("{}{character}z", "a".repeat(before)).as_bytes());
             }
         }
-        let all: String = ('\u{0}'..=char::MAX).collect();
+        let last = if cfg!(miri) { '\u{900}' } else { char::MAX };
+        let all: String = ('\u{0}'..=last).collect();
         for length in [1, 2, 3, 5, 7, 64, 1021, all.len()] {
             assert_eq!(judged(all.as_bytes().chunks(length)), (true, true));
         }
