@@ -347,7 +347,7 @@ fn a_run_of_frames_is_the_same_fed_whole_byte_by_byte_and_at_every_split() {
     let run = frames.concat();
     assert_eq!(fed([&run[..]]), frames);
     assert_eq!(fed(run.chunks(1)), frames);
-    for split in 0..=run.len() {
+    for split in (0..=run.len()).step_by(if cfg!(miri) { 300 } else { 1 }) {
         assert_eq!(fed([&run[..split], &run[split..]]), frames, "split at {split}");
     }
 }

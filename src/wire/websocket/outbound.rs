@@ -194,7 +194,8 @@ mod tests {
     #[test]
     fn a_message_is_compressed_where_that_makes_it_shorter() {
         let mut deflater = Deflater::default();
-        for length in [0, 1, 2, 20, 125, 126, 127, 200, 5_000, 65_535, 65_536, 300_000] {
+        let lengths = [0, 1, 2, 20, 125, 126, 127, 200, 5_000, 65_535, 65_536, 300_000];
+        for length in lengths.into_iter().take(if cfg!(miri) { 8 } else { 12 }) {
             let payload = vec![b'a'; length];
             let mut out = b"before".to_vec();
             append_compressed(&mut out, Kind::Text, &payload, &mut deflater);
