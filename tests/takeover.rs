@@ -336,7 +336,7 @@ fn commands_are_answered_by_a_server_that_listens_to_them() {
     stream.get_mut().write_all(b"counters\nping\n").unwrap();
     let lines = stream.by_ref_lines(6);
     assert!(lines[3].is_empty() && lines[4].contains("\"pid\"") && lines[5].is_empty());
-    stream.get_mut().write_all(&[b'x'; 2_000]).unwrap();
+    stream.get_mut().write_all(&[b'x'; 130 << 10]).unwrap();
     assert!(stream.by_ref_lines(1)[0].contains("too long"));
     let told = ask("/nowhere/at/all.sock", "ping").unwrap_err();
     assert!(told.contains("no server takes commands at"), "{told}");
