@@ -284,6 +284,28 @@ fn the_first_signal_to_a_server_that_was_replaced_cuts_nobody() {
     Native::greet(after.address, "ann").echo(b"taken over");
 }
 
+#[test]
+fn a_server_that_is_told_to_stop_while_its_successor_starts_leaves_it_the_place() {
+    for delay in ["0", "1h"] {
+        let folder = Folder::new();
+        let admin = folder.path("admin.sock");
+        let mut program = Corebeat::start(&["--admin", &admin, "--drain-delay", delay]);
+        let mut ann = Native::enter(program.address, "ann", "lobby");
+        let (mut successor, offer) = asks_to_take_over(&admin);
+        assert!(offer.contains("\"listeners\""), "{offer}");
+        assert_eq!(successor.by_ref_lines(1), [""]);
+        program.signal(Signal::TERM);
+        program.wait_for_line("draining ");
+        successor.get_mut().write_all(b"ready\n").unwrap();
+        assert_eq!(successor.by_ref_lines(1), [r#"{"handed_over":true}"#]);
+        ann.expect(GOAWAY);
+        ann.expect_end();
+        drop(ann);
+        assert_eq!(successor.by_ref_lines(1), [""], "the end of it is the end of the server");
+        assert_eq!(program.wait().code(), Some(0));
+    }
+}
+
 /// Whether a process acts on SIGTERM by itself already.
 fn heeds_signals(process: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
