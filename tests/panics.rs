@@ -6,6 +6,7 @@
 mod common;
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -249,6 +250,51 @@ fn a_drain_and_a_take_over_end_as_ever_behind_a_panic() {
     let _ = is_sent_away(&mut again);
     second.signal(Signal::TERM);
     assert_eq!(second.wait().code(), Some(0));
+}
+
+/// What `/readyz` says to somebody who comes for it.
+fn readiness(server: &Corebeat) -> String {
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let answer = std::io::read_to_string(stream).unwrap();
+    answer.lines().last().unwrap_or_default().to_owned()
+}
+
+/// Takes descriptors away until the only worker is overloaded.
+fn overload(server: &Corebeat, witness: &mut Native) {
+    server.limit_descriptors(Some(server.descriptors().len() as u64 * 10 / 9));
+    // It looks at the limit a few times a second, and while it is awake.
+    let mut overloaded = false;
+    while !overloaded {
+        witness.echo(b"it turns");
+        overloaded = server.try_line("worker 0 is overloaded: descriptors ");
+    }
+}
+
+#[test]
+fn a_worker_that_panics_while_it_is_overloaded_opens_its_doors_again() {
+    let folder = Folder::new();
+    let server = folder.start("1", &["--overload-descriptors", "40%,60%,80%"]);
+    // With those that take the descriptors, the pressure goes as well.
+    let mut crowd: Vec<Native> =
+        (0..100).map(|number| Native::greet(server.address, &format!("u{number}"))).collect();
+    overload(&server, &mut crowd[0]);
+    let mut late = Native::connect(server.address);
+    late.send(&common::hello("late"));
+    folder.panic(&server, 0);
+    late.expect(WELCOME);
+    assert_eq!(readiness(&server), "ready");
+    drop(crowd);
+
+    // Nobody is there whose going would free anything.
+    overload(&server, &mut late);
+    folder.panic(&server, 0);
+    let mut later = Native::connect(server.address);
+    later.send(&common::hello("later"));
+    server.limit_descriptors(None);
+    later.expect(WELCOME);
+    assert_eq!(readiness(&server), "ready");
+    assert_eq!(folder.counter("overloaded_now"), 0);
 }
 
 #[test]

@@ -10,13 +10,14 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use common::process::{Corebeat, run};
+use common::process::{Corebeat, command, run};
 use common::{GOAWAY, Native, Text, eventually, frame};
 use crowd::{Crowd, Keeping};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A folder of the test's own, which goes with it.
 struct Folder(PathBuf);
@@ -261,6 +262,86 @@ fn the_successor_has_the_port_where_the_server_dies_on_the_way() {
 }
 
 #[test]
+fn the_first_signal_to_a_server_that_was_replaced_cuts_nobody() {
+    let folder = Folder::new();
+    let admin = folder.path("admin.sock");
+    let options = ["--workers", "1", "--admin", &admin, "--drain", "1h", "--drain-rate", "2"];
+    let mut before = Corebeat::start(&options);
+    let mut clients: Vec<Native> =
+        (0..5).map(|number| Native::greet(before.address, &format!("c{number}"))).collect();
+    let after = Corebeat::start_on(before.address, &["--admin", &admin, "--take-over"]);
+    before.wait_for_line("draining 5 connections");
+    // Whatever supervises it stops it, because the other one is there.
+    before.signal(Signal::TERM);
+    before.wait_for_line("it drains already; a second signal stops at once");
+    for client in &mut clients[..4] {
+        client.expect(GOAWAY);
+        client.expect_end();
+    }
+    before.signal(Signal::TERM);
+    before.wait_for_line("a second signal: stopping at once");
+    assert_eq!(before.wait().code(), Some(0));
+    Native::greet(after.address, "ann").echo(b"taken over");
+}
+
+#[test]
+fn a_server_that_is_told_to_stop_while_its_successor_starts_leaves_it_the_place() {
+    for delay in ["0", "1h"] {
+        let folder = Folder::new();
+        let admin = folder.path("admin.sock");
+        let mut program = Corebeat::start(&["--admin", &admin, "--drain-delay", delay]);
+        let mut ann = Native::enter(program.address, "ann", "lobby");
+        let (mut successor, offer) = asks_to_take_over(&admin);
+        assert!(offer.contains("\"listeners\""), "{offer}");
+        assert_eq!(successor.by_ref_lines(1), [""]);
+        program.signal(Signal::TERM);
+        program.wait_for_line("draining ");
+        successor.get_mut().write_all(b"ready\n").unwrap();
+        assert_eq!(successor.by_ref_lines(1), [r#"{"handed_over":true}"#]);
+        ann.expect(GOAWAY);
+        ann.expect_end();
+        drop(ann);
+        assert_eq!(successor.by_ref_lines(1), [""], "the end of it is the end of the server");
+        assert_eq!(program.wait().code(), Some(0));
+    }
+}
+
+/// Whether a process acts on SIGTERM by itself already.
+fn heeds_signals(process: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    let caught = u64::from_str_radix(caught.trim(), 16).unwrap();
+    caught >> (Signal::TERM.as_raw() - 1) & 1 == 1
+}
+
+#[test]
+fn a_successor_that_is_told_to_stop_before_it_is_ready_has_changed_nothing() {
+    let folder = Folder::new();
+    let (admin, data) = (folder.path("admin.sock"), folder.path("data"));
+    for keeping in [&[][..], &["--data", &data]] {
+        let mut before = Corebeat::start(&[&["--admin", &admin], keeping].concat());
+        let mut ann = Native::enter(before.address, "ann", "lobby");
+        // It answers nobody, so that its successor waits for it.
+        before.signal(Signal::STOP);
+        let address = before.address.to_string();
+        let take_over = ["serve", "--listen", &address, "--admin", &admin, "--take-over"];
+        let after = command(&[&take_over, keeping].concat()).stderr(Stdio::null()).spawn();
+        let mut after = after.expect("the program starts");
+        eventually("the successor heeds signals", || heeds_signals(after.id()));
+        kill_process(Pid::from_child(&after), Signal::TERM).unwrap();
+        before.signal(Signal::CONT);
+        eventually("the successor ends", || after.try_wait().unwrap().is_some());
+        assert_eq!(after.wait().unwrap().code(), Some(2));
+        before.wait_for_line("does not take over after all; serving on");
+        ann.echo(b"as ever");
+        Native::enter(before.address, "bob", "lobby").echo(b"as ever");
+        drop(ann);
+        before.signal(Signal::TERM);
+        assert_eq!(before.wait().code(), Some(0));
+    }
+}
+
+#[test]
 fn load_balancers_are_told_first_and_clients_where_to_go() {
     let folder = Folder::new();
     let admin = folder.path("admin.sock");
@@ -336,7 +417,7 @@ fn commands_are_answered_by_a_server_that_listens_to_them() {
     stream.get_mut().write_all(b"counters\nping\n").unwrap();
     let lines = stream.by_ref_lines(6);
     assert!(lines[3].is_empty() && lines[4].contains("\"pid\"") && lines[5].is_empty());
-    stream.get_mut().write_all(&[b'x'; 2_000]).unwrap();
+    stream.get_mut().write_all(&[b'x'; 130 << 10]).unwrap();
     assert!(stream.by_ref_lines(1)[0].contains("too long"));
     let told = ask("/nowhere/at/all.sock", "ping").unwrap_err();
     assert!(told.contains("no server takes commands at"), "{told}");

@@ -213,8 +213,10 @@ pub const RECONNECT_AFTER_MS: (u32, u32) = (500, 5_000);
 
 /// Commands that the admin socket serves at a time; more are told to try again.
 pub const ADMIN_CLIENTS_MAX: usize = 16;
-/// Longest request of such a command.
-pub const ADMIN_REQUEST_BYTES: usize = 1 << 10;
+/// Longest request of such a command: one for the closes behind a number of each worker.
+pub const ADMIN_REQUEST_BYTES: usize = 128 << 10;
+/// Bytes of a request that are read at a time.
+pub const ADMIN_READ_BYTES: usize = 1 << 10;
 /// Bytes of an answer above which the rest of it is left out.
 pub const ADMIN_ANSWER_BYTES: usize = 64 << 20;
 /// A command that neither asks nor reads its answer is dropped after this long.

@@ -101,6 +101,15 @@ impl Shard {
         self.closings.extend(closing.map(|closing| Closing { queued, ..closing }));
     }
 
+    /// Says who a connection wanted to be that was not let in, behind [`Shard::note_closing`]: it
+    /// never became a session of that user.
+    pub(super) fn note_closing_user(&mut self, conn: ConnId, user: Name) {
+        let closing = self.closings.iter_mut().rev().find(|closing| closing.conn == conn);
+        if let Some(closing) = closing {
+            closing.user.get_or_insert(user);
+        }
+    }
+
     /// The shell is about to drop a connection and to call this shard no more. One whose end was
     /// decided before is not counted twice.
     pub fn cut(&mut self, conn: ConnId, now: Now) {

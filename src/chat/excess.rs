@@ -234,7 +234,7 @@ impl Shard {
                 if has_room {
                     self.begin_welcomed(conn, dialect, user, Welcomed::ByHome, now);
                 } else {
-                    self.refuse_session(conn, now);
+                    self.refuse_session(conn, user, now);
                 }
             }
             (Purpose::Rename, Some(State::Live(_))) => {
@@ -273,13 +273,14 @@ impl Shard {
         self.send(home, Mail::Offline { user, session, identity, ending }, now);
     }
 
-    fn refuse_session(&mut self, conn: ConnId, now: Now) {
+    fn refuse_session(&mut self, conn: ConnId, user: Name, now: Now) {
         let (code, text) = self.session_refusal();
         let after_ms = match code {
             Code::Conflict => None,
             _ => Some(self.draw_return_ms()),
         };
         self.refuse_hello(conn, (code, CloseReason::OverLimit), &text, after_ms, now);
+        self.note_closing_user(conn, user);
     }
 
     fn session_refusal(&self) -> (Code, String) {

@@ -66,7 +66,9 @@ impl Shard {
         if let Some(outbox) = &session.outbox {
             out.extend_from_slice(outbox.begun());
         }
-        let (reference, code, text) = (Ref::NONE, Code::Unavailable, PANICKED);
+        // Text clients have no other words for when.
+        let text = &*format!("{PANICKED} in {reconnect_after_ms} ms");
+        let (reference, code) = (Ref::NONE, Code::Unavailable);
         let error = Event::Error { reference, code, text };
         if let Some(dialect) = session.state.dialect() {
             dialect.encode(&mut out, &error);

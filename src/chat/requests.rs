@@ -68,10 +68,13 @@ impl Shard {
     /// Makes a connection a session of its own, as soon as there is room for one, unless the worker
     /// is under pressure. A guest's name is its own.
     pub(super) fn begin_session(&mut self, conn: ConnId, greeting: Greeting, now: Now) {
+        let Greeting { dialect, user } = greeting;
         if self.refuses_newcomer(conn, now) {
+            if let Some(user) = user {
+                self.note_closing_user(conn, user);
+            }
             return;
         }
-        let Greeting { dialect, user } = greeting;
         match user {
             Some(user) if self.limits_sessions() => {
                 self.ask_for_room(conn, user, Purpose::Hello, now);

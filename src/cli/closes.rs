@@ -174,6 +174,8 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::base::ids::SHARDS_MAX;
+    use crate::base::limits::{ADMIN_REQUEST_BYTES, NAME_MAX};
 
     #[derive(Parser)]
     struct Line {
@@ -194,6 +196,14 @@ mod tests {
         let chosen = command(&words).unwrap();
         let request = chosen.request(chosen.last, &[3, 4]);
         assert_eq!(request, "closes 7 reason=slow_reader user=ann after=3,4");
+    }
+
+    #[test]
+    fn what_follows_is_asked_of_as_many_workers_as_there_can_be() {
+        let name = "n".repeat(NAME_MAX);
+        let all = command(&["--follow", "--reason", "handshake_timeout", "--user", &name]).unwrap();
+        let request = all.request(CLOSES_KEPT as u32, &[u64::MAX; SHARDS_MAX]);
+        assert!(request.len() < ADMIN_REQUEST_BYTES, "{} bytes", request.len());
     }
 
     #[test]

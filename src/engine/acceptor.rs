@@ -166,12 +166,13 @@ impl Acceptor {
         std::mem::take(&mut self.troubles)
     }
 
-    /// From here on nobody who waits is kept waiting, by the rate or by pressure.
+    /// From here on nobody who waits is kept waiting, by the rate, by pressure or by a rest: what
+    /// was missing may be there again.
     pub fn hurry(&mut self) {
         (self.hurries, self.is_paused) = (true, false);
         self.rate = Rate::UNLIMITED;
         self.paced_until = None;
-        self.note_all_waiting();
+        self.doors.iter_mut().for_each(|door| door.queue = Queue::Waiting);
     }
 
     /// How many times accepting paused because of the rate, since this was last asked.
@@ -457,6 +458,17 @@ mod tests {
         acceptor.hurry();
         acceptor.pause();
         assert_eq!(std::iter::from_fn(|| acceptor.accept(Mono(0))).count(), 2);
+    }
+
+    #[test]
+    fn a_door_that_rests_takes_in_who_waits_before_it_is_shut() {
+        let (mut acceptor, _poll, addresses) = doors(1);
+        acceptor.open();
+        let _peers = come(addresses[0], 2);
+        acceptor.rest(&"no memory", Mono(0));
+        assert!(acceptor.accept(Mono(1)).is_none());
+        acceptor.hurry();
+        assert_eq!(std::iter::from_fn(|| acceptor.accept(Mono(1))).count(), 2);
     }
 
     #[test]

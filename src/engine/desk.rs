@@ -15,8 +15,8 @@ use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 
 use crate::base::limits::{
-    ADMIN_ANSWER_BYTES, ADMIN_CLIENTS_MAX, ADMIN_PATIENCE_MS, ADMIN_REQUEST_BYTES,
-    DESCRIPTORS_AT_ONCE,
+    ADMIN_ANSWER_BYTES, ADMIN_CLIENTS_MAX, ADMIN_PATIENCE_MS, ADMIN_READ_BYTES,
+    ADMIN_REQUEST_BYTES, DESCRIPTORS_AT_ONCE,
 };
 use crate::base::time::Mono;
 use crate::net::admin_socket::AdminSocket;
@@ -175,9 +175,9 @@ impl Desk {
 impl Conversation {
     /// Takes in what has come, up to the bound of a request.
     fn read(&mut self, now: Mono) {
-        let mut chunk = [0; ADMIN_REQUEST_BYTES];
+        let mut chunk = [0; ADMIN_READ_BYTES];
         while !self.hung_up && self.heard.len() < ADMIN_REQUEST_BYTES {
-            let room = ADMIN_REQUEST_BYTES - self.heard.len();
+            let room = (ADMIN_REQUEST_BYTES - self.heard.len()).min(chunk.len());
             match self.stream.read(&mut chunk[..room]) {
                 Ok(0) => self.hung_up = true,
                 Ok(count) => {

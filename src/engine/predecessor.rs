@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::config::{ServerConfig, StartError, TakeOver};
 use super::succession::Offer;
 use crate::base::ids::SHARDS_MAX;
-use crate::base::limits::{ADMIN_REQUEST_BYTES, TAKE_OVER_ANSWER_BYTES};
+use crate::base::limits::{ADMIN_READ_BYTES, TAKE_OVER_ANSWER_BYTES};
 use crate::net::admin_socket::{self, Place};
 use crate::net::descriptors;
 
@@ -214,7 +214,7 @@ impl Conversation {
         if self.heard.len() > TAKE_OVER_ANSWER_BYTES || self.arrived.len() > SHARDS_MAX {
             return Err(io::Error::other("it says too much"));
         }
-        let mut buffer = [0; ADMIN_REQUEST_BYTES];
+        let mut buffer = [0; ADMIN_READ_BYTES];
         loop {
             match descriptors::receive(&self.stream, &mut buffer, &mut self.arrived) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

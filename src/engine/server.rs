@@ -297,6 +297,12 @@ impl Start {
     /// closed; clients wait in the kernel meanwhile.
     fn succeed(&mut self, steward: &mut Steward) -> Result<(), StartError> {
         let Some(mut predecessor) = self.predecessor.take() else { return Ok(()) };
+        let told_to_stop =
+            || Err(StartError::TakeOver("told to stop before it had started".into()));
+        if steward.is_told_to_stop() {
+            // Nothing has happened yet: the one that runs goes on.
+            return told_to_stop();
+        }
         predecessor.tell_ready()?;
         if let Err(error) = self.open_desk(steward) {
             // There is no way back, and clients need this less than a server.
@@ -305,7 +311,7 @@ impl Start {
         if self.config.data.is_some() {
             info!("waiting for process {} to close its store", predecessor.pid());
             if !predecessor.wait_for_end(|| !steward.is_told_to_stop()) {
-                return Err(StartError::TakeOver("told to stop before it had started".into()));
+                return told_to_stop();
             }
         }
         Ok(())

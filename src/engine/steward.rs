@@ -115,6 +115,8 @@ pub(super) struct Steward {
     pub(super) poll: Poll,
     reports: Receiver<Report>,
     signals: Option<Signals>,
+    /// One of them has told it to end.
+    signalled: bool,
     /// Where commands are taken; none before the workers have started, and where none are.
     pub(super) desk: Option<Desk>,
     /// Who the server is.
@@ -157,6 +159,7 @@ impl Steward {
             poll,
             reports,
             signals,
+            signalled: false,
             desk: None,
             identity,
             successor: None,
@@ -231,6 +234,10 @@ impl Steward {
     /// # Errors
     /// What the kernel says to the listeners.
     pub(super) fn open_doors(&mut self) -> io::Result<()> {
+        if matches!(self.stage, Stage::Shutting { .. } | Stage::Draining { .. } | Stage::Stopping) {
+            // A signal came before.
+            return Ok(());
+        }
         self.listeners.as_ref().map_or(Ok(()), |listeners| listeners.listen())?;
         self.command(&Command::OpenDoor);
         Ok(())
@@ -254,9 +261,10 @@ impl Steward {
     pub(super) fn shut_doors(&mut self, waiting: Waiting) {
         let deadline = self.clock.now().mono + self.drain.within.as_millis() as u64;
         self.stage = Stage::Shutting { deadline };
-        if waiting == Waiting::TakenIn {
+        let have_started = self.employees.iter().all(|employee| employee.pinned.is_some());
+        if waiting == Waiting::TakenIn && have_started {
             // The workers' own are the last then, and none waits behind an original that nobody
-            // takes in.
+            // takes in. One that is about to start may still let go of them, in another table.
             self.listeners = None;
         }
         self.command(&Command::ShutDoor(waiting));
@@ -344,13 +352,25 @@ impl Steward {
                 (SIGUSR1, _) => self.count(Curious::Log),
                 // A file of the store may grow no more. The write fails, which is dealt with there.
                 (SIGXFSZ, _) => {}
-                (_, Stage::Serving) => self.drain(),
-                (_, Stage::Leaving { .. } | Stage::Shutting { .. } | Stage::Draining { .. }) => {
-                    info!("a second signal: stopping at once");
-                    self.stop();
-                }
-                (_, Stage::Stopping) => {}
+                _ => self.heed_stop(),
             }
+        }
+    }
+
+    /// A signal ends the server: in order the first time, whether or not that has begun already,
+    /// because another process took over.
+    fn heed_stop(&mut self) {
+        let is_first = !std::mem::replace(&mut self.signalled, true);
+        match self.stage {
+            Stage::Serving => self.drain(),
+            Stage::Leaving { .. } | Stage::Shutting { .. } | Stage::Draining { .. } if is_first => {
+                info!("it drains already; a second signal stops at once");
+            }
+            Stage::Leaving { .. } | Stage::Shutting { .. } | Stage::Draining { .. } => {
+                info!("a second signal: stopping at once");
+                self.stop();
+            }
+            Stage::Stopping => {}
         }
     }
 

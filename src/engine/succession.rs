@@ -8,7 +8,8 @@
 //! have them, and this server goes on as ever. `ready` ends that: it accepts no more and sends its
 //! connections on. The answer to `ready` is one line, and the conversation is held open until this
 //! server has closed all it had, so that its end tells when the store is free. If the other one
-//! hangs up or takes too long before it is ready, nothing has happened.
+//! hangs up or takes too long before it is ready, nothing has happened. If this one is told to stop
+//! before, the other one has its place all the same.
 
 use std::path::PathBuf;
 
@@ -94,10 +95,6 @@ impl Steward {
         let Some(successor) = self.successor.clone().filter(|it| it.asker == asker) else {
             return self.refuse(asker, "nothing was offered; ask to take over first");
         };
-        if self.stage != Stage::Serving {
-            self.successor = None;
-            return self.refuse(asker, "the server is ending already");
-        }
         info!(
             "process {} takes over: it has the listeners, and takes in whoever comes",
             successor.pid
@@ -106,7 +103,11 @@ impl Steward {
             // Not finished: the end of this conversation is the end of this server.
             desk.say(asker, &json!({ "handed_over": true }));
         }
-        self.shut_doors(Waiting::Left);
+        // A signal may have come since the offer. Then this server ends as it was told, and would
+        // leave nobody at the port if it refused.
+        if matches!(self.stage, Stage::Serving | Stage::Leaving { .. }) {
+            self.shut_doors(Waiting::Left);
+        }
     }
 
     /// Goes on as before where the successor hung up before it was ready.

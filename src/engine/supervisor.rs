@@ -17,6 +17,7 @@ use std::sync::atomic::Ordering;
 use log::{error, info};
 
 use super::close_record::CloseRecord;
+use super::freed_memory::FreedMemory;
 use super::parcel::Parcel;
 use super::worker::{Life, Worker};
 use crate::base::counters::{CloseReason, Counters};
@@ -78,9 +79,10 @@ pub(super) fn supervise(
     loop {
         // What the closure leaves half changed is the worker, and `begin_anew` drops all of it that
         // decides anything: the heart, the budgets, the marks of a turn. It takes over what the
-        // kernel gave (poll, doors, bells) and lists that hold no promise of the turn to another
-        // part: the mailbox, and the records of those who left. Of sockets and heart it reads what
-        // is needed for last words, and catches what comes of that, too.
+        // kernel gave (poll, doors, bells), the readings of the machine, which are judged anew at
+        // the next turn, and lists that hold no promise of the turn to another part: the mailbox,
+        // and the records of those who left. Of sockets and heart it reads what is needed for last
+        // words, and catches what comes of that, too.
         let outcome = panic::catch_unwind(AssertUnwindSafe(|| worker.run()));
         let Err(payload) = outcome else {
             return (worker, outcome.unwrap_or_else(|_| unreachable!("it did not unwind")));
@@ -189,6 +191,9 @@ impl Worker {
         let capacity = config.limits.max_connections.min(CONNECTIONS_RESERVED);
         let mut acceptor = self.acceptor;
         acceptor.note_all_waiting();
+        // All that the old heart held is free as soon as it is dropped, and nobody may come.
+        let mut freed = FreedMemory::default();
+        freed.note(self.now.mono);
         Worker {
             shard,
             now: self.now,
@@ -196,6 +201,10 @@ impl Worker {
             sockets: self.sockets.successor(capacity),
             notes: self.notes,
             acceptor,
+            // The doors are paused by what it found, and the other workers were told of it: one
+            // that begins calm would never take that back.
+            watch: self.watch,
+            freed,
             readiness: self.readiness,
             drain: self.drain,
             set_aside: self.set_aside,

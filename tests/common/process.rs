@@ -105,6 +105,11 @@ impl Corebeat {
         }
     }
 
+    /// Whether a line with `words` is in the part of the log that nobody has read.
+    pub fn try_line(&self, words: &str) -> bool {
+        self.log.try_iter().any(|line| line.contains(words))
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).expect("the program is there");
     }

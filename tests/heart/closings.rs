@@ -1,10 +1,12 @@
 //! What is known of a connection when its end is decided.
 
 use corebeat::base::counters::CloseReason;
+use corebeat::base::pressure::{Level, Pressure};
 use corebeat::chat::closing::Speech;
 use corebeat::chat::heartbeat::HeartbeatPolicy;
 use corebeat::wire::message::{Hello, Request};
 
+use super::ear::{BIN, JSON};
 use super::speech::{frame, frames, hello, join, publish};
 use super::world::{Client, World};
 
@@ -65,6 +67,29 @@ fn each_way_to_end_has_its_reason_what_was_spoken_and_who_it_was() {
     world.drain("maintenance");
     world.pass_ms(5_000);
     expect(&world, last, CloseReason::Draining, Speech::Native, Some("last"));
+}
+
+#[test]
+fn who_is_not_let_in_is_known_by_the_name_that_it_wanted() {
+    let mut world = World::with(|config| config.limits.max_sessions_per_user = 1);
+    world.native(0, "ann");
+    for (strained, reason) in [(false, CloseReason::OverLimit), (true, CloseReason::Overloaded)] {
+        let memory = if strained { Level::Strained } else { Level::Calm };
+        world.presses(Pressure { memory, ..Pressure::default() });
+        let native = world.greet(1, hello("ann"));
+        let [json, bin] = [JSON, BIN].map(|speech| world.websocket(2, "/ws", speech));
+        world.say(json, Request::Hello(hello("ann")));
+        world.say(bin, Request::Hello(hello("ann")));
+        let text = world.text_connection(0);
+        world.types(text, "/nick ann");
+        let speeches = [Speech::Native, Speech::Json, Speech::Bin, Speech::Text];
+        for (client, speech) in [native, json, bin, text].into_iter().zip(speeches) {
+            expect(&world, client, reason, speech, Some("ann"));
+        }
+    }
+    world.pass_ms(1_000);
+    let again = world.greet(1, hello(""));
+    expect(&world, again, CloseReason::Overloaded, Speech::Native, None);
 }
 
 #[test]

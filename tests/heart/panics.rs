@@ -43,6 +43,7 @@ fn connections_of_the_worker_are_told_in_their_dialect_and_others_are_not_told_a
     let [native, text, json, bin] = victims.map(|client| world.heard(client));
     assert_eq!(native, ["error 0: 503", "goaway"]);
     assert!(text.len() == 1 && text[0].starts_with("! 503 "), "{text:?}");
+    assert!(text[0].ends_with(" in 500 ms"), "and when to come back: {text:?}");
     for web in [json, bin] {
         assert_eq!(web[..2], ["error 0: 503", "goaway"]);
         assert!(web[2].contains("1013"), "{web:?}");

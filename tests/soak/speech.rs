@@ -105,8 +105,8 @@ impl Dialect {
         }
     }
 
-    /// Whether these are the last words to one whose worker panicked: why, when to come back, as
-    /// far as the dialect can say it, and nothing else.
+    /// Whether these are the last words to one whose worker panicked: why, when to come back, which
+    /// the text says alone where the dialect has no GOAWAY, and nothing else.
     pub(crate) fn is_sent_away(self, words: &[Heard]) -> bool {
         use Heard::{Closing, GoAway, Refused};
         match (self, words) {
