@@ -230,8 +230,6 @@ impl Worker {
     fn take_up_its_life(&mut self) {
         let readiness = self.readiness;
         self.shard.note_readiness(readiness);
-        // All that the former heart held.
-        self.freed.note(self.now.mono);
         if self.life != Life::Serving
             && let Some(plan) = self.drain.clone()
         {
