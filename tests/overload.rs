@@ -3,6 +3,9 @@
 
 mod common;
 
+#[path = "overload/accept.rs"]
+mod accept;
+
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -48,6 +51,12 @@ fn idle_hundredths(program: &Corebeat, waiting: &Native) -> u64 {
 fn talk(ann: &mut Native, bob: &mut Native, body: &[u8]) {
     ann.send(&publish(0, "lobby", body));
     assert_eq!(bob.expect(MESSAGE).message().2, body);
+}
+
+/// The number of that counter in the last line of a log.
+fn count(last: &str, name: &str) -> u32 {
+    let (_, number) = last.split_once(&format!(" {name}=")).expect("it was counted");
+    number.split(' ').next().unwrap().parse().unwrap()
 }
 
 /// A connection over which HTTP requests are made one after the other.
@@ -127,11 +136,7 @@ fn without_a_descriptor_whoever_comes_is_let_go_and_the_others_talk_on() {
     program.signal(Signal::TERM);
     drop((ann, bob, crowd));
     let last = program.wait_for_line("stopped after");
-    let count = |name: &str| -> u32 {
-        let (_, number) = last.split_once(&format!(" {name}=")).expect("it was counted");
-        number.split(' ').next().unwrap().parse().unwrap()
-    };
-    let (failures, closed) = (count("accept_failures"), count("accept_closed"));
+    let (failures, closed) = (count(&last, "accept_failures"), count(&last, "accept_closed"));
     // Ten a second at most, and one behind each connection that ends.
     assert!((2..2_000).contains(&failures) && closed >= 2, "{failures} and {closed}");
 }

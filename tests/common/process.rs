@@ -105,6 +105,11 @@ impl Corebeat {
         }
     }
 
+    /// The lines of the log that have come and were not read yet.
+    pub fn lines_so_far(&self) -> Vec<String> {
+        self.log.try_iter().collect()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).expect("the program is there");
     }
