@@ -5,13 +5,15 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::process::{Corebeat, run};
-use common::{ERROR, GOAWAY, MESSAGE, Native, OK, PONG, WELCOME, eventually, frame, join, publish};
+use common::{ERROR, GOAWAY, GUARD, MESSAGE, Native, OK, PONG, WELCOME};
+use common::{eventually, frame, hello, join, publish};
 use rustix::process::Signal;
 
 /// A folder that goes when the test ends.
@@ -260,4 +262,31 @@ fn a_worker_that_panics_while_it_drains_ends_all_the_same() {
     folder.panic(&server, 0);
     assert_eq!(server.wait().code(), Some(0));
     drop(clients);
+}
+
+#[test]
+fn a_worker_that_panics_while_it_is_overloaded_opens_its_doors_again() {
+    let folder = Folder::new();
+    let server = folder.start("1", &["--overload-descriptors", "40%,60%,80%"]);
+    let mut ann = Native::greet(server.address, "ann");
+    server.limit_descriptors(Some(server.descriptors().len() as u64 * 10 / 9));
+    eventually("it is overloaded", || {
+        ann.echo(b"it turns");
+        folder.counter("overloaded_now") == 1
+    });
+    folder.panic(&server, 0);
+    assert!(is_sent_away(&mut ann));
+    let mut late = Native::connect(server.address);
+    late.send(&hello("late"));
+    server.limit_descriptors(None);
+    late.expect(WELCOME);
+    let mut probe = TcpStream::connect(server.address).unwrap();
+    probe.set_read_timeout(Some(GUARD)).unwrap();
+    probe
+        .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    probe.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("\r\n\r\nready\n"), "{answer}");
+    assert_eq!(folder.counter("overloaded_now"), 0);
 }

@@ -78,9 +78,10 @@ pub(super) fn supervise(
     loop {
         // What the closure leaves half changed is the worker, and `begin_anew` drops all of it that
         // decides anything: the heart, the budgets, the marks of a turn. It takes over what the
-        // kernel gave (poll, doors, bells) and lists that hold no promise of the turn to another
-        // part: the mailbox, and the records of those who left. Of sockets and heart it reads what
-        // is needed for last words, and catches what comes of that, too.
+        // kernel gave (poll, doors, bells), the levels that others were told of (the watch), and
+        // lists that hold no promise of the turn to another part: the mailbox, and the records of
+        // those who left. Of sockets and heart it reads what is needed for last words, and catches
+        // what comes of that, too.
         let outcome = panic::catch_unwind(AssertUnwindSafe(|| worker.run()));
         let Err(payload) = outcome else {
             return (worker, outcome.unwrap_or_else(|_| unreachable!("it did not unwind")));
@@ -196,6 +197,9 @@ impl Worker {
             sockets: self.sockets.successor(capacity),
             notes: self.notes,
             acceptor,
+            // The doors, and all others at the balance, were told of its levels, and are to be told
+            // when they end.
+            watch: self.watch,
             readiness: self.readiness,
             drain: self.drain,
             set_aside: self.set_aside,
