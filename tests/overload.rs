@@ -3,12 +3,15 @@
 
 mod common;
 
+#[path = "overload/accept.rs"]
+mod accept;
+
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use common::process::Corebeat;
-use common::{ECHO, ERROR, GOAWAY, GUARD, MESSAGE, Native, PONG, WELCOME};
+use common::{ECHO, ERROR, GOAWAY, GUARD, MESSAGE, Native, OK, PONG, WELCOME};
 use common::{eventually, frame, hello, publish, resume};
 use rustix::process::Signal;
 
@@ -48,6 +51,12 @@ fn idle_hundredths(program: &Corebeat, waiting: &Native) -> u64 {
 fn talk(ann: &mut Native, bob: &mut Native, body: &[u8]) {
     ann.send(&publish(0, "lobby", body));
     assert_eq!(bob.expect(MESSAGE).message().2, body);
+}
+
+/// The number of that counter in the last line of a log.
+fn count(last: &str, name: &str) -> u32 {
+    let (_, number) = last.split_once(&format!(" {name}=")).expect("it was counted");
+    number.split(' ').next().unwrap().parse().unwrap()
 }
 
 /// A connection over which HTTP requests are made one after the other.
@@ -127,11 +136,7 @@ fn without_a_descriptor_whoever_comes_is_let_go_and_the_others_talk_on() {
     program.signal(Signal::TERM);
     drop((ann, bob, crowd));
     let last = program.wait_for_line("stopped after");
-    let count = |name: &str| -> u32 {
-        let (_, number) = last.split_once(&format!(" {name}=")).expect("it was counted");
-        number.split(' ').next().unwrap().parse().unwrap()
-    };
-    let (failures, closed) = (count("accept_failures"), count("accept_closed"));
+    let (failures, closed) = (count(&last, "accept_failures"), count(&last, "accept_closed"));
     // Ten a second at most, and one behind each connection that ends.
     assert!((2..2_000).contains(&failures) && closed >= 2, "{failures} and {closed}");
 }
@@ -252,6 +257,46 @@ fn behind_a_rush_its_memory_comes_back_and_newcomers_are_let_in() {
     program.wait_for_line("worker 0 is calm again");
     assert!(is_welcome(program.address));
     assert_eq!(browser.get("/readyz").1, "ready\n");
+}
+
+/// A direct message to `user`.
+fn direct(reference: u32, user: &str, body: &[u8]) -> Vec<u8> {
+    let name = [&[user.len() as u8], user.as_bytes()].concat();
+    frame(0x13, &[&reference.to_be_bytes(), &name[..], body].concat())
+}
+
+/// Says more than the server may keep until it is overloaded, and then nothing more.
+fn fill(program: &Corebeat, say: impl Fn(u32) -> Vec<u8>) {
+    let mut ann = Native::greet(program.address, "ann");
+    let mut browser = Browser::connect(program.address);
+    let mut said = 0;
+    eventually("it is overloaded", || {
+        for _ in 0..20 {
+            said += 1;
+            ann.send(&say(said));
+            ann.expect(OK);
+        }
+        browser.get("/readyz").1 == "overloaded\n"
+    });
+}
+
+#[test]
+fn what_was_kept_and_grew_old_gives_its_memory_back_though_nobody_says_anything_more() {
+    static BODY: [u8; 50_000] = [b'x'; 50_000];
+    let marks = ["--memory-limit", "64MiB", "--overload-memory", "50%,60%,70%"];
+    let keeps = ["--history-bytes", "8MiB", "--offline-bytes", "8MiB"];
+    let ages = ["--history-age", "2s", "--offline-age", "2s"];
+    let options = [&["--workers", "2"][..], &marks, &keeps, &ages].concat();
+    let rooms = |number: u32| publish(number, &format!("room-{}", number % 8), &BODY);
+    let users = |number: u32| direct(number, &format!("absent-{}", number % 8), &BODY);
+    for say in [&rooms as &dyn Fn(u32) -> Vec<u8>, &users] {
+        let program = Corebeat::start(&options);
+        fill(&program, say);
+        program.wait_for_line("is calm again");
+        eventually("newcomers are let in again", || is_welcome(program.address));
+        let mut browser = Browser::connect(program.address);
+        eventually("all are ready", || browser.get("/readyz").1 == "ready\n");
+    }
 }
 
 #[test]

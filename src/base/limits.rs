@@ -221,6 +221,8 @@ pub const ADMIN_READ_BYTES: usize = 1 << 10;
 pub const ADMIN_ANSWER_BYTES: usize = 64 << 20;
 /// A command that neither asks nor reads its answer is dropped after this long.
 pub const ADMIN_PATIENCE_MS: u64 = 10_000;
+/// Where the kernel had nothing to accept a command with, it is asked again after this long.
+pub const ADMIN_ACCEPT_REST_MS: u64 = 100;
 
 /// A process that takes over and is not ready after this long has lost its chance.
 pub const TAKE_OVER_PATIENCE_MS: u64 = 30_000;

@@ -179,7 +179,7 @@ impl Shard {
     /// Tells those whose turn has come.
     fn send_on(&mut self, drain: &mut Drain, now: Now) {
         let due = drain.plan.due(drain.count, now.mono.since_ms(drain.began));
-        let until = drain.slots.min(drain.next_goaway + self.limits.timer_budget);
+        let until = drain.slots.min(drain.next_goaway.saturating_add(self.limits.timer_budget));
         let before = drain.next_goaway;
         while drain.next_goaway < until && drain.told < due {
             if let Some(conn) = self.sessions.conn_in_slot(drain.next_goaway) {

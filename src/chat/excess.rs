@@ -244,7 +244,7 @@ impl Shard {
                 if has_room {
                     self.go_by(conn, user, Welcomed::ByHome, now);
                 } else {
-                    let (code, text) = self.session_refusal();
+                    let (code, text, _) = self.session_refusal();
                     self.refuse(conn, Ref::NONE, code, &text, now);
                 }
             }
@@ -274,25 +274,24 @@ impl Shard {
     }
 
     fn refuse_session(&mut self, conn: ConnId, user: Name, now: Now) {
-        let (code, text) = self.session_refusal();
-        let after_ms = match code {
-            Code::Conflict => None,
-            _ => Some(self.draw_return_ms()),
-        };
+        let (code, text, after_ms) = self.session_refusal();
         self.refuse_hello(conn, (code, CloseReason::OverLimit), &text, after_ms, now);
         self.note_closing_user(conn, user);
     }
 
-    fn session_refusal(&self) -> (Code, String) {
+    /// What is said to one session too many, and when it may come back. Who finds a name in use is
+    /// to take another one.
+    fn session_refusal(&mut self) -> (Code, String, Option<u32>) {
         match self.limits.max_sessions_per_user {
-            1 => (Code::Conflict, "the name is in use: take another one".to_owned()),
-            most => (
-                Code::TooMany,
-                format!(
+            1 => (Code::Conflict, "the name is in use: take another one".to_owned(), None),
+            most => {
+                let after_ms = self.draw_return_ms();
+                let text = format!(
                     "the user has the {most} sessions that one may have (--max-sessions-per-user): \
-                     close one"
-                ),
-            ),
+                     close one, or try again in {after_ms} ms"
+                );
+                (Code::TooMany, text, Some(after_ms))
+            }
         }
     }
 }

@@ -26,7 +26,7 @@ use super::shedding::NO_ROSTERS;
 /// Bytes of a ROSTER payload before the names: ref, total, count.
 const ROSTER_HEADER: usize = 4 + 4 + 2;
 /// Why a room is not made.
-const TOO_MANY_ROOMS: &str = "too many rooms on this server";
+const TOO_MANY_ROOMS: &str = "too many rooms on this server (--max-rooms): try again later";
 
 /// Why somebody is not let in.
 const ROOM_IS_FULL: &str = "the room has as many members as it may (--max-members-per-room): try \

@@ -15,8 +15,8 @@ use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 
 use crate::base::limits::{
-    ADMIN_ANSWER_BYTES, ADMIN_CLIENTS_MAX, ADMIN_PATIENCE_MS, ADMIN_READ_BYTES,
-    ADMIN_REQUEST_BYTES, DESCRIPTORS_AT_ONCE,
+    ADMIN_ACCEPT_REST_MS, ADMIN_ANSWER_BYTES, ADMIN_CLIENTS_MAX, ADMIN_PATIENCE_MS,
+    ADMIN_READ_BYTES, ADMIN_REQUEST_BYTES, DESCRIPTORS_AT_ONCE,
 };
 use crate::base::time::Mono;
 use crate::net::admin_socket::AdminSocket;
@@ -61,6 +61,9 @@ pub(super) struct Desk {
     socket: AdminSocket,
     conversations: Vec<Conversation>,
     begun: u64,
+    /// Somebody may wait whom the kernel could not give, for want of a descriptor or memory: it is
+    /// asked again then.
+    asks_again_at: Option<Mono>,
 }
 
 impl Desk {
@@ -70,19 +73,32 @@ impl Desk {
     /// What the kernel says to the registration.
     pub(super) fn new(mut socket: AdminSocket, registry: &Registry) -> io::Result<Desk> {
         socket.register(registry, Token(DOOR))?;
-        Ok(Desk { socket, conversations: Vec::new(), begun: 0 })
+        Ok(Desk { socket, conversations: Vec::new(), begun: 0, asks_again_at: None })
     }
 
     /// Moves everything on as far as it goes: accepts, reads and writes.
     pub(super) fn turn(&mut self, registry: &Registry, now: Mono) {
-        while let Some(stream) = self.socket.accept() {
-            self.begin(stream, registry, now);
-        }
+        self.accept(registry, now);
         for conversation in &mut self.conversations {
             conversation.read(now);
             conversation.write(now);
         }
         self.conversations.retain_mut(|conversation| !conversation.is_over(now));
+    }
+
+    /// Accepts whoever waits. Where the kernel has nothing to do so with it is asked again after a
+    /// rest: no event comes for those who wait already.
+    fn accept(&mut self, registry: &Registry, now: Mono) {
+        if self.asks_again_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.asks_again_at = loop {
+            match self.socket.accept() {
+                Ok(Some(stream)) => self.begin(stream, registry, now),
+                Ok(None) => break None,
+                Err(_) => break Some(now + ADMIN_ACCEPT_REST_MS),
+            }
+        };
     }
 
     /// Begins a conversation. One too many is over at once, as the command will see.
@@ -161,10 +177,11 @@ impl Desk {
         self.finish(asker, now);
     }
 
-    /// When a conversation is to be ended that does not move on.
+    /// When a conversation is to be ended that does not move on, or the door is to be looked at.
     pub(super) fn deadline(&self) -> Option<Mono> {
         let waits = |conversation: &&Conversation| conversation.turn != Turn::Answering;
-        self.conversations.iter().filter(waits).map(|conversation| conversation.deadline).min()
+        let waiting = self.conversations.iter().filter(waits);
+        waiting.map(|conversation| conversation.deadline).chain(self.asks_again_at).min()
     }
 
     fn of(&mut self, asker: Asker) -> Option<&mut Conversation> {

@@ -162,8 +162,15 @@ impl AdminSocket {
     }
 
     /// The next command that connects, if one waits.
-    pub fn accept(&self) -> Option<UnixStream> {
-        self.listener.accept().ok().map(|(stream, _)| stream)
+    ///
+    /// # Errors
+    /// What keeps the kernel from giving one that waits: no event comes for that one again.
+    pub fn accept(&self) -> io::Result<Option<UnixStream>> {
+        match self.listener.accept() {
+            Ok((stream, _)) => Ok(Some(stream)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes `registry` tell by `token` when a command connects.
@@ -234,8 +241,8 @@ mod tests {
         let socket = AdminSocket::open(&path, None).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         let _command = connect(&path).unwrap();
-        assert!(socket.accept().is_some());
-        assert!(socket.accept().is_none());
+        assert!(socket.accept().unwrap().is_some());
+        assert!(socket.accept().unwrap().is_none());
         drop(socket);
         assert_eq!(connect(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
         fs::remove_dir(folder).unwrap();
@@ -254,7 +261,7 @@ mod tests {
         let second = AdminSocket::open(&path, Some(&path)).unwrap();
         drop(first);
         let _command = connect(&path).unwrap();
-        assert!(second.accept().is_some(), "the first one took its own file away only");
+        assert!(second.accept().unwrap().is_some(), "the first one took its own file away only");
         drop(second);
         fs::remove_dir(folder).unwrap();
     }

@@ -6,6 +6,7 @@
 // Each test program uses its own part of this.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod preload;
 pub mod process;
 pub mod web;
 

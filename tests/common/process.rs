@@ -105,9 +105,9 @@ impl Corebeat {
         }
     }
 
-    /// Whether a line with `words` is in the part of the log that nobody has read.
-    pub fn try_line(&self, words: &str) -> bool {
-        self.log.try_iter().any(|line| line.contains(words))
+    /// The lines of the log that have come and were not read yet.
+    pub fn lines_so_far(&self) -> Vec<String> {
+        self.log.try_iter().collect()
     }
 
     pub fn signal(&self, signal: Signal) {

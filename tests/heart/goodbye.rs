@@ -165,14 +165,16 @@ fn what_a_draining_server_accepted_is_delivered_before_it_hangs_up() {
 }
 
 #[test]
-fn a_drain_in_small_steps_reaches_everybody() {
-    let mut world = World::with(|config| config.limits.timer_budget = 3);
-    let clients: Vec<_> = (0..40).map(|number| world.native(number % 3, "ann")).collect();
-    world.drain("enough");
-    world.pass_ms(DRAIN_SETTLE_MS);
-    for client in clients {
-        assert_eq!(world.heard(client), ["goaway"]);
-        assert_eq!(world.fate(client), Fate::HalfClosed);
+fn a_drain_in_steps_small_or_large_reaches_everybody() {
+    for budget in [3, usize::MAX] {
+        let mut world = World::with(|config| config.limits.timer_budget = budget);
+        let clients: Vec<_> = (0..40).map(|number| world.native(number % 3, "ann")).collect();
+        world.drain("enough");
+        world.pass_ms(DRAIN_SETTLE_MS);
+        for client in clients {
+            assert_eq!(world.heard(client), ["goaway"]);
+            assert_eq!(world.fate(client), Fate::HalfClosed);
+        }
     }
 }
 

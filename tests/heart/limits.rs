@@ -366,6 +366,12 @@ fn beyond_some_sessions_a_user_is_told_when_to_come_back() {
     let web = world.websocket(0, "/ws", JSON);
     world.say(web, Request::Hello(hello("ann")));
     assert_eq!(world.heard(web), ["error 0: 429", "goaway", "close 4429"]);
+    let person = world.text_connection(1);
+    world.types(person, "/nick ann");
+    let told = world.heard(person).remove(0);
+    assert!(told.starts_with("! 429 ") && told.contains("--max-sessions-per-user"), "{told}");
+    let wait = told.rsplit(' ').nth(1).unwrap();
+    assert!((earliest..=latest).contains(&wait.parse().unwrap()), "in words: {told}");
     let guest = world.greet(0, hello(""));
     assert_eq!(world.heard(guest), ["welcome guest-1"], "guests have names of their own");
 }

@@ -1,13 +1,13 @@
 //! Clocks that jump under a running server.
 //!
-//! The server is started behind a small library (`clock.c`), which the C compiler that Rust links
-//! with makes here, and which moves the process's own clocks. The machine's are left alone.
+//! The server is started behind a small library (`clock.c`), which moves the process's own clocks.
+//! The machine's are left alone.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::common::preload::make_library;
 use super::common::{Frame, MESSAGE, Native, OK, eventually, frame, publish};
 use super::stage::{Folder, Outcome, Own, Scenario, Stage};
 
@@ -28,12 +28,7 @@ const DIRECT: u8 = 0x93;
 fn own() -> Own {
     let folder = Folder::new();
     let (library, shifts) = (folder.0.join("clock.so"), folder.0.join("shifts"));
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/soak/clock.c");
-    let compiled = Command::new("cc")
-        .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
-        .args([library.as_os_str(), source.as_ref()])
-        .status();
-    assert!(compiled.expect("a C compiler").success());
+    make_library("soak/clock.c", &library);
     std::fs::write(&shifts, [0; 16]).unwrap();
     Own {
         options: vec!["--offline-age", "1h", "--history-age", "1h"],
