@@ -282,13 +282,13 @@ fn fill(program: &Corebeat, say: impl Fn(u32) -> Vec<u8>) {
 
 #[test]
 fn what_was_kept_and_grew_old_gives_its_memory_back_though_nobody_says_anything_more() {
-    static BODY: [u8; 50_000] = [b'x'; 50_000];
+    let body = [b'x'; 50_000];
     let marks = ["--memory-limit", "64MiB", "--overload-memory", "50%,60%,70%"];
     let keeps = ["--history-bytes", "8MiB", "--offline-bytes", "8MiB"];
     let ages = ["--history-age", "2s", "--offline-age", "2s"];
     let options = [&["--workers", "2"][..], &marks, &keeps, &ages].concat();
-    let rooms = |number: u32| publish(number, &format!("room-{}", number % 8), &BODY);
-    let users = |number: u32| direct(number, &format!("absent-{}", number % 8), &BODY);
+    let rooms = |number: u32| publish(number, &format!("room-{}", number % 8), &body);
+    let users = |number: u32| direct(number, &format!("absent-{}", number % 8), &body);
     for say in [&rooms as &dyn Fn(u32) -> Vec<u8>, &users] {
         let program = Corebeat::start(&options);
         fill(&program, say);
