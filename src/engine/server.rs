@@ -252,7 +252,8 @@ impl Start {
         steward.listeners = Some(Arc::new(listeners.map_err(|cause| self.refusal(cause))?));
         let pinned = self.employ(&mut steward, seats, parts)?;
         self.succeed(&mut steward)?;
-        steward.open_doors().map_err(|cause| self.refusal(cause))?;
+        let patience = Duration::from_secs(self.config.heartbeat.timeout_s.into());
+        steward.open_doors(patience).map_err(|cause| self.refusal(cause))?;
         // Only now: a start that is refused is told in one line.
         if let Some(error) = &self.no_private_tables {
             warn!("workers share one file table: the system forbids private ones ({error})");

@@ -229,16 +229,17 @@ impl Steward {
         }
     }
 
-    /// Lets the workers take clients in, through the listeners that they were given.
+    /// Lets the workers take clients in, through the listeners that they were given. The kernel
+    /// gives up those who take nothing for as long as the server's own heartbeat would.
     ///
     /// # Errors
     /// What the kernel says to the listeners.
-    pub(super) fn open_doors(&mut self) -> io::Result<()> {
+    pub(super) fn open_doors(&mut self, patience: Duration) -> io::Result<()> {
         if matches!(self.stage, Stage::Shutting { .. } | Stage::Draining { .. } | Stage::Stopping) {
             // A signal came before.
             return Ok(());
         }
-        self.listeners.as_ref().map_or(Ok(()), |listeners| listeners.listen())?;
+        self.listeners.as_ref().map_or(Ok(()), |listeners| listeners.listen(patience))?;
         self.command(&Command::OpenDoor);
         Ok(())
     }

@@ -94,8 +94,6 @@ pub struct Worker {
     pub(super) watch: Watch,
     /// What it does not need any more.
     pub(super) freed: FreedMemory,
-    /// What the server's own heartbeat leaves an unacknowledged byte.
-    pub(super) patience: Duration,
     pub(super) read_budget: usize,
     pub(super) write_budget: usize,
     /// Some phase has work left: the next turn does not sleep.
@@ -141,7 +139,6 @@ impl Worker {
             woke_us: 0,
             watch: Watch::new(limits, tables),
             freed: FreedMemory::default(),
-            patience: Duration::from_secs(config.heartbeat.timeout_s.into()),
             read_budget: limits.read_budget,
             write_budget: limits.write_budget,
             busy: false,
@@ -161,7 +158,6 @@ impl Worker {
     /// What the kernel says to their registration.
     pub fn add_doors(&mut self, listeners: Vec<TcpListener>) -> io::Result<()> {
         for listener in listeners {
-            listener::give_up_after(&listener, self.patience)?;
             let token = Token(FIRST_DOOR - self.acceptor.doors());
             self.acceptor.add(listener, self.seat.poll.registry(), token)?;
         }
@@ -548,6 +544,7 @@ mod tests {
     use crate::chat::config::WebConfig;
     use crate::chat::heartbeat::HeartbeatPolicy;
     use crate::net::hatch::hatch;
+    use crate::net::listener::Listeners;
     use crate::net::mailbox::{Receiver, mailbox};
     use crate::wire::message::{Hello, Request};
     use crate::wire::native;
@@ -601,8 +598,9 @@ mod tests {
             };
             let reserved = listener::reserve("127.0.0.1:0".parse().unwrap()).unwrap();
             let mut worker = Worker::new(config, Clock::start(), seat);
-            let listener = listener::open(reserved.address()).unwrap();
-            worker.add_doors(vec![TcpListener::from_std(listener)]).unwrap();
+            let listeners = Listeners::open(Vec::new(), reserved.address(), 1).unwrap();
+            worker.add_doors(listeners.share_of(0, 1).unwrap()).unwrap();
+            listeners.listen(Duration::from_secs(90)).unwrap();
             worker.obey(Command::OpenDoor);
             let events = Events::with_capacity(16);
             Workshop { worker, reports, address: reserved.address(), events }

@@ -98,14 +98,24 @@ impl Listeners {
         Ok(Listeners { originals, given })
     }
 
-    /// Lets clients connect to the new ones. To be called when nothing can go wrong any more: whom
-    /// the kernel leads to one, nobody else can take in.
+    /// Lets clients connect to the new ones, and has the kernel give up connections of all when
+    /// what was sent is not taken for so long (`TCP_USER_TIMEOUT`, tcp(7)): accepted sockets
+    /// inherit it, so it costs no call for each.
+    ///
+    /// To be called when nothing can go wrong any more: whom the kernel leads to a new one, nobody
+    /// else can take in, and those that were given are another process's until then.
     ///
     /// # Errors
-    /// What the kernel says to `listen`.
-    pub fn listen(&self) -> io::Result<()> {
-        let mut new = self.originals.iter().skip(self.given);
-        new.try_for_each(|listener| SockRef::from(listener).listen(backlog()))
+    /// What the kernel says to `setsockopt` and `listen`.
+    pub fn listen(&self, patience: Duration) -> io::Result<()> {
+        for (number, listener) in self.originals.iter().enumerate() {
+            let listener = SockRef::from(listener);
+            listener.set_tcp_user_timeout(Some(patience))?;
+            if number >= self.given {
+                listener.listen(backlog())?;
+            }
+        }
+        Ok(())
     }
 
     /// Those of worker `number` of `workers`, with descriptors of their own. Together the workers
@@ -130,15 +140,6 @@ impl Listeners {
     pub fn copies(&self) -> io::Result<Vec<OwnedFd>> {
         self.originals.iter().map(|listener| listener.as_fd().try_clone_to_owned()).collect()
     }
-}
-
-/// Has the kernel give up connections of this listener when what was sent is not taken for so long
-/// (`TCP_USER_TIMEOUT`, tcp(7)). Accepted sockets inherit it, so it costs no call for each.
-///
-/// # Errors
-/// What the kernel says to `setsockopt`.
-pub fn give_up_after(listener: &TcpListener, timeout: Duration) -> io::Result<()> {
-    SockRef::from(listener).set_tcp_user_timeout(Some(timeout))
 }
 
 /// Whether a connection waits to be accepted.
@@ -193,6 +194,8 @@ fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
 mod tests {
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(90);
+
     fn any_port() -> SocketAddr {
         "127.0.0.1:0".parse().unwrap()
     }
@@ -208,10 +211,24 @@ mod tests {
         assert_ne!(address.port(), 0);
         let listeners = Listeners::open(Vec::new(), address, 2).unwrap();
         assert!(std::net::TcpStream::connect(address).is_err(), "nobody listens yet");
-        listeners.listen().unwrap();
+        listeners.listen(PATIENCE).unwrap();
         assert_eq!(reserve(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(reservation);
         assert_eq!(reserve(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn listeners_that_were_given_are_as_their_owner_left_them_until_they_are_needed() {
+        let reservation = reserve(any_port()).unwrap();
+        let before = Listeners::open(Vec::new(), reservation.address(), 1).unwrap();
+        before.listen(PATIENCE).unwrap();
+        let patience = || SockRef::from(&before.originals[0]).tcp_user_timeout().unwrap();
+        let given = vec![before.originals[0].try_clone().unwrap()];
+        let listeners = Listeners::open(given, reservation.address(), 2).unwrap();
+        let _doors = listeners.share_of(0, 2).unwrap();
+        assert_eq!(patience(), Some(PATIENCE), "whoever was given it may yet fail");
+        listeners.listen(2 * PATIENCE).unwrap();
+        assert_eq!(patience(), Some(2 * PATIENCE));
     }
 
     #[test]
@@ -246,10 +263,10 @@ mod tests {
             let reservation = reserve(any_port()).unwrap();
             let address = reservation.address();
             let before = Listeners::open(Vec::new(), address, given).unwrap();
-            before.listen().unwrap();
+            before.listen(PATIENCE).unwrap();
             let expected = given.max(workers);
             let listeners = Listeners::open(before.originals, address, workers).unwrap();
-            listeners.listen().unwrap();
+            listeners.listen(PATIENCE).unwrap();
             let shares: Vec<_> =
                 (0..workers).map(|number| listeners.share_of(number, workers).unwrap()).collect();
             assert!(shares.iter().all(|share| !share.is_empty()), "nobody is idle");
