@@ -129,6 +129,8 @@ fn lengths(stage: &Stage) -> Outcome {
         for length in LENGTHS_64 {
             end(Web::open(address, "/ws", "").stream, &of_web(FIN | TEXT, length));
             end(greeted_web(address, "large"), &of_web(FIN | BINARY, length));
+            end(greeted_web(address, "large"), &of_web(FIN | web::PING, length));
+            end(Web::open(address, "/echo", "").stream, &of_web(FIN | BINARY, length));
             let fragments = [web::frame(BINARY, &[0; 10]), of_web(FIN, length)].concat();
             end(greeted_web(address, "large"), &fragments);
             let head =
