@@ -3,13 +3,15 @@
 //! Owns two lists, each in the order of the messages' ids. The *queue* is promised: what came while
 //! the user had no session, and what sessions that broke had not acknowledged; it is replayed at
 //! every hello until an ACK strikes it. The *told* list is what live sessions were handed and have
-//! not acknowledged, so that a session that breaks loses nothing. Owns also how far each of the
-//! user's sessions has come ([`Reader`]). Never sends: [`directs`](super::directs) does, through
-//! [`inboxes`](super::inboxes), which counts the memory and notes what a store has to know.
+//! not acknowledged, so that a session that breaks loses nothing: what nobody has taken of it is
+//! told to each session that comes, and queued when the last one that was told breaks. Owns also
+//! how far each of the user's sessions has come ([`Reader`]). Never sends:
+//! [`directs`](super::directs) does, through [`inboxes`](super::inboxes), which counts the memory
+//! and notes what a store has to know.
 //!
-//! A reader's ACK strikes only what that reader was told. Ids rise, but a message that one session
-//! failed to take may enter the queue behind later ones; a reader that was beyond its id then is
-//! not told of it before its next hello, and the ids are noted as [`Reader::untold`].
+//! A reader's ACK strikes only what that reader was told. Each is told in the order of the ids, so
+//! that a number is enough to say how far it is: nothing enters the queue below the place that a
+//! reader has come to but what it was told live.
 //!
 //! Where messages are stored, one that joined the queue and is not written yet is told to nobody,
 //! and nothing behind it is: a session that has come so far goes on when the write is done.
@@ -72,6 +74,12 @@ struct Told {
     direct: Direct,
     /// A session acknowledged it, or took it and said goodbye: it is never queued.
     taken: bool,
+}
+
+impl Told {
+    fn is_owed_to(&self, reader: &Reader) -> bool {
+        reader.is_owed(self.direct.id(), self.taken)
+    }
 }
 
 /// The direct messages of one user. See the [module](self).
@@ -205,7 +213,6 @@ impl Inbox {
         self.missing_at_ms = terms.now_ms;
         for reader in self.readers.iter_mut() {
             reader.heard_missing = false;
-            reader.untold.retain(|untold| *untold > id);
         }
         terms.changes.strike(id, reason);
         terms.changes.note(|| Change::Missing(self.missing));
@@ -223,12 +230,12 @@ impl Inbox {
     }
 
     fn forget_told(&mut self) {
-        let Some(Told { direct, .. }) = self.told.pop_front() else {
+        let Some(told) = self.told.pop_front() else {
             return;
         };
-        self.told_bytes -= direct.cost();
-        let id = direct.id();
-        for reader in self.readers.iter_mut().filter(|reader| reader.needs(id)) {
+        self.told_bytes -= told.direct.cost();
+        let id = told.direct.id();
+        for reader in self.readers.iter_mut().filter(|reader| told.is_owed_to(reader)) {
             if reader.is_beyond(id) {
                 reader.forgotten = id;
             } else {
@@ -257,26 +264,9 @@ impl Inbox {
             terms.changes.note(|| Change::Missing(None));
         }
         let went_on = reader.done() > done_before;
-        self.strike_for(index, id, terms.changes);
+        self.queue.strike_up_to(id, terms.changes);
         if went_on && self.readers.went_on(done_before) {
             self.forget_needless();
-        }
-    }
-
-    /// Strikes what a reader was told of the queue up to `id`.
-    fn strike_for(&mut self, index: usize, id: u64, to: &mut Changes) {
-        let first = self.queue.first_id();
-        if id < first {
-            return;
-        }
-        let untold = std::mem::take(&mut self.readers[index].untold);
-        self.queue.strike_up_to(id, &untold, to);
-        self.readers[index].untold = untold;
-        let now_first = self.queue.first_id();
-        if now_first > first {
-            for reader in self.readers.iter_mut() {
-                reader.untold.retain(|untold| *untold >= now_first);
-            }
         }
     }
 
@@ -290,8 +280,17 @@ impl Inbox {
     pub fn greet(&mut self, identity: SessionId, session: Address, terms: &Terms<'_>) {
         let its = |reader: &Reader| reader.identity == identity && reader.is_active();
         if !self.readers.iter().any(its) {
-            self.readers.insert(Reader::new(identity, session, Standing::CatchingUp, terms.head));
+            self.readers.insert(self.newcomer(identity, session, terms.head));
         }
+    }
+
+    /// A session of which nothing was known. Its replay begins with the oldest message that a live
+    /// session was told and nobody has taken: that session may be a broken one of which nobody
+    /// knows yet.
+    fn newcomer(&self, identity: SessionId, session: Address, head: u64) -> Reader {
+        let oldest = self.told.iter().find(|told| !told.taken);
+        let began = oldest.map_or(head, |told| told.direct.id() - 1);
+        Reader::new(identity, session, Standing::CatchingUp, (began, head))
     }
 
     /// A session goes on on another connection, and is known to have lost the former. The last
@@ -306,16 +305,13 @@ impl Inbox {
         debug_assert!(!self.has_active(identity), "it goes on when its connection has ended");
         let index = match self.readers.of(identity) {
             Some(index) => self.readers.move_to(index, session),
-            None => {
-                let reader = Reader::new(identity, session, Standing::CatchingUp, terms.head);
-                self.readers.insert(reader)
-            }
+            None => self.readers.insert(self.newcomer(identity, session, terms.head)),
         };
         let reader = &mut self.readers[index];
         reader.cursor = 0;
         reader.heard_missing = false;
         reader.awaits_write = false;
-        let retained = self.told.iter().filter(|told| reader.needs(told.direct.id()));
+        let retained = self.told.iter().filter(|told| told.is_owed_to(reader));
         let retained: usize = retained.map(|told| told.direct.frame().len()).sum();
         let first = reader.began.max(reader.acked) + 1;
         if first <= reader.forgotten && retained < undelivered {
@@ -382,14 +378,8 @@ impl Inbox {
 
     /// Queues a message that was told and not taken.
     fn queue_again(&mut self, direct: Direct, terms: &mut Terms<'_>) {
-        let id = direct.id();
-        for reader in self.readers.iter_mut() {
-            let passed = reader.is_beyond(id) || id <= reader.told_before;
-            if reader.began >= id && passed {
-                let place = reader.untold.partition_point(|untold| *untold < id);
-                reader.untold.insert(place, id);
-            }
-        }
+        let mut readers = self.readers.iter();
+        debug_assert!(readers.all(|reader| reader.began < direct.id()), "all were to be told it");
         terms.changes.note(|| Change::Queued(direct.clone()));
         self.queue.insert(direct);
         self.bound_queue(terms);
@@ -472,7 +462,7 @@ impl Inbox {
         let first_unwritten = self.queue.first_unwritten();
         let (mut bytes, mut awaits_write) = (0, false);
         while bytes < budget {
-            while self.told.get(told).is_some_and(|told| !reader.needs(told.direct.id())) {
+            while self.told.get(told).is_some_and(|told| !told.is_owed_to(reader)) {
                 told += 1;
             }
             let next = match (self.queue.get(queued), self.told.get(told)) {
@@ -491,7 +481,6 @@ impl Inbox {
             take(next);
             bytes += next.frame().len();
             reader.cursor = id;
-            reader.untold.retain(|untold| *untold != id);
         }
         reader.awaits_write = bytes == 0 && awaits_write;
         self.readers_await_write |= reader.awaits_write;

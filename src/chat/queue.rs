@@ -67,18 +67,12 @@ impl Queue {
         Some(oldest)
     }
 
-    /// Strikes all up to `id`, but for what is `untold`.
-    pub fn strike_up_to(&mut self, id: u64, untold: &[u64], to: &mut Changes) {
-        let mut kept = Vec::new();
+    /// Strikes all up to `id`.
+    pub fn strike_up_to(&mut self, id: u64, to: &mut Changes) {
         while let Some(direct) = self.messages.pop_front_if(|first| first.id() <= id) {
-            if untold.binary_search(&direct.id()).is_ok() {
-                kept.push(direct);
-            } else {
-                self.bytes -= direct.cost();
-                to.strike(direct.id(), Strike::Acked);
-            }
+            self.bytes -= direct.cost();
+            to.strike(direct.id(), Strike::Acked);
         }
-        kept.into_iter().rev().for_each(|direct| self.messages.push_front(direct));
     }
 
     /// Takes one out that could not be written.

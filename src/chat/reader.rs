@@ -65,11 +65,11 @@ pub struct Reader {
     pub heard_missing: bool,
     /// It was told all that is written, and the next message is not: the home owes it a page.
     pub awaits_write: bool,
-    /// What entered the queue below its cursor, in order: it was not told, and its ACK does not
-    /// mean it.
-    pub untold: Vec<u64>,
     /// Messages told live to others up to this id are none of its business.
     pub began: u64,
+    /// The last message when it said hello. What others had taken of those before is none of its
+    /// business either.
+    pub greeted: u64,
     /// It acknowledged all that it was told up to this id.
     pub acked: u64,
     /// While it catches up: it was told all up to this id.
@@ -81,8 +81,15 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A session that is told what comes behind the message `began`.
-    pub fn new(identity: SessionId, session: Address, standing: Standing, began: u64) -> Reader {
+    /// A session that is told what comes behind the message `began`, and of those up to `greeted`
+    /// what nobody has taken.
+    pub fn new(
+        identity: SessionId,
+        session: Address,
+        standing: Standing,
+        (began, greeted): (u64, u64),
+    ) -> Reader {
+        debug_assert!(began <= greeted, "nobody is greeted before it is there");
         Reader {
             identity,
             session,
@@ -91,8 +98,8 @@ impl Reader {
             is_over: false,
             heard_missing: false,
             awaits_write: false,
-            untold: Vec::new(),
             began,
+            greeted,
             acked: 0,
             cursor: 0,
             told_before: 0,
@@ -108,6 +115,11 @@ impl Reader {
     /// Whether a message that was told live is its, and not acknowledged.
     pub fn needs(&self, id: u64) -> bool {
         self.done() < id
+    }
+
+    /// Whether a message that was told live, and was perhaps `taken` since, is to be told to it.
+    pub fn is_owed(&self, id: u64, taken: bool) -> bool {
+        self.needs(id) && (!taken || self.greeted < id)
     }
 
     /// Messages told live up to this id are none of its business, or acknowledged.

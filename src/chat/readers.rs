@@ -50,7 +50,9 @@ impl Readers {
     /// connections counts as one.
     pub fn new(sessions: impl Iterator<Item = (SessionId, Address)>, began: u64) -> Readers {
         let mut list: Vec<Reader> = sessions
-            .map(|(identity, session)| Reader::new(identity, session, Standing::Live, began))
+            .map(|(identity, session)| {
+                Reader::new(identity, session, Standing::Live, (began, began))
+            })
             .collect();
         list.sort_by_key(|reader| reader.identity);
         list.dedup_by_key(|reader| reader.identity);

@@ -486,22 +486,48 @@ fn what_one_session_missed_and_another_had_not_acknowledged_is_queued_when_that_
 }
 
 #[test]
-fn another_session_of_the_user_gets_what_one_that_broke_had_not_taken() {
+fn a_session_that_comes_is_told_what_no_other_has_acknowledged() {
     for (from, to) in everywhere() {
         let mut world = World::new();
         let ann = world.native(from, "ann");
         let (desk, _) = comes_back(&mut world, to, "bob");
-        world.say(ann, direct(0, "bob", "one"));
-        assert_eq!(world.heard(desk), ["[ann -> you] one"]);
+        for number in 1..=3 {
+            world.say(ann, direct(0, "bob", &format!("live {number}")));
+        }
+        assert_eq!(world.heard(desk).len(), 3);
+        world.say(desk, ack(1));
+        // Nobody knows whether the desk has the others, or has long been gone.
         let (phone, heard) = comes_back(&mut world, (to + 1) % SHARDS, "bob");
-        assert!(heard.is_empty(), "the desk has it");
-        world.say(ann, direct(0, "bob", "two"));
-        assert_eq!(world.heard(phone), ["[ann -> you] two"]);
+        assert_eq!(heard, ["again [ann -> you] live 2", "again [ann -> you] live 3"]);
+        world.say(ann, direct(0, "bob", "live 4"));
+        for session in [desk, phone] {
+            assert_eq!(world.heard(session), ["[ann -> you] live 4"]);
+        }
+        world.say(phone, ack(4));
         world.vanishes(desk);
-        // It was never told the first, so its ACK cannot mean it.
-        world.say(phone, ack(2));
-        world.say(phone, Request::Bye { code: 0, reason: "" });
         let (_, heard) = comes_back(&mut world, to, "bob");
-        assert_eq!(heard, ["again [ann -> you] one"]);
+        assert!(heard.is_empty(), "the phone has them: {heard:?}");
+    }
+}
+
+#[test]
+fn what_was_told_to_a_session_that_had_just_ended_is_told_to_the_one_that_comes() {
+    for (from, ended_at) in everywhere().filter(|(from, ended_at)| from != ended_at) {
+        for (says_goodbye, came_at) in [(false, from), (true, from), (false, 3 - from - ended_at)] {
+            let mut world = World::new();
+            let (ann, first) = (world.native(from, "ann"), world.native(ended_at, "bob"));
+            world.stall(ended_at);
+            if says_goodbye {
+                world.send(first, &frames(&[Request::Bye { code: 0, reason: "" }]));
+            } else {
+                world.vanishes(first);
+            }
+            world.say(ann, direct(0, "bob", "psst"));
+            let second = world.greet(came_at, hello("bob"));
+            world.go_on();
+            world.pass_ms(3_000);
+            let heard = world.heard(second);
+            assert_eq!(heard, ["welcome bob", "again [ann -> you] psst"], "{from} {ended_at}");
+        }
     }
 }

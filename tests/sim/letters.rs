@@ -403,10 +403,8 @@ fn judge_repetitions(world: &World, visit: &Visit) {
 /// Every message that was taken came to somebody, or is said to be gone.
 fn judge_user(world: &World, user: &str) -> usize {
     let letters = &world.ledger.letters;
-    let may_lose =
-        world.visits.iter().any(|visit| is_named(world, visit, user) && may_lose(world, visit));
     let places = letters.places(user).count();
-    if may_lose || places > FEW || world.plan.limits.offline_count == 0 {
+    if may_lose_any(world, user) || places > FEW || world.plan.limits.offline_count == 0 {
         return 0;
     }
     for (id, _) in letters.places(user).filter(|(_, round)| is_young(world, *round)) {
@@ -421,17 +419,28 @@ fn is_named(world: &World, visit: &Visit, user: &str) -> bool {
     world.ledger.names[visit.id].iter().any(|name| name == user)
 }
 
+/// Whether what some connection of a user took may have got lost.
+fn may_lose_any(world: &World, user: &str) -> bool {
+    let mut its = world.visits.iter().filter(|visit| is_named(world, visit, user));
+    its.any(|visit| may_lose(world, visit))
+}
+
 /// Whether what a connection took may have got lost behind it: text clients have no ACK, and who
 /// says goodbye need not read what is on its way.
 fn may_lose(world: &World, visit: &Visit) -> bool {
-    let link = &world.network.links[visit.link];
-    let in_order = match link.fate {
+    let has_read_all = has_read_all(visit, &world.network.links[visit.link]);
+    visit.is_text() || visit.hostile || ended_in_order(world, visit.id) && !has_read_all
+}
+
+/// Whether what a connection was told counts as taken, as far as can be known.
+fn ended_in_order(world: &World, visit: VisitId) -> bool {
+    let visit = &world.visits[visit];
+    match world.network.links[visit.link].fate {
         None | Some(CloseReason::PeerClosed | CloseReason::SocketError) => visit.said_close(),
         Some(CloseReason::HeartbeatTimeout | CloseReason::SlowReader) => false,
         Some(CloseReason::Superseded | CloseReason::Draining) => false,
         Some(_) => true,
-    };
-    visit.is_text() || visit.hostile || in_order && !has_read_all(visit, link)
+    }
 }
 
 fn has_read_all(visit: &Visit, link: &Link) -> bool {
@@ -439,13 +448,15 @@ fn has_read_all(visit: &Visit, link: &Link) -> bool {
     whole && visit.over && !link.is_abandoned() && link.client != ClientEnd::Reset
 }
 
-/// From the round in which a session was first told anything, it is told all, but for what another
-/// session of its user acknowledged, or was told live while this one had no connection: a session
-/// that is only kept is not live, and no promise is made to it of what others took meanwhile.
+/// A session is told all, but for what another session of its user acknowledged, or was told live
+/// while this one had no connection: a session that is only kept is not live, and no promise is made
+/// to it of what others took meanwhile. Nor is it told what others took, and said goodbye, before it
+/// was first told anything.
 fn judge_session(world: &World, visit: &Visit, user: &str) {
-    let Some(since) = visit.post.since.filter(|_| visit.user == user) else {
+    if visit.user != user {
         return;
-    };
+    }
+    let since = visit.post.since.unwrap_or(u64::MAX);
     let letters = &world.ledger.letters;
     let author = world.ledger.authors[visit.id];
     let its = |id: VisitId| world.ledger.authors[id] == author;
@@ -455,12 +466,20 @@ fn judge_session(world: &World, visit: &Visit, user: &str) {
     if shared || !world.is_able(visit.id) || letters.places(user).count() > FEW {
         return;
     }
-    let due = letters.places(user).filter(|(id, round)| *round > since && *id > acked);
+    let are_all_sure = !may_lose_any(world, user) && world.plan.limits.offline_count > 0;
+    let due = letters.places(user).filter(|(id, _)| *id > acked);
     for (id, round) in due.filter(|(_, round)| is_young(world, *round)) {
         let place = (user.to_owned(), id);
-        let is_there = letters.received_by(&place).iter().any(|id| its(*id));
+        let is_old = round <= since;
+        if is_old && !(are_all_sure && letters.is_promised(&place)) {
+            continue;
+        }
+        let received_by = letters.received_by(&place);
+        let is_there = received_by.iter().any(|id| its(*id));
+        let is_taken = is_old && received_by.iter().any(|id| ended_in_order(world, *id));
+        let is_gone = letters.is_gone(&place, |id| is_old || its(id));
         assert!(
-            is_there || letters.is_gone(&place, its) || was_away(world, author, &place, round),
+            is_there || is_taken || is_gone || was_away(world, author, &place, round),
             "visit {} was not told {place:?} of round {round}, and knew since {since}",
             visit.id
         );
