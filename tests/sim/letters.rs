@@ -449,9 +449,9 @@ fn has_read_all(visit: &Visit, link: &Link) -> bool {
 }
 
 /// A session is told all, but for what another session of its user acknowledged, or was told live
-/// while this one had no connection: a session that is only kept is not live, and no promise is made
-/// to it of what others took meanwhile. Nor is it told what others took, and said goodbye, before it
-/// was first told anything.
+/// while this one had no connection: a session that is only kept is not live, and no promise is
+/// made to it of what others took meanwhile. Nor is it told what others took, and said goodbye,
+/// before it was first told anything.
 fn judge_session(world: &World, visit: &Visit, user: &str) {
     if visit.user != user {
         return;
