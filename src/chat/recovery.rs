@@ -190,15 +190,17 @@ impl Shard {
         self.counters.rejoined += 1;
         self.counters.history_gaps += u64::from(gap);
         let staged = if shard == self.id { 0 } else { self.postbag.waiting_for(shard) };
+        // It asks for the next page when what waits for its shard has gone.
+        let nothing = Replay { page: None, last: after, is_head: false, gap, missing };
         if staged > REPLAYS_STAGED_MAX {
-            // It will ask when what waits for its shard has gone.
-            let replay = Replay { page: None, last: after, is_head: false, gap, missing };
-            return Some(Box::new(replay));
+            return Some(Box::new(nothing));
         }
-        let mut replay = self.page(key, after);
-        replay.gap |= gap;
-        replay.missing = missing.or(replay.missing);
-        Some(Box::new(replay))
+        let page = self.page(key, after);
+        Some(Box::new(match (missing, page.missing) {
+            // Only one stretch can be told with a page.
+            (Some(_), Some(_)) => nothing,
+            (first, second) => Replay { gap: gap || page.gap, missing: first.or(second), ..page },
+        }))
     }
 
     /// Sends a member the next page of its replay.

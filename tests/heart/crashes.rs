@@ -359,6 +359,43 @@ fn a_failed_write_is_refused_and_the_room_begins_another_epoch() {
 }
 
 #[test]
+fn a_session_that_goes_on_is_told_what_is_gone_of_the_epoch_it_knew_and_of_the_next_one() {
+    for (home, room) in ROOMS.into_iter().enumerate() {
+        let mut world = World::with(|config| {
+            config.durability = Some(Durability::Batch);
+            config.limits.history_count = 2;
+        });
+        let (ann, speaker) = (world.native(0, "ann"), world.native(1, "speaker"));
+        world.say(ann, join(0, room));
+        let say = |world: &mut World, body| {
+            world.say(speaker, publish(0, room, body));
+            world.commits_all();
+        };
+        say(&mut world, "one");
+        say(&mut world, "two");
+        assert_eq!(world.heard(ann).len(), 2);
+        // Nobody knows how much of that has come to her.
+        world.loses_last(ann, 10_000);
+        world.vanishes(ann);
+        world.say(speaker, publish(0, room, "not written"));
+        world.fails(home, 0);
+        world.commits_all();
+        for body in ["another one", "another two", "another three"] {
+            say(&mut world, body);
+        }
+        let ann = world.comes_back(2, ann);
+        let expected = [
+            "resumed ann".to_owned(),
+            format!("gap in {room}: 1 to 2"),
+            format!("gap in {room}: 1 to 1"),
+            format!("again [{room} 2] speaker: another two"),
+            format!("again [{room} 3] speaker: another three"),
+        ];
+        assert_eq!(world.heard(ann), expected);
+    }
+}
+
+#[test]
 fn what_is_dropped_and_what_is_acknowledged_leaves_the_disk() {
     let mut world = World::with(|config| {
         config.durability = Some(Durability::Batch);
