@@ -12,6 +12,7 @@ use corebeat::base::time::Mono;
 use corebeat::chat::holdings::Holdings;
 use corebeat::wire::message::Code;
 
+use super::ledger::{Ledger, Spot};
 use super::letters;
 use super::network::{ClientEnd, Link, ServerEnd};
 use super::plan::{EVERYONE, Plan, ROOMS};
@@ -209,9 +210,16 @@ fn judge_gaps(world: &World, visit: &Visit, room: usize, stay: &Stay, epoch: u32
         let Item::Gap(from, to) = *item else {
             continue;
         };
-        for seq in from..=to {
-            let own = world.ledger.withheld_from((room, epoch, seq), visit.id);
-            assert_ne!(own, Some(true), "{seq} of {from} to {to} is {}'s own", visit.id);
+        // What was said in a session that it asked for in vain is not its own.
+        let asked_in_vain = visit.goes_on.is_some() && !visit.resumed;
+        let said_it = |spot| {
+            let said = world.ledger.seen.get(&spot).map(|id| &world.ledger.messages[*id]);
+            said.is_some_and(|said| said.visit == visit.id)
+        };
+        for spot in (from..=to).map(|seq| (room, epoch, seq)) {
+            let is_withheld = world.ledger.withheld_from(spot, visit.id) == Some(true);
+            let is_own = is_withheld && (!asked_in_vain || said_it(spot));
+            assert!(!is_own, "{} of {from} to {to} is {}'s own", spot.2, visit.id);
         }
     }
 }
@@ -224,11 +232,13 @@ fn judge_lines(world: &World, visit: &Visit, room: usize, stay: &Stay, present: 
     // Messages since then that were seen, or announced as not sent, but whose place is unknown.
     let mut between = 0;
     let mut unexplained = 0;
+    let told = spots_told(ledger, stay);
     let mut explain = |epoch: u32, after: u64, before: u64, between: u64| {
-        let missing = (after + 1..before)
-            .filter(|seq| ledger.withheld_from((room, epoch, *seq), visit.id) != Some(true));
-        let (known, unknown): (Vec<u64>, Vec<u64>) =
-            missing.partition(|seq| ledger.withheld_from((room, epoch, *seq), visit.id).is_some());
+        let is_withheld = |spot| ledger.withheld_from(spot, visit.id) == Some(true);
+        let spots = (after + 1..before).map(|seq| (room, epoch, seq));
+        let missing = spots.filter(|spot| !told.contains(spot) && !is_withheld(*spot));
+        let (known, unknown): (Vec<Spot>, Vec<Spot>) =
+            missing.partition(|spot| ledger.withheld_from(*spot, visit.id).is_some());
         let missing = (known.len() + unknown.len()) as u64;
         if missing > between {
             let rest = (missing - between) as usize;
@@ -275,6 +285,16 @@ fn judge_lines(world: &World, visit: &Visit, room: usize, stay: &Stay, present: 
         explain(epoch, seq, ledger.last_seq(room, epoch) + 1, between);
     }
     unexplained
+}
+
+/// The places of what a text client was told. What came live may be shown among older messages
+/// later, and stands where it first came.
+fn spots_told(ledger: &Ledger, stay: &Stay) -> BTreeSet<Spot> {
+    let spot_of = |item: &Item| match *item {
+        Item::Line(id) => ledger.messages[id].spot,
+        _ => None,
+    };
+    stay.items.iter().filter_map(spot_of).collect()
 }
 
 /// Judges that a stay without a known head did not begin too late: what was said after the client
