@@ -36,7 +36,7 @@ impl Shard {
         let (request, used) = match http::request(bytes, HTTP_HEAD_BYTES) {
             Ok(None) => return Step::Wait,
             Ok(Some(found)) => found,
-            Err(error) => return self.refuse_unseen(conn, error, now),
+            Err(error) => return self.refuse_unseen(conn, bytes, error, now),
         };
         let Some(session) = self.sessions.get_mut(conn) else {
             return Step::Over;
@@ -208,7 +208,7 @@ impl Shard {
     }
 
     /// A request that cannot be understood. Where the next one would begin is not known.
-    fn refuse_unseen(&mut self, conn: ConnId, error: HttpError, now: Now) -> Step {
+    fn refuse_unseen(&mut self, conn: ConnId, bytes: &[u8], error: HttpError, now: Now) -> Step {
         let reason = match error.status() {
             Status::BadRequest => CloseReason::Malformed,
             Status::ContentTooLarge | Status::UriTooLong | Status::HeaderFieldsTooLarge => {
@@ -216,7 +216,8 @@ impl Shard {
             }
             _ => CloseReason::Refused,
         };
-        self.end_with(conn, reason, |out| http::append_error(out, error, now.wall_ms), now);
+        let exchange = Exchange::last_to(bytes, now.wall_ms);
+        self.end_with(conn, reason, |out| http::append_error(out, error, exchange), now);
         Step::Over
     }
 
@@ -277,13 +278,14 @@ impl Shard {
         }
         match http::upgrade(request, endpoint, &self.web.origins, self.web.deflate) {
             Ok(upgrade) => self.switch(conn, upgrade, now),
-            Err(refusal) => self.refuse_upgrade(conn, refusal, now),
+            Err(refusal) => self.refuse_upgrade(conn, request, refusal, now),
         }
     }
 
-    fn refuse_upgrade(&mut self, conn: ConnId, refusal: Refusal, now: Now) {
+    fn refuse_upgrade(&mut self, conn: ConnId, request: &Request<'_>, refusal: Refusal, now: Now) {
         self.counters.upgrades_refused += 1;
-        let response = |out: &mut Vec<u8>| http::append_refusal(out, refusal, now.wall_ms);
+        let exchange = Exchange { keep_alive: false, ..Exchange::of(request, now.wall_ms) };
+        let response = |out: &mut Vec<u8>| http::append_refusal(out, refusal, exchange);
         self.end_with(conn, CloseReason::Refused, response, now);
     }
 

@@ -45,6 +45,9 @@ fn every_route_has_its_answer_on_one_connection() {
     assert!(raw.contains("\r\nContent-Length: 204800\r\n") && raw.ends_with("\r\n\r\n"), "{raw}");
     assert_eq!(world.fate(ann), Fate::Open);
     assert_eq!((world.counters().http_served, world.counters().http_refused), (6, 2));
+    world.send(ann, head.replace("\r\n\r\n", "\r\nContent-Length: 1\r\n\r\nx").as_bytes());
+    let raw = String::from_utf8(world.raw(ann)).unwrap();
+    assert!(raw.starts_with("HTTP/1.1 413 ") && raw.ends_with("\r\n\r\n"), "no body: {raw}");
 }
 
 #[test]
@@ -245,7 +248,6 @@ fn an_upgrade_is_refused_with_the_reason() {
         (get("/echo"), 426),
         (whole.replace("Version: 13", "Version: 8"), 426),
         (whole.replace("dGhlIHNhbXBsZSBub25jZQ==", "c2hvcnQ="), 400),
-        (whole.replace("GET", "HEAD"), 405),
         (upgrade("/ws", "corebeat.v9", ""), 400),
         (strange("https://strangers.example"), 403),
         (strange("null"), 403),
@@ -260,6 +262,10 @@ fn an_upgrade_is_refused_with_the_reason() {
         assert_eq!(world.fate(ann), Fate::HalfClosed);
         assert_eq!(world.counters().upgrades_refused, refused);
     }
+    let ann = world.browser(0);
+    world.send(ann, whole.replace("GET", "HEAD").as_bytes());
+    let raw = String::from_utf8(world.raw(ann)).unwrap();
+    assert!(raw.starts_with("HTTP/1.1 405 ") && raw.ends_with("\r\n\r\n"), "no body: {raw}");
     for origin in ["http://chat.example", "https://friends.example"] {
         let ann = world.browser(0);
         world.send(ann, strange(origin).as_bytes());

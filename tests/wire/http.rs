@@ -200,7 +200,7 @@ fn every_refusal_is_a_whole_response_that_ends_the_connection() {
         Refusal::Extensions,
     ] {
         let mut out = Vec::new();
-        append_refusal(&mut out, refusal, NOW_MS);
+        append_refusal(&mut out, refusal, Exchange::last(NOW_MS));
         let seen = Seen::of(&out);
         let status = refusal.status();
         assert_eq!(seen.status, format!("{} {}", status as u16, status.phrase()));
@@ -234,7 +234,7 @@ fn every_error_is_a_whole_response_that_ends_the_connection() {
         (HttpError::Version, 505),
     ] {
         let mut out = Vec::new();
-        append_error(&mut out, error, NOW_MS);
+        append_error(&mut out, error, Exchange::last(NOW_MS));
         let seen = Seen::of(&out);
         assert!(seen.status.starts_with(&format!("{status} ")), "{}", seen.status);
         assert_eq!(seen.body, error.text().as_bytes());
@@ -244,6 +244,30 @@ fn every_error_is_a_whole_response_that_ends_the_connection() {
         assert_eq!(seen.field("Date"), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
         let allow = (error == HttpError::Method).then_some("GET, HEAD, OPTIONS");
         assert_eq!(seen.field("Allow"), allow);
+    }
+}
+
+#[test]
+fn a_head_that_is_refused_is_answered_without_a_body() {
+    let last = Exchange::last(NOW_MS);
+    for (bytes, head_only) in [
+        (&b"HEAD / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"[..], true),
+        (b"\r\n\r\nHEAD / HTTP/2.0\r\n\r\n", true),
+        (b"GET / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", false),
+        (b"HEADER / HTTP/1.1\r\n\r\n", false),
+        (b"\r\n", false),
+        (b"", false),
+    ] {
+        assert_eq!(Exchange::last_to(bytes, NOW_MS), Exchange { head_only, ..last });
+    }
+    let mut out = Vec::new();
+    append_error(&mut out, HttpError::Body, Exchange { head_only: true, ..last });
+    append_refusal(&mut out, Refusal::Method, Exchange { head_only: true, ..last });
+    let heads = String::from_utf8(out).unwrap();
+    let all: Vec<&str> = heads.split_terminator("\r\n\r\n").collect();
+    assert_eq!(all.len(), 2, "{heads}");
+    for (head, text) in all.iter().zip([HttpError::Body.text(), Refusal::Method.text()]) {
+        assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", text.len())), "{head}");
     }
 }
 

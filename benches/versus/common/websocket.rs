@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::ops::ControlFlow;
 
 use corebeat::base::limits::{FRAME_CRC, FRAME_HEADER, HTTP_HEAD_BYTES, Limits};
-use corebeat::wire::http::{self, Endpoint, Origins, Subprotocol, Upgrade};
+use corebeat::wire::http::{self, Endpoint, Exchange, Origins, Subprotocol, Upgrade};
 use corebeat::wire::message::{Code, Request, WireError};
 use corebeat::wire::{json, native};
 use tokio_tungstenite::tungstenite::Error;
@@ -71,7 +71,7 @@ pub fn answer(bytes: &[u8], now_ms: u64) -> Option<(Answer, usize)> {
     let answer = match http::upgrade(&request, Endpoint::Chat, &Origins::same(), false) {
         Ok(upgrade) => Answer::Switch(upgrade, spoken(upgrade.subprotocol())),
         Err(error) => {
-            http::append_refusal(&mut refusal, error, now_ms);
+            http::append_refusal(&mut refusal, error, Exchange::last(now_ms));
             Answer::Refuse(refusal)
         }
     };

@@ -97,6 +97,14 @@ impl Exchange {
     pub fn last(now_ms: u64) -> Exchange {
         Exchange { head_only: false, keep_alive: false, now_ms }
     }
+
+    /// The last one of a connection, to the request that `bytes` begin with and that is not
+    /// understood: a body must not follow where it is a HEAD (RFC 9110 section 9.3.2).
+    pub fn last_to(bytes: &[u8], now_ms: u64) -> Exchange {
+        let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
+        let head_only = start.is_some_and(|start| bytes[start..].starts_with(b"HEAD "));
+        Exchange { head_only, ..Exchange::last(now_ms) }
+    }
 }
 
 /// The head of a response.
@@ -211,14 +219,14 @@ pub fn append_options(out: &mut Vec<u8>, exchange: Exchange) {
 }
 
 /// Appends the whole response to a request that is refused unseen; the connection ends behind it.
-pub fn append_error(out: &mut Vec<u8>, error: HttpError, now_ms: u64) {
+pub fn append_error(out: &mut Vec<u8>, error: HttpError, exchange: Exchange) {
     let fields: &[_] = if error == HttpError::Method { &[("Allow", ALLOW)] } else { &[] };
-    append_last(out, error.status(), error.text(), fields, now_ms);
+    append_plain(out, error.status(), error.text(), fields, exchange);
 }
 
 /// Appends the whole response to a request that does not become a WebSocket; the connection ends
 /// behind it.
-pub fn append_refusal(out: &mut Vec<u8>, refusal: Refusal, now_ms: u64) {
+pub fn append_refusal(out: &mut Vec<u8>, refusal: Refusal, exchange: Exchange) {
     let fields: &[_] = match refusal.status() {
         Status::UpgradeRequired => {
             &[("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "13")]
@@ -226,18 +234,18 @@ pub fn append_refusal(out: &mut Vec<u8>, refusal: Refusal, now_ms: u64) {
         Status::MethodNotAllowed => &[("Allow", "GET")],
         _ => &[],
     };
-    append_last(out, refusal.status(), refusal.text(), fields, now_ms);
+    append_plain(out, refusal.status(), refusal.text(), fields, exchange);
 }
 
-fn append_last(
+fn append_plain(
     out: &mut Vec<u8>,
     status: Status,
     text: &str,
     fields: &[(&str, &str)],
-    now_ms: u64,
+    exchange: Exchange,
 ) {
     let content_type = "text/plain; charset=utf-8";
-    append_whole(out, status, content_type, text.as_bytes(), fields, Exchange::last(now_ms));
+    append_whole(out, status, content_type, text.as_bytes(), fields, exchange);
 }
 
 fn append_whole(

@@ -22,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
             let longer = [rest, b"\r\nHost: a\r\n\r\n"].concat();
             assert_eq!(http::request(&longer, MAX_HEAD).err(), Some(error));
             let mut out = Vec::new();
-            http::append_error(&mut out, error, 0);
+            http::append_error(&mut out, error, Exchange::last(0));
             check_response(&out);
         }
         Ok(Some(_)) => unreachable!("the loop took it"),
@@ -53,7 +53,7 @@ fn check_request(request: &Request<'_>) {
         let mut out = Vec::new();
         match http::upgrade(request, endpoint, &origins, may_deflate) {
             Ok(upgrade) => http::append_switching(&mut out, &upgrade),
-            Err(refusal) => http::append_refusal(&mut out, refusal, 0),
+            Err(refusal) => http::append_refusal(&mut out, refusal, Exchange::last(0)),
         }
         check_response(&out);
     }
