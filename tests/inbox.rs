@@ -213,6 +213,8 @@ impl Model {
             fact.is_excused |= fact.told_to.contains(&number);
             if heard.contains(fact_id) {
                 fact.acked_by.insert(number);
+                // What gave way although it was told is not missed by who took it.
+                self.dropped.remove(fact_id);
                 assert!(!self.copy.contains(fact_id), "{fact_id} was acknowledged");
             }
         }

@@ -134,10 +134,13 @@ impl Inbox {
         INBOX_BYTES + readers + self.queue.bytes() + self.told_bytes
     }
 
-    /// Whether it holds nothing that an inbox made anew would not.
+    /// Whether it holds nothing that an inbox made anew would not: to that one all sessions are
+    /// live, and one with a page on its way is not.
     pub fn is_empty(&self) -> bool {
         let nothing_kept = self.queue.is_empty() && self.told.is_empty() && self.missing.is_none();
-        nothing_kept && self.readers.iter().all(|reader| reader.missing.is_none())
+        let is_new =
+            |reader: &Reader| reader.missing.is_none() && reader.standing != Standing::CatchingUp;
+        nothing_kept && self.readers.iter().all(is_new)
     }
 
     /// What becomes of a new message, where messages are queued or not.
@@ -211,8 +214,10 @@ impl Inbox {
         let id = oldest.id();
         Missing::note(&mut self.missing, id);
         self.missing_at_ms = terms.now_ms;
-        for reader in self.readers.iter_mut() {
-            reader.heard_missing = false;
+        // Who was told it misses nothing, and who has not come so far is told this one by itself.
+        let misses = |reader: &&mut Reader| reader.heard_missing && !reader.is_beyond(id);
+        for reader in self.readers.iter_mut().filter(misses) {
+            Missing::note(&mut reader.missing, id);
         }
         terms.changes.strike(id, reason);
         terms.changes.note(|| Change::Missing(self.missing));
@@ -451,10 +456,9 @@ impl Inbox {
             return None;
         }
         let mut missing = reader.missing.take();
-        if !reader.heard_missing
+        if !std::mem::replace(&mut reader.heard_missing, true)
             && let Some(more) = self.missing
         {
-            reader.heard_missing = true;
             missing = Some(more.with(missing));
         }
         let mut queued = self.queue.behind(reader.cursor);

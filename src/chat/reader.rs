@@ -61,7 +61,8 @@ pub struct Reader {
     pub missing: Option<Missing>,
     /// It cannot be resumed when its connection ends.
     pub is_over: bool,
-    /// It was told what is missing in the user's queue.
+    /// It was told what is missing in the user's queue. What is dropped from there later, before it
+    /// comes to it, is missing for it alone.
     pub heard_missing: bool,
     /// It was told all that is written, and the next message is not: the home owes it a page.
     pub awaits_write: bool,

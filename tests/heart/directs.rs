@@ -531,3 +531,61 @@ fn what_was_told_to_a_session_that_had_just_ended_is_told_to_the_one_that_comes(
         }
     }
 }
+
+#[test]
+fn what_is_live_waits_behind_a_page_in_hand_whose_messages_have_grown_too_old() {
+    const HOUR_MS: u64 = 3_600_000;
+    for (from, to) in everywhere() {
+        let mut world = World::with(|config| {
+            config.limits.max_outbound = 8 << 10;
+            config.limits.offline_age_ms = HOUR_MS;
+        });
+        let ann = world.native(from, "ann");
+        world.answers_pings(ann);
+        for number in 1..=20 {
+            world.say(ann, direct(0, "bob", &format!("{number} {}", "x".repeat(500))));
+        }
+        world.pass_ms(HOUR_MS - 1_000);
+        let bob = world.connect(to);
+        world.stops_reading(bob);
+        world.say(bob, Request::Hello(hello("bob")));
+        world.pass_ms(2_000);
+        assert_eq!(world.counters().directs_expired, 20, "none of them is kept");
+        world.say(ann, direct(0, "bob", "late"));
+        world.reads(bob, usize::MAX);
+        let heard = world.heard(bob);
+        let (late, others) = heard[1..].split_last().expect("all are told");
+        assert!(late.ends_with("[ann -> you] late"), "{late}");
+        let expected = (1..=20).map(|number| format!("again [ann -> you] {number} x"));
+        assert!(others.iter().zip(expected).all(|(heard, it)| heard.starts_with(&it)), "{heard:?}");
+        assert_eq!(others.len(), 20);
+    }
+}
+
+#[test]
+fn what_gives_way_behind_ones_back_is_not_said_to_be_missing() {
+    for (from, to) in everywhere() {
+        let mut world = World::with(|config| {
+            config.limits.max_outbound = 8 << 10;
+            config.limits.offline_count = 3;
+        });
+        let ann = world.native(from, "ann");
+        let long = |number: u64| format!("{number} {}", "x".repeat(3_000));
+        for number in 1..=5 {
+            world.say(ann, direct(0, "bob", &long(number)));
+        }
+        let bob = world.connect(to);
+        world.stops_reading(bob);
+        world.say(bob, Request::Hello(hello("bob")));
+        // These take the places of the ones that are on their way to him.
+        for number in 6..=8 {
+            world.say(ann, direct(0, "bob", &long(number)));
+        }
+        world.reads(bob, usize::MAX);
+        let heard = world.heard(bob);
+        assert_eq!(heard[1], "gap in : #1 to #2", "{from} {to}");
+        let expected = (3..=8).map(|number| format!("again [ann -> you] {number} x"));
+        assert!(heard[2..].iter().zip(expected).all(|(heard, it)| heard.starts_with(&it)));
+        assert_eq!(heard.len(), 8, "and nothing else is missing");
+    }
+}
