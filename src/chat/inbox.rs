@@ -491,8 +491,9 @@ impl Inbox {
         if bytes == 0 && !awaits_write {
             reader.standing = Standing::Live;
         }
-        if self.queue.is_empty() && reader.heard_missing && self.missing.is_some() {
-            // Nothing is left whose ACK would mean this too.
+        if self.queue.is_empty() && self.missing.is_some_and(|gone| gone.from > reader.cursor) {
+            // Nothing is left whose ACK would mean this too. What it was told as a message before
+            // it gave way has an ACK of its own.
             self.missing = None;
             terms.changes.note(|| Change::Missing(None));
         }

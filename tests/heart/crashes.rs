@@ -359,6 +359,32 @@ fn a_failed_write_is_refused_and_the_room_begins_another_epoch() {
 }
 
 #[test]
+fn what_gave_way_to_a_message_that_was_not_written_is_told_to_be_gone() {
+    let mut world = World::with(|config| {
+        config.durability = Some(Durability::Batch);
+        config.limits.offline_count = 1;
+        config.limits.max_outbound = 8 << 10;
+    });
+    let home = world.home_of("bob").index();
+    let ann = world.native(0, "ann");
+    world.say(ann, direct(0, "bob", &"one".repeat(2_000)));
+    world.commits_all();
+    let bob = world.connect(1);
+    world.stops_reading(bob);
+    world.say(bob, Request::Hello(hello("bob")));
+    world.say(ann, direct(7, "bob", "two"));
+    world.fails(home, 0);
+    world.commits_all();
+    assert_eq!(world.heard(ann), ["error 7: 503"]);
+    world.reads(bob, usize::MAX);
+    assert!(world.heard(bob)[1].starts_with("again [ann -> you] one"));
+    let phone = world.greet(2, hello("bob"));
+    assert_eq!(world.heard(phone), ["welcome bob", "gap in : #1 to #1"]);
+    let desk = world.greet(0, hello("bob"));
+    assert_eq!(world.heard(desk), ["welcome bob"], "it is told once");
+}
+
+#[test]
 fn a_session_that_goes_on_is_told_what_is_gone_of_the_epoch_it_knew_and_of_the_next_one() {
     for (home, room) in ROOMS.into_iter().enumerate() {
         let mut world = World::with(|config| {
