@@ -33,7 +33,7 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    pub(crate) fn of(code: Code) -> Refusal {
+    fn of(code: Code) -> Refusal {
         if code == Code::Unavailable { Refusal::Unavailable } else { Refusal::Final }
     }
 
@@ -81,6 +81,9 @@ pub(crate) struct Ledger {
     pub(crate) names: Vec<Vec<String>>,
     /// The first visit of the session that each visit went on with, or asked to.
     pub(crate) authors: Vec<VisitId>,
+    /// For each life of the server that is over, whether a failed commit in it left records on the
+    /// disk.
+    leaks: Vec<bool>,
 }
 
 impl Ledger {
@@ -131,8 +134,19 @@ impl Ledger {
         self.check_sender(id, from);
     }
 
+    /// What it means that a visit of the server's life `life` was refused by `code`, which it may
+    /// read only when that life is over.
+    pub(crate) fn refusal(&self, code: Code, life: u64) -> Refusal {
+        let mut refusal = Refusal::of(code);
+        if let Some(has_leaked) = self.leaks.get(life as usize) {
+            refusal.end_life(*has_leaked);
+        }
+        refusal
+    }
+
     /// The server's life ended, in which a failed commit left records on the disk or none did.
     pub(crate) fn end_life(&mut self, has_leaked: bool) {
+        self.leaks.push(has_leaked);
         let letters = self.letters.all.iter_mut().map(|letter| &mut letter.refused);
         let messages = self.messages.iter_mut().map(|message| &mut message.refused);
         messages.chain(letters).for_each(|refused| refused.end_life(has_leaked));
