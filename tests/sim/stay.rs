@@ -355,7 +355,10 @@ impl RoomView {
         let left_between = self.moves[self.begun_by..number].iter().any(|m| !m.join);
         if let Some(mut stay) = self.stay.take() {
             let is_other = stay.epoch.is_some_and(|known| known != epoch);
-            if is_other && self.may_renew_epochs {
+            // The room may have been forgotten while the session was away: then this answer is the
+            // first that tells.
+            let may_be_anew = stay.resumed.is_some() && stay.items.is_empty();
+            if is_other && (self.may_renew_epochs || may_be_anew) {
                 stay.is_outlived = stay.is_live() && !left_between && !left_silently;
             } else if !left_between && !left_silently {
                 assert_eq!(
