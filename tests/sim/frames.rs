@@ -109,6 +109,7 @@ impl Visit {
         let id = number_of(body, b'm').expect("bodies begin with their number");
         let room = room_index(room);
         ledger.witness(id, (room, epoch, seq), from, time_ms);
+        ledger.note_life((room, epoch, seq), self.life);
         let message = &ledger.messages[id];
         assert!(message.body == body, "message {id} was changed on its way");
         let own = message.visit == self.id && !message.echo;
@@ -168,6 +169,7 @@ impl Visit {
                 self.note_spot(reference, (epoch.0, seq.0), flags.duplicate);
                 let room = ledger.messages[ids[0]].room.expect("native clients name the room");
                 ledger.acknowledge((room, epoch.0, seq.0), self.id, reference);
+                ledger.note_life((room, epoch.0, seq.0), self.life);
             }
             Wish::Direct(ids) => {
                 assert_eq!(epoch, Epoch(0), "direct messages have no epoch");

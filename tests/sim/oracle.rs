@@ -193,7 +193,8 @@ fn judge_stay(world: &World, visit: &Visit, room: usize, stay: &Stay, present: b
     let is_forgotten = world.ledger.epochs(room).len() > PAST_EPOCHS_MAX + 1;
     let is_untold = is_forgotten && stay.is_ahead_of_its_replay();
     let is_whole = present && !is_anew || stay.is_outlived && !is_untold;
-    let end = stay.end.or_else(|| is_whole.then(|| world.ledger.last_seq(room, epoch)));
+    let last_told = || world.ledger.last_seq_in(room, epoch, visit.life);
+    let end = stay.end.or_else(|| is_whole.then(last_told));
     if let Some(end) = end {
         explain(last, end + 1);
     }
