@@ -154,6 +154,12 @@ impl Stay {
         self.items.is_empty() && self.recall.is_some_and(is_earlier)
     }
 
+    /// Whether its replay came to a gap of one message last. Where nothing is known any more of the
+    /// epoch that a replay had come to, such a gap stands for all that was left of it.
+    pub(crate) fn may_have_lost_its_rest(&self) -> bool {
+        !self.is_live() && matches!(self.items.last(), Some(Item::Gap(from, to)) if from == to)
+    }
+
     /// The stay in the epoch that the room began in this one: it holds that from the first message
     /// on.
     fn renewed(&self, epoch: u32) -> Stay {
