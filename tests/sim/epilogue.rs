@@ -84,11 +84,17 @@ impl World {
         let is_alone =
             self.present().iter().filter(|id| self.visits[**id].user == user).count() == 1;
         // Nobody is told of a user who has another session.
-        let watchers =
+        let mut watchers =
             if is_alone { self.watchers_of(&user, &rooms) } else { self.nobody_of(&user) };
+        let others = self.others_than(id);
         self.forget_whereabouts();
         self.lose(index);
         self.calm_down();
+        let is_same = |world: &World, id| world.others_than(id) == others;
+        if is_alone && !is_same(self, id) {
+            // How many are in its rooms has changed: somebody may be told, or not.
+            watchers.clear();
+        }
         self.judge_told(&watchers, &user, (true, false));
         let Some(back) = self.return_of(index) else {
             return;
@@ -97,8 +103,11 @@ impl World {
         if !self.visits[back].resumed {
             return;
         }
+        if is_alone && !is_same(self, back) {
+            watchers.clear();
+        }
         self.judge_told(&watchers, &user, (true, true));
-        checked.absences += 1;
+        checked.absences += usize::from(!watchers.is_empty());
         self.forget_whereabouts();
         let lost_at = self.now.mono;
         self.lose(index);
@@ -171,6 +180,11 @@ impl World {
     fn nobody_of(&self, user: &str) -> Vec<(VisitId, Times)> {
         let others = self.present().into_iter().filter(|id| self.visits[*id].user != user);
         others.map(|id| (id, (0, 0))).collect()
+    }
+
+    /// Who is there beside one of them.
+    fn others_than(&self, id: VisitId) -> Vec<VisitId> {
+        self.present().into_iter().filter(|other| *other != id).collect()
     }
 
     fn forget_whereabouts(&mut self) {

@@ -7,7 +7,7 @@ use corebeat::base::ids::{Epoch, Seq};
 use corebeat::wire::message::{Code, Event, Heartbeat, OkFlags, PresenceKind};
 use corebeat::wire::native::{self, Flags, Frame};
 
-use super::ledger::{Ledger, Refusal, number_of};
+use super::ledger::{Ledger, number_of};
 use super::plan::ROOMS;
 use super::stay::{RoomView, Told};
 use super::visit::{Roster, Visit, Wish, room_index};
@@ -109,6 +109,7 @@ impl Visit {
         let id = number_of(body, b'm').expect("bodies begin with their number");
         let room = room_index(room);
         ledger.witness(id, (room, epoch, seq), from, time_ms);
+        ledger.note_life((room, epoch, seq), self.life);
         let message = &ledger.messages[id];
         assert!(message.body == body, "message {id} was changed on its way");
         let own = message.visit == self.id && !message.echo;
@@ -168,6 +169,7 @@ impl Visit {
                 self.note_spot(reference, (epoch.0, seq.0), flags.duplicate);
                 let room = ledger.messages[ids[0]].room.expect("native clients name the room");
                 ledger.acknowledge((room, epoch.0, seq.0), self.id, reference);
+                ledger.note_life((room, epoch.0, seq.0), self.life);
             }
             Wish::Direct(ids) => {
                 assert_eq!(epoch, Epoch(0), "direct messages have no epoch");
@@ -207,9 +209,11 @@ impl Visit {
                 assert!(expected.contains(&code), "{code:?} {text}");
                 let again = self.asked.get(&reference).is_some_and(|asked| asked.again);
                 if let ([id], false) = (&ids[..], again) {
-                    let id = *id;
-                    ledger.messages[id].refused = Refusal::of(code);
-                    assert_eq!(ledger.messages[id].spot, None, "message {id} was refused too late");
+                    let (id, refused) = (*id, ledger.refusal(code, self.life));
+                    let message = &mut ledger.messages[id];
+                    message.refused = refused;
+                    let is_late = refused.holds() && message.spot.is_some();
+                    assert!(!is_late, "message {id} was refused too late");
                 }
             }
             Wish::Direct(ids) => {
@@ -217,7 +221,8 @@ impl Visit {
                 assert!(expected.contains(&code), "{code:?} {text}");
                 let again = self.asked.get(&reference).is_some_and(|asked| asked.again);
                 if let ([id], false) = (&ids[..], again) {
-                    ledger.letters.refuse(*id, code);
+                    let refused = ledger.refusal(code, self.life);
+                    ledger.letters.refuse(*id, refused);
                 }
             }
             Wish::List(..) => {

@@ -33,7 +33,7 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    pub(crate) fn of(code: Code) -> Refusal {
+    fn of(code: Code) -> Refusal {
         if code == Code::Unavailable { Refusal::Unavailable } else { Refusal::Final }
     }
 
@@ -77,10 +77,15 @@ pub(crate) struct Ledger {
     pub(crate) seen: BTreeMap<Spot, MessageId>,
     /// Whose request, by visit and ref, was told that it took a place.
     pub(crate) acked: BTreeMap<Spot, (VisitId, u32)>,
+    /// The first life of the server in which anybody was told of a place.
+    told_in: BTreeMap<Spot, u64>,
     /// Names that a visit had or asked for.
     pub(crate) names: Vec<Vec<String>>,
     /// The first visit of the session that each visit went on with, or asked to.
     pub(crate) authors: Vec<VisitId>,
+    /// For each life of the server that is over, whether a failed commit in it left records on the
+    /// disk.
+    leaks: Vec<bool>,
 }
 
 impl Ledger {
@@ -131,8 +136,19 @@ impl Ledger {
         self.check_sender(id, from);
     }
 
+    /// What it means that a visit of the server's life `life` was refused by `code`, which it may
+    /// read only when that life is over.
+    pub(crate) fn refusal(&self, code: Code, life: u64) -> Refusal {
+        let mut refusal = Refusal::of(code);
+        if let Some(has_leaked) = self.leaks.get(life as usize) {
+            refusal.end_life(*has_leaked);
+        }
+        refusal
+    }
+
     /// The server's life ended, in which a failed commit left records on the disk or none did.
     pub(crate) fn end_life(&mut self, has_leaked: bool) {
+        self.leaks.push(has_leaked);
         let letters = self.letters.all.iter_mut().map(|letter| &mut letter.refused);
         let messages = self.messages.iter_mut().map(|message| &mut message.refused);
         messages.chain(letters).for_each(|refused| refused.end_life(has_leaked));
@@ -160,6 +176,20 @@ impl Ledger {
             let seen = (self.authors[message.visit], message.reference);
             assert_eq!(seen, first, "{spot:?} was told to another than its sender");
         }
+    }
+
+    /// Somebody who came in the server's life `life` was told of a place.
+    pub(crate) fn note_life(&mut self, spot: Spot, life: u64) {
+        let first = self.told_in.entry(spot).or_insert(life);
+        *first = life.min(*first);
+    }
+
+    /// The last place of a room's epoch that anybody was told of up to a life of the server. An
+    /// epoch may have ended in a life, and go on in the next one, which has not read of its end.
+    pub(crate) fn last_seq_in(&self, room: usize, epoch: u32, life: u64) -> u64 {
+        let range = (room, epoch, 0)..=(room, epoch, u64::MAX);
+        let mut told = self.told_in.range(range).rev();
+        told.find(|(_, first)| **first <= life).map_or(0, |(spot, _)| spot.2)
     }
 
     /// The last place of a room's epoch that anybody was told of.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use corebeat::base::counters::CloseReason;
 use corebeat::base::time::Mono;
-use corebeat::wire::message::{Code, OkFlags};
+use corebeat::wire::message::OkFlags;
 
 use super::ledger::{Ledger, Refusal, VisitId, number_of};
 use super::network::{ClientEnd, Link};
@@ -122,8 +122,8 @@ impl Letters {
     }
 
     /// A sender was told that its message is not taken.
-    pub(crate) fn refuse(&mut self, number: usize, code: Code) {
-        self.all[number].refused = Refusal::of(code);
+    pub(crate) fn refuse(&mut self, number: usize, refused: Refusal) {
+        self.all[number].refused = refused;
         assert_eq!(self.all[number].told, None, "letter {number} was refused too late");
     }
 

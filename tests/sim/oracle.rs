@@ -190,14 +190,25 @@ fn judge_stay(world: &World, visit: &Visit, room: usize, stay: &Stay, present: b
     let is_anew = stay.resumed.is_some() && of_room.into_iter().any(|(spot, _)| spot.1 != epoch);
     // A replay that had not come to an epoch, which was forgotten before it did, tells nothing of
     // it but that something is gone of the one that it had come to.
-    let is_forgotten = world.ledger.epochs(room).len() > PAST_EPOCHS_MAX + 1;
-    let is_untold = is_forgotten && stay.is_ahead_of_its_replay();
+    let may_be_untold = stay.is_ahead_of_its_replay() || stay.may_have_lost_its_rest();
+    let is_untold = may_be_untold && may_forget_epochs(world, room);
     let is_whole = present && !is_anew || stay.is_outlived && !is_untold;
-    let end = stay.end.or_else(|| is_whole.then(|| world.ledger.last_seq(room, epoch)));
+    let last_told = || world.ledger.last_seq_in(room, epoch, visit.life);
+    let end = stay.end.or_else(|| is_whole.then(last_told));
     if let Some(end) = end {
         explain(last, end + 1);
     }
     unexplained
+}
+
+/// Whether a room may have forgotten an epoch that had ended: it keeps so many, and none where it
+/// keeps no message, or dropped all that it had at once.
+fn may_forget_epochs(world: &World, room: usize) -> bool {
+    let limits = &world.plan.limits;
+    world.ledger.epochs(room).len() > PAST_EPOCHS_MAX + 1
+        || limits.history_count == 0
+        || world.now.mono.since_ms(world.began) > limits.history_age_ms
+        || sum_of(world).histories_dropped > 0
 }
 
 /// A gap names what was dropped and nothing else: never what the client itself said. Where messages

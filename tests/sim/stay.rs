@@ -154,6 +154,12 @@ impl Stay {
         self.items.is_empty() && self.recall.is_some_and(is_earlier)
     }
 
+    /// Whether its replay came to a gap of one message last. Where nothing is known any more of the
+    /// epoch that a replay had come to, such a gap stands for all that was left of it.
+    pub(crate) fn may_have_lost_its_rest(&self) -> bool {
+        !self.is_live() && matches!(self.items.last(), Some(Item::Gap(from, to)) if from == to)
+    }
+
     /// The stay in the epoch that the room began in this one: it holds that from the first message
     /// on.
     fn renewed(&self, epoch: u32) -> Stay {
@@ -355,7 +361,10 @@ impl RoomView {
         let left_between = self.moves[self.begun_by..number].iter().any(|m| !m.join);
         if let Some(mut stay) = self.stay.take() {
             let is_other = stay.epoch.is_some_and(|known| known != epoch);
-            if is_other && self.may_renew_epochs {
+            // The room may have been forgotten while the session was away: then this answer is the
+            // first that tells.
+            let may_be_anew = stay.resumed.is_some() && stay.items.is_empty();
+            if is_other && (self.may_renew_epochs || may_be_anew) {
                 stay.is_outlived = stay.is_live() && !left_between && !left_silently;
             } else if !left_between && !left_silently {
                 assert_eq!(
