@@ -21,8 +21,6 @@ const ROSTER: u8 = 0x95;
 fn own() -> Own {
     Own {
         program: std::env::var(PROGRAM).ok(),
-        // Those who come back all at once are to be let in, whatever else this machine does.
-        options: vec!["--overload-lag", "off"],
         ..Own::default()
     }
 }
