@@ -40,7 +40,8 @@ build() {
 run() {
     local target=$2 log=$logs/$2 code=0 first last verdict
     mkdir -p "$found/$target" tests/fuzz/artifacts
-    "$built/$target" "-max_total_time=$1" -max_len=4096 -timeout=30 -rss_limit_mb=2048 \
+    # At the lowest priority a second of work may take a minute.
+    "$built/$target" "-max_total_time=$1" -max_len=4096 -timeout=180 -rss_limit_mb=2048 \
         -print_final_stats=1 "-artifact_prefix=tests/fuzz/artifacts/$target-" \
         "$found/$target" "tests/fuzz/corpus/$target" >"$log" 2>&1 || code=$?
     first=$(sed -n 's/.*INITED cov: \([0-9]*\) .*/\1/p' "$log" | tail -n 1)

@@ -100,6 +100,9 @@ fn a_reader_that_takes_nothing_is_given_up_by_the_kernel_when_a_heartbeat_would(
     // Nobody pings a text client, and what waits for it fits into its outbox and the kernel.
     let stuck = Native::connect_narrow(server.address);
     (&stuck.stream).write_all(b"hello\n").unwrap();
+    // It is in the room before anybody speaks there.
+    let mut lines = BufReader::new(&stuck.stream).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.starts_with("* you are in lobby")));
     let mut speaker = Text::greet(server.address, "speaker");
     let body = "x".repeat(1_000);
     for _ in 0..600 {

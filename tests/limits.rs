@@ -9,12 +9,15 @@ use common::{ERROR, GOAWAY, GUARD, Native, OK, PONG, WELCOME};
 use common::{eventually, frame, hello, publish};
 use corebeat::base::counters::{CloseReason, Counters};
 use corebeat::base::limits::{Limits, REFUSALS_HELD_MAX, REFUSED_RECONNECT_AFTER_MS};
+use corebeat::base::pressure::Watermarks;
 use corebeat::engine::config::ServerConfig;
 use corebeat::engine::server::Server;
 
 fn serve(change: impl FnOnce(&mut ServerConfig)) -> (Server, SocketAddr) {
     let mut config = ServerConfig::default();
     change(&mut config);
+    // Where other programs take the processors away, it would refuse whoever comes.
+    config.limits.overload_lag = Watermarks::OFF;
     let server = Server::start(config).unwrap();
     let address = server.local_addr();
     (server, address)

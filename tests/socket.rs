@@ -8,6 +8,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use common::{ECHO, ERROR, GOAWAY, GUARD, MESSAGE, Native, OK, Text, WELCOME};
 use common::{frame, hello, join, publish};
 use corebeat::base::counters::CloseReason;
+use corebeat::base::pressure::Watermarks;
 use corebeat::engine::config::ServerConfig;
 use corebeat::engine::server::Server;
 use corebeat::engine::steward::Stopped;
@@ -16,7 +17,9 @@ fn serve(workers: u16) -> (Server, SocketAddr) {
     serve_with(ServerConfig { workers, ..ServerConfig::default() })
 }
 
-fn serve_with(config: ServerConfig) -> (Server, SocketAddr) {
+fn serve_with(mut config: ServerConfig) -> (Server, SocketAddr) {
+    // Where other programs take the processors away, it would refuse whoever comes.
+    config.limits.overload_lag = Watermarks::OFF;
     let server = Server::start(config).unwrap();
     let address = server.local_addr();
     (server, address)

@@ -8,10 +8,13 @@ use std::net::{SocketAddr, TcpStream};
 use common::{Native, WELCOME, eventually, hello};
 use corebeat::base::ids::SessionId;
 use corebeat::base::limits::{Limits, SKEW_IGNORED, SKEW_MAX_PERCENT};
+use corebeat::base::pressure::Watermarks;
 use corebeat::engine::config::ServerConfig;
 use corebeat::engine::server::Server;
 
-fn serve(config: ServerConfig) -> (Server, SocketAddr) {
+fn serve(mut config: ServerConfig) -> (Server, SocketAddr) {
+    // Where other programs take the processors away, it would refuse whoever comes.
+    config.limits.overload_lag = Watermarks::OFF;
     let server = Server::start(config).unwrap();
     let address = server.local_addr();
     (server, address)
@@ -57,8 +60,20 @@ fn when_one_workers_clients_are_gone_new_ones_go_there_until_it_has_its_share() 
         .map(|number| welcomed(address, &format!("first-{number}")))
         .partition(|(worker, _)| *worker == 0);
     assert!(stayed.len() > EACH / 3 && gone.len() > EACH / 3, "the kernel deals by a fair hash");
+    // Whichever worker is asked, it has the other one's numbers as they were told last.
+    let mut asked = 0;
+    let mut await_native = |what: &str, wanted: [usize; 2]| {
+        let mut told = serde_json::Value::Null;
+        eventually(what, || {
+            asked += 1;
+            told = stats(address);
+            native(&told) == wanted.map(|count| count as u64)
+        });
+        (told, asked)
+    };
+    await_native("all are counted", [stayed.len(), gone.len()]);
     gone.drain(..).for_each(|(_, client)| client.reset());
-    eventually("the worker knows that its clients are gone", || native(&stats(address))[1] == 0);
+    await_native("the worker knows that its clients are gone", [stayed.len(), 0]);
     // One by one, so that each is judged by what the one before it has changed.
     let came = (0..EACH).map(|number| welcomed(address, &format!("second-{number}")));
     stayed.extend(came);
@@ -68,8 +83,7 @@ fn when_one_workers_clients_are_gone_new_ones_go_there_until_it_has_its_share() 
         fuller <= emptier * SKEW_MAX_PERCENT / 100 + SKEW_IGNORED,
         "{fuller} and {emptier}: by its hash alone the kernel would have made it two to one"
     );
-    let told = stats(address);
-    assert_eq!(native(&told), [fuller as u64, emptier as u64]);
+    let (told, asked) = await_native("all who came are counted", [fuller, emptier]);
     let handed = told["workers"][0]["handed_over"].as_u64().unwrap();
     assert!(handed as usize >= EACH / 10, "{handed} were handed over");
     assert!(told["skew"].as_f64().unwrap() <= 1.7, "{told}");
@@ -79,7 +93,9 @@ fn when_one_workers_clients_are_gone_new_ones_go_there_until_it_has_its_share() 
     }
     drop(stayed);
     server.stop();
-    assert_eq!(server.join().unwrap().counters.handed_over, handed);
+    // Who asked for the numbers may have been handed over as well.
+    let counted = server.join().unwrap().counters.handed_over;
+    assert!((handed..=handed + asked).contains(&counted), "{counted}, and {handed} were told");
 }
 
 #[test]

@@ -268,9 +268,9 @@ fn the_first_signal_to_a_server_that_was_replaced_cuts_nobody() {
     let options = ["--workers", "1", "--admin", &admin, "--drain", "1h", "--drain-rate", "2"];
     let mut before = Corebeat::start(&options);
     let mut clients: Vec<Native> =
-        (0..5).map(|number| Native::greet(before.address, &format!("c{number}"))).collect();
+        (0..12).map(|number| Native::greet(before.address, &format!("c{number}"))).collect();
     let after = Corebeat::start_on(before.address, &["--admin", &admin, "--take-over"]);
-    before.wait_for_line("draining 5 connections");
+    before.wait_for_line("draining 12 connections");
     // Whatever supervises it stops it, because the other one is there.
     before.signal(Signal::TERM);
     before.wait_for_line("it drains already; a second signal stops at once");

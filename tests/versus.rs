@@ -45,10 +45,10 @@ impl Contestant {
     }
 
     /// What makes it behave as all of them do: the twins keep no sessions, so that whoever is cut
-    /// off has left at once.
+    /// off has left at once, and they let in whoever comes, however late they are themselves.
     fn options(self) -> &'static [&'static str] {
         match self {
-            Contestant::Corebeat => &["--resume-window", "0s"],
+            Contestant::Corebeat => &["--resume-window", "0s", "--overload-lag", "off"],
             Contestant::Plain | Contestant::Tuned => &[],
         }
     }
@@ -260,7 +260,10 @@ fn presence_and_rosters_tell_who_is_there(contestant: Contestant) {
         .collect();
     assert_eq!(presence(&mut ann).1, 2);
     assert_eq!(presence(&mut ann).1, 3);
-    assert_eq!(presence(&mut ann), (5, 6, String::new()), "a crowd is told as a total");
+    // One total, or several where it takes them long to come.
+    let totals = std::iter::from_fn(|| Some(presence(&mut ann)));
+    let last = totals.inspect(|(kind, _, user)| assert_eq!((*kind, user.as_str()), (5, "")));
+    assert_eq!(last.map(|(_, total, _)| total).find(|total| *total > 5), Some(6));
     ann.send(&named(WHO, 3, "nowhere"));
     assert_eq!(ann.expect(ERROR).error_code(), 404);
 }

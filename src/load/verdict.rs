@@ -55,7 +55,8 @@ pub struct Fitness {
 pub fn judge(run: &Run, bounds: &Bounds) -> Fitness {
     let window_ns = run.until.at_ns.saturating_sub(run.from.at_ns).max(1);
     let measures = &run.measures;
-    let busy = measures.counts.busiest_ns as f64 / window_ns as f64;
+    // A turn counts with all of its length, also with what of it was behind the window.
+    let busy = (measures.counts.busiest_ns as f64 / window_ns as f64).min(1.0);
     let (lag_ns, turn_ns) = (measures.lateness.at(QUANTILE), measures.turns.at(QUANTILE));
     let latency = slowest([&measures.delivery, &measures.echo, &measures.welcome]);
     let config = run.plan.config();
@@ -169,6 +170,13 @@ mod tests {
         let run = run(Scenario::Broadcast, |measures| measures.counts.busiest_ns = 9_500_000_000);
         let fitness = judge(&run, &Bounds::default());
         assert!(fitness.refusals[0].contains("95 % of the measured time"), "{fitness:?}");
+    }
+
+    #[test]
+    fn all_of_the_time_is_the_most_that_one_can_be_busy() {
+        let run = run(Scenario::Broadcast, |measures| measures.counts.busiest_ns = 13 * SECOND_NS);
+        let fitness = judge(&run, &Bounds { busy: 1.0, ..Bounds::default() });
+        assert_eq!((fitness.busy, fitness.refusals), (1.0, Vec::new()));
     }
 
     #[test]

@@ -299,6 +299,7 @@ test('a dashboard that is off, or a server that is away, is said so', async () =
   try {
     const page = await browser.visit(`${silent.http}/dashboard`);
     await says(page, '.dashboard-status', /switched off/);
+    await page.close();
     browser.problems.splice(0);
   } finally {
     await silent.stop();

@@ -120,7 +120,7 @@ def event(kind, flags, payload):
 class Native:
     """One connection. It answers pings while it waits, unless told not to."""
 
-    def __init__(self, host, port, user="", crc=False, heartbeat_s=0, answers=True, patience_s=20,
+    def __init__(self, host, port, user="", crc=False, heartbeat_s=0, answers=True, patience_s=60,
                  session=0, resume_key=0):
         self.socket = socket.create_connection((host, port), timeout=patience_s)
         self.stream = self.socket.makefile("rb")

@@ -6,7 +6,7 @@ and the program under test; ends with 0 if all was as it should be.
 import fcntl, os, pty, re, select, signal, struct, subprocess, sys, termios, time, unicodedata
 
 HOST, PORT, PROGRAM = sys.argv[1:4]
-GUARD_S = 20
+GUARD_S = 60
 SEQUENCE = re.compile(rb"\x1b\[([?0-9;]*)([A-Za-z])")
 
 

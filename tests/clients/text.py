@@ -6,7 +6,7 @@ import socket
 class Text:
     """One connection."""
 
-    def __init__(self, host, port, patience_s=20):
+    def __init__(self, host, port, patience_s=60):
         self.socket = socket.create_connection((host, port), timeout=patience_s)
         self.stream = self.socket.makefile("r", encoding="utf-8", newline="\n")
 

@@ -33,6 +33,8 @@ fn deaf(mut command: Command) -> Command {
     command.stdin(Stdio::null()).env_remove("RUST_LOG").env_remove("RUST_BACKTRACE");
     // Servers that are killed would leave their sockets behind.
     command.env("COREBEAT_ADMIN", "off");
+    // Where other programs take the processors away, a server would refuse whoever comes.
+    command.env("COREBEAT_OVERLOAD_LAG", "off");
     command
 }
 

@@ -157,24 +157,36 @@ struct Conversation {
     report: Report,
 }
 
-/// The stream of the client with this number, in all rooms.
-fn enter(address: SocketAddr, number: usize, poll: &Poll) -> TcpStream {
-    let stream = arrive(address, CLIENTS[number].0, &format!("honest-{number}"));
-    stream.set_nonblocking(true).unwrap();
-    let mut stream = TcpStream::from_std(stream);
-    let both = Interest::READABLE | Interest::WRITABLE;
-    poll.registry().register(&mut stream, Token(number), both).unwrap();
-    stream
+/// The streams of the clients with these numbers, in all rooms. They come at the same time, because
+/// nobody answers their PINGs until all are there.
+fn enter(address: SocketAddr, numbers: &[usize], poll: &Poll) -> Vec<TcpStream> {
+    let come =
+        |number: usize| move || arrive(address, CLIENTS[number].0, &format!("honest-{number}"));
+    let streams: Vec<std::net::TcpStream> = thread::scope(|scope| {
+        let coming: Vec<_> = numbers.iter().map(|&number| scope.spawn(come(number))).collect();
+        coming.into_iter().map(|one| one.join().expect("it is let in")).collect()
+    });
+    let register = |(number, stream): (&usize, std::net::TcpStream)| {
+        stream.set_nonblocking(true).unwrap();
+        let mut stream = TcpStream::from_std(stream);
+        let both = Interest::READABLE | Interest::WRITABLE;
+        poll.registry().register(&mut stream, Token(*number), both).unwrap();
+        stream
+    };
+    numbers.iter().zip(streams).map(register).collect()
 }
 
 impl Conversation {
     fn begin(address: SocketAddr, asked: Receiver<Ask>) -> Conversation {
         let poll = Poll::new().unwrap();
-        let clients = CLIENTS.iter().enumerate().map(|(number, &(dialect, talks))| Client {
+        let numbers: Vec<usize> = (0..CLIENTS.len()).collect();
+        let streams = enter(address, &numbers, &poll);
+        let comers = CLIENTS.iter().zip(streams).enumerate();
+        let clients = comers.map(|(number, (&(dialect, talks), stream))| Client {
             name: format!("honest-{number}"),
             dialect,
             talks,
-            stream: enter(address, number, &poll),
+            stream,
             received: Vec::new(),
             unsent: Vec::new(),
             words: 0,
@@ -270,23 +282,23 @@ impl Conversation {
     /// Those who were sent away come back. They do not wait for as long as they were told: all at
     /// once is harder for the server.
     fn come_back(&mut self) -> u64 {
-        let mut count = 0;
-        for (number, client) in self.clients.iter_mut().enumerate() {
-            if !client.ended || !client.is_sent_away() {
-                continue;
-            }
+        let is_away = |client: &Client| client.ended && client.is_sent_away();
+        let away: Vec<usize> =
+            (0..self.clients.len()).filter(|&number| is_away(&self.clients[number])).collect();
+        let streams = enter(self.address, &away, &self.poll);
+        for (&number, stream) in away.iter().zip(streams) {
+            let client = &mut self.clients[number];
             // What it has heard, and was heard to say, goes on where it was: all of that was before
             // the silence. Places in rooms may be others.
-            client.stream = enter(self.address, number, &self.poll);
+            client.stream = stream;
             client.received.clear();
             client.unsent.clear();
             client.places = Places::default();
             client.parting.clear();
             client.is_probing = false;
             client.ended = false;
-            count += 1;
         }
-        count
+        away.len() as u64
     }
 
     /// What somebody has not heard yet.

@@ -19,12 +19,7 @@ const WHO: u8 = 0x16;
 const ROSTER: u8 = 0x95;
 
 fn own() -> Own {
-    Own {
-        program: std::env::var(PROGRAM).ok(),
-        // Those who come back all at once are to be let in, whatever else this machine does.
-        options: vec!["--overload-lag", "off"],
-        ..Own::default()
-    }
+    Own { program: std::env::var(PROGRAM).ok(), ..Own::default() }
 }
 
 fn worker_panic(stage: &Stage) -> Outcome {

@@ -107,7 +107,7 @@ impl Population {
     /// Those with these numbers come, by several hands, and are heard from then on.
     fn admit(&self, numbers: &[usize]) {
         // The first ones need their heartbeats while the last ones come.
-        for part in numbers.chunks(500) {
+        for part in numbers.chunks(50) {
             let streams = each(part.len(), |at| (part[at], enter(part[at], self.address)));
             let mut residents = self.residents();
             for (number, stream) in BTreeMap::from_iter(streams) {

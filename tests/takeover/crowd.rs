@@ -63,12 +63,14 @@ struct Shared {
 struct Account {
     refused: Vec<String>,
     lost: Vec<String>,
-    /// What was said and acknowledged, and whether that was before a GOAWAY.
-    said: Vec<(Place, Vec<u8>, bool)>,
+    /// What was said and acknowledged, whether that was before a GOAWAY, and when.
+    said: Vec<(Place, Vec<u8>, bool, Instant)>,
     /// What was heard.
     heard: BTreeMap<Place, Vec<u8>>,
     /// The epochs in which it was a member, and what was said in each before it came.
     first: BTreeMap<u32, u64>,
+    /// When it saw the end of its connection in each epoch.
+    ended: BTreeMap<u32, Instant>,
 }
 
 pub(crate) struct Crowd {
@@ -136,11 +138,14 @@ impl Crowd {
             seen.lost.extend_from_slice(&account.lost);
         }
         for (number, listener) in listeners.iter().enumerate() {
-            for (place, body, before_goaway) in speakers.iter().flat_map(|it| &it.said) {
+            for (place, body, before_goaway, at) in speakers.iter().flat_map(|it| &it.said) {
                 let first = listener.first.get(&place.0);
                 let is_later = first.is_some_and(|first| place.1 > *first);
-                // In memory, whoever had gone on already was a member elsewhere.
-                let is_owed = is_later && (*before_goaway || self.keeping == Keeping::Disk);
+                // In memory, whoever had gone on already was a member elsewhere, also where another
+                // worker had not begun to send its speakers on.
+                let was_there = listener.ended.get(&place.0).is_none_or(|ended| at < ended);
+                let is_live = *before_goaway && was_there;
+                let is_owed = is_later && (is_live || self.keeping == Keeping::Disk);
                 let heard = listener.heard.get(place);
                 if is_owed && heard != Some(body) {
                     seen.lost.push(format!("{place:?} to listener {number}: {heard:?}"));
@@ -230,7 +235,8 @@ impl Client {
                 match answer {
                     Some(frame) if frame.kind == OK => {
                         self.shared.acknowledged.fetch_add(1, Ordering::Relaxed);
-                        account.said.push((place_of(&frame.payload[5..]), body, !goes));
+                        let place = place_of(&frame.payload[5..]);
+                        account.said.push((place, body, !goes, Instant::now()));
                     }
                     Some(frame) if frame.kind == ERROR => {
                         account.lost.push(format!("{name}: {frame:?}"));
@@ -280,6 +286,7 @@ impl Client {
                     _ => panic!("{name}: {frame:?}"),
                 }
             }
+            account.ended.insert(since.0, Instant::now());
         }
         account
     }

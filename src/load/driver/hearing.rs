@@ -31,9 +31,11 @@ impl Driver {
                 self.ended(local, &BROKEN_PIPE);
             }
         }
-        let readable = event.is_readable() || event.is_read_closed() || event.is_error();
-        if readable && !self.leaves_unread(local) {
-            self.read(local);
+        // The kernel tells of an end once, together with what came before it perhaps: then only a
+        // read that finds nothing else shows it.
+        let has_ended = event.is_read_closed() || event.is_error();
+        if (has_ended || event.is_readable()) && !self.leaves_unread(local) {
+            self.read(local, has_ended);
         }
     }
 
@@ -47,12 +49,8 @@ impl Driver {
         for local in 0..self.staying() {
             if self.is_slow(local) {
                 self.links.widen(local);
-                self.read(local);
-                // The kernel told of an end while nobody looked, and tells it once: only a read
-                // that finds nothing else shows it.
-                if self.links.peer(local).is_open() {
-                    self.read(local);
-                }
+                // The kernel may have told of an end while nobody looked.
+                self.read(local, true);
             }
         }
     }
@@ -70,8 +68,8 @@ impl Driver {
             })
     }
 
-    /// Reads until nothing is left.
-    fn read(&mut self, local: u32) {
+    /// Reads until nothing is left, or up to the end of the stream where that has come.
+    fn read(&mut self, local: u32, has_ended: bool) {
         let mut scratch = std::mem::take(&mut self.scratch);
         loop {
             match self.links.read(local, &mut scratch) {
@@ -86,7 +84,7 @@ impl Driver {
                     if used == 0 && more {
                         self.malformed(local, &"a frame without end");
                     }
-                    if !more {
+                    if !more && !has_ended {
                         break;
                     }
                 }
