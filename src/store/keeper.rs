@@ -27,6 +27,7 @@ use super::directory::{Directory, LastRun};
 use super::engine::{self, Engine, Reach};
 use super::intake::{Found, Intake};
 use super::load::{Loaded, load};
+use super::renewal::Renewal;
 use super::syncer::Syncer;
 use crate::base::ids::ShardId;
 use crate::base::limits::{COMMIT_BYTES, STORE_SYNC_BYTES, STORE_SYNC_PERIOD_MS};
@@ -139,6 +140,8 @@ pub struct Keeper {
     group_records: u64,
     counts: Counts,
     numbers: StoreNumbers,
+    /// Until this is over, the mark of the last run says that something may be missing.
+    renewal: Renewal,
     /// Waits for the disk, where answers do not.
     syncer: Option<Syncer>,
     /// When the disk is to be waited for, since something was committed.
@@ -195,7 +198,12 @@ impl Keeper {
             return Err(OpenError::Corrupt { data: data(), what });
         }
         loaded.renew_epochs = *directory.last_run() == LastRun::Torn;
-        let marked = directory.mark_running(config.durability);
+        let rooms = loaded.rooms.iter().filter(|_| loaded.renew_epochs);
+        let renewal = Renewal::of(rooms.map(|room| room.name.clone()));
+        let marked = match renewal.is_over() {
+            true => directory.mark_running(config.durability),
+            false => directory.mark_torn(config.durability),
+        };
         marked.map_err(|cause| OpenError::System { data: data(), what: "mark the run", cause })?;
         let data = data();
         let mut keeper = Keeper {
@@ -213,6 +221,7 @@ impl Keeper {
             group_records: 0,
             counts: loaded.counts,
             numbers: StoreNumbers::default(),
+            renewal,
             syncer: None,
             sync_at: None,
             unsynced_bytes: 0,
@@ -275,8 +284,9 @@ impl Keeper {
             None => Err(io::Error::other("the storage fails")),
         };
         let part = loaded.map(|mut loaded| {
-            // What was told ahead of its record may be lost with the one that told it.
-            loaded.renew_epochs = self.durability == Durability::None;
+            // What was told ahead of its record may be lost with the one that told it, and so may
+            // the news that rooms begin other epochs.
+            loaded.renew_epochs = self.durability == Durability::None || !self.renewal.is_over();
             let parts = loaded.divide(shards, |name| home(name));
             parts.into_iter().nth(shard.index()).expect("a part for each shard")
         });
@@ -315,6 +325,7 @@ impl Keeper {
         self.group_records += submission.records.len() as u64;
         for record in submission.records {
             self.group_bytes += record.bytes();
+            self.renewal.note_staged(&record);
             if let Record::Direct { direct, .. } = &record {
                 self.counts.next_direct = self.counts.next_direct.max(direct.id() + 1);
             }
@@ -344,6 +355,9 @@ impl Keeper {
             Ok(()) => {
                 self.counts = counts;
                 self.count(took_us);
+                if self.renewal.note_written() {
+                    self.trust();
+                }
                 self.reopen_after = REOPEN_AFTER.0;
                 if reach == Reach::System {
                     self.unsynced_bytes += self.group_bytes;
@@ -361,6 +375,14 @@ impl Keeper {
         (self.group_bytes, self.group_records) = (0, 0);
     }
 
+    /// All rooms have begun other epochs: what is found from here on may be trusted.
+    fn trust(&self) {
+        if let Err(cause) = self.directory.mark_running(self.durability) {
+            let data = self.directory.data().display();
+            warn!("cannot mark in {data} that nothing is missing any more: {cause}");
+        }
+    }
+
     fn count(&mut self, took_us: u64) {
         let numbers = &mut self.numbers;
         numbers.commits += 1;
@@ -373,6 +395,7 @@ impl Keeper {
 
     /// The group is lost, and whatever its shards have handed over behind it.
     fn fail(&mut self, cause: &io::Error) {
+        self.renewal.note_failed();
         self.numbers.failed_commits += 1;
         if self.reopen_after == REOPEN_AFTER.0 {
             let data = self.directory.data().display();
@@ -471,7 +494,8 @@ impl Keeper {
         let synced = self.engine.as_mut().is_some_and(|engine| engine.sync().is_ok());
         let synced = synced && failure.is_none();
         self.close_engine();
-        let whole = synced && !self.desks.iter().any(|desk| desk.lost_records);
+        let repeated = !self.desks.iter().any(|desk| desk.lost_records);
+        let whole = synced && repeated && self.renewal.is_over();
         let commits = self.counts.commits;
         let clean = whole && self.directory.mark_clean(self.durability, commits).is_ok();
         if clean {
@@ -504,20 +528,25 @@ fn open(path: &Path) -> io::Result<Box<dyn Engine>> {
 mod tests {
     use std::cell::RefCell;
     use std::fs;
+    use std::path::PathBuf;
     use std::rc::Rc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+    use crate::base::ids::{Epoch, Seq};
     use crate::base::name::Name;
+    use crate::chat::record::RecordId;
     use crate::store::engine::Syncing;
     use crate::store::intake::{Submitter, bounded};
 
     /// What the shard has of the store; `None` once it has hung up.
     type Shard = Rc<RefCell<Option<Submitter<Errand>>>>;
 
-    /// An engine that keeps nothing, and on whose commits a script decides.
+    /// An engine that keeps nothing but what it was made with, and on whose commits a script
+    /// decides.
     struct Scripted {
         script: Rc<RefCell<dyn FnMut() -> bool>>,
+        stored: Vec<(Vec<u8>, Vec<u8>)>,
     }
 
     impl Engine for Scripted {
@@ -542,13 +571,18 @@ mod tests {
             Ok(None)
         }
 
-        fn read(&mut self, _: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> io::Result<()> {
+        fn read(&mut self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> io::Result<()> {
+            let _ = self.stored.iter().all(|(key, value)| each(key, value));
             Ok(())
         }
     }
 
     fn submit(shard: &Shard, generation: u32, first: u64) {
-        let records = vec![Record::StrikeHead { room: Name::new("lobby") }];
+        submit_record(shard, generation, first, Record::StrikeHead { room: Name::new("lobby") });
+    }
+
+    fn submit_record(shard: &Shard, generation: u32, first: u64, record: Record) {
+        let records = vec![record];
         let first = Ticket(first);
         let submission = Submission { shard: ShardId(0), generation, first, records };
         shard
@@ -566,10 +600,7 @@ mod tests {
         commits: impl Fn(&Shard, u32) -> bool + 'static,
         hears: impl Fn(&Shard, Outcome) + 'static,
     ) -> (bool, LastRun) {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("corebeat-keeper-{}-{number}", std::process::id());
-        let data = std::env::temp_dir().join(name);
+        let data = folder();
         let (submitter, submissions) = bounded(8);
         let shard: Shard = Rc::new(RefCell::new(Some(submitter)));
         submit(&shard, 0, 1);
@@ -584,7 +615,7 @@ mod tests {
         });
         let config = KeeperConfig { durability: Durability::Sync, shards: 1, submissions, post };
         let open = move || -> io::Result<Box<dyn Engine>> {
-            Ok(Box::new(Scripted { script: Rc::clone(&script) as _ }))
+            Ok(Box::new(Scripted { script: Rc::clone(&script) as _, stored: Vec::new() }))
         };
         let directory = Directory::take(&data).expect("a new directory");
         let (keeper, _) = Keeper::begin(directory, config, Box::new(open)).expect("it opens");
@@ -592,6 +623,74 @@ mod tests {
         let last = Directory::take(&data).expect("the keeper let it go").last_run().clone();
         fs::remove_dir_all(data).expect("it was made here");
         (whole, last)
+    }
+
+    fn folder() -> PathBuf {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        std::env::temp_dir().join(format!("corebeat-keeper-{}-{number}", std::process::id()))
+    }
+
+    fn head_of_lobby(epoch: u32) -> Record {
+        let (room, id) = (Name::new("lobby"), RecordId(u64::from(epoch)));
+        Record::Head { room, id, epoch: Epoch(epoch), seq: Seq(0) }
+    }
+
+    /// A keeper of a store in which is a room, that has heard of nothing yet.
+    fn keeper_of_lobby(
+        data: &Path,
+        durability: Durability,
+        hears: impl Fn(&Shard, Outcome) + 'static,
+    ) -> (Keeper, Loaded, Shard) {
+        let (submitter, submissions) = bounded(8);
+        let shard: Shard = Rc::new(RefCell::new(Some(submitter)));
+        let posted = Rc::clone(&shard);
+        let post = Box::new(move |_, outcome, _| {
+            hears(&posted, outcome);
+            true
+        });
+        let config = KeeperConfig { durability, shards: 1, submissions, post };
+        let open = || -> io::Result<Box<dyn Engine>> {
+            let (mut codec, head) = (Codec::default(), head_of_lobby(1));
+            let Change::Put { key, value } = codec.change(&head) else {
+                unreachable!("a head is put")
+            };
+            let stored = vec![(key.to_vec(), value.to_vec())];
+            Ok(Box::new(Scripted { script: Rc::new(RefCell::new(|| true)), stored }))
+        };
+        let directory = Directory::take(data).expect("nobody holds it");
+        let (keeper, loaded) = Keeper::begin(directory, config, Box::new(open)).expect("it opens");
+        (keeper, loaded, shard)
+    }
+
+    #[test]
+    fn a_run_that_is_torn_stays_torn_until_all_rooms_have_begun_other_epochs() {
+        for durability in [Durability::Batch, Durability::Sync] {
+            let data = folder();
+            let directory = Directory::take(&data).expect("a new directory");
+            directory.mark_torn(durability).expect("there is room");
+            drop(directory);
+            // Killed before anything of it is written.
+            let (_, loaded, _) = keeper_of_lobby(&data, durability, |_, _| ());
+            assert!(loaded.renew_epochs);
+            let run = data.join("run");
+            let hears = move |shard: &Shard, outcome| {
+                let mark = fs::read_to_string(&run).expect("it is there");
+                let is_trusted = mark.ends_with("state=running\n");
+                assert_eq!(is_trusted, outcome == Outcome::Written(Ticket(2)), "{mark}");
+                match is_trusted {
+                    true => drop(shard.borrow_mut().take()),
+                    false => submit_record(shard, 0, 2, head_of_lobby(2)),
+                }
+            };
+            let (keeper, loaded, shard) = keeper_of_lobby(&data, durability, hears);
+            assert!(loaded.renew_epochs, "nothing was written of the other epoch");
+            submit(&shard, 0, 1);
+            assert!(keeper.run());
+            let last = Directory::take(&data).expect("the keeper let it go").last_run().clone();
+            assert_eq!(last, LastRun::Clean { commits: 2 });
+            fs::remove_dir_all(data).expect("it was made here");
+        }
     }
 
     fn hangs_up(shard: &Shard, _: Outcome) {

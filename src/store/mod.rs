@@ -13,6 +13,7 @@
 //! | [`engine`] | what an engine must do, and the one that does it |
 //! | [`load`] | all of it back into rooms and users |
 //! | [`intake`] | what workers hand over |
+//! | [`renewal`] | rooms that are to begin other epochs after a run that may have lost something |
 //! | [`syncer`] | waits for the disk beside the commits |
 //! | [`keeper`] | groups of records, commits, failures, watermarks |
 
@@ -23,6 +24,7 @@ pub mod engine;
 pub mod intake;
 pub mod keeper;
 pub mod load;
+pub mod renewal;
 pub mod syncer;
 
 use std::fmt;

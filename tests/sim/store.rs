@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use corebeat::chat::record::{Durability, Record, Recovered, Ticket};
 use corebeat::store::keeper::Outcome;
+use corebeat::store::renewal::Renewal;
 
 use super::dice::Dice;
 use super::plan::StorePlan;
@@ -51,6 +52,8 @@ pub(crate) struct Store {
     pub(crate) failures: u64,
     /// One of them, in this life of the server, left records on the disk all the same.
     pub(crate) has_leaked: bool,
+    /// Until this is over, the end before last counts on.
+    renewal: Renewal,
 }
 
 impl Store {
@@ -65,6 +68,7 @@ impl Store {
             commits: 0,
             failures: 0,
             has_leaked: false,
+            renewal: Renewal::default(),
         }
     }
 
@@ -131,7 +135,11 @@ impl Store {
 
     fn keep(&mut self, shard: usize) -> Option<Ticket> {
         let Submission { last, records } = self.desks[shard].handed.pop_front()?;
-        records.iter().for_each(|record| self.committed.commit_record(record));
+        records.iter().for_each(|record| {
+            self.committed.commit_record(record);
+            self.renewal.note_staged(record);
+        });
+        self.renewal.note_written();
         self.unsynced.push(records);
         self.commits += 1;
         Some(last)
@@ -177,7 +185,11 @@ impl Store {
             Durability::Batch => end == End::PowerLost,
             Durability::Sync => false,
         };
+        let is_torn = is_torn || !self.renewal.is_over();
         let shards = self.desks.len() as u16;
-        (self.committed.recover(secret, shards, is_torn), is_torn)
+        let parts = self.committed.recover(secret, shards, is_torn);
+        let rooms = parts.iter().flat_map(|part| &part.rooms).filter(|_| is_torn);
+        self.renewal = Renewal::of(rooms.map(|room| room.name.clone()));
+        (parts, is_torn)
     }
 }

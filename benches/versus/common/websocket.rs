@@ -59,7 +59,7 @@ pub fn answer(bytes: &[u8], now_ms: u64) -> Option<(Answer, usize)> {
         Ok(None) => return None,
         Ok(Some(found)) => found,
         Err(error) => {
-            http::append_error(&mut refusal, error, now_ms);
+            http::append_error(&mut refusal, error, Exchange::last(now_ms));
             return Some((Answer::Refuse(refusal), bytes.len()));
         }
     };
