@@ -8,6 +8,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use common::{ECHO, ERROR, GOAWAY, GUARD, MESSAGE, Native, OK, Text, WELCOME};
 use common::{eventually, frame, hello, join, publish};
 use corebeat::base::counters::CloseReason;
+use corebeat::base::limits::Limits;
 use corebeat::base::pressure::Watermarks;
 use corebeat::engine::config::ServerConfig;
 use corebeat::engine::server::Server;
@@ -137,7 +138,10 @@ fn a_slow_reader_gets_every_byte_although_writes_are_partial() {
 #[test]
 fn a_reader_who_is_too_slow_is_closed_and_nobody_else_notices() {
     const MESSAGES: u32 = 400;
-    let (server, address) = serve(2);
+    // Whoever is closed has left at once.
+    let limits = Limits { resume_window_ms: 0, presence_grace_ms: 0, ..Limits::default() };
+    let (server, address) =
+        serve_with(ServerConfig { workers: 2, limits, ..ServerConfig::default() });
     let mut slow = Native::connect_narrow(address);
     slow.send(&[hello("slow"), join(1, "den")].concat());
     slow.expect(WELCOME);
@@ -149,6 +153,12 @@ fn a_reader_who_is_too_slow_is_closed_and_nobody_else_notices() {
         loud.send(&publish(number, "den", &body));
         loud.expect(OK);
         assert_eq!(quick.expect(MESSAGE).message().0, u64::from(number));
+        // It reads as soon as it was closed: its last words wait for two seconds.
+        loud.send(&frame(0x16, b"\0\0\0\x01\x03den"));
+        let roster = loud.next_but_pings().expect("a roster");
+        if roster.payload[4..8] == 1_u32.to_be_bytes() {
+            break;
+        }
     }
     // What the kernel had taken comes, then perhaps the last word, and then the end: no reset.
     let mut seen = 0;
