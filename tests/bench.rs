@@ -134,7 +134,7 @@ fn over_websockets(dialect: &str) {
     let results = run("storm", &["-c", "50", "--rooms", "2", "--threads", "2"]);
     assert_resumed(&results, 48.0);
 
-    let slow = ["-c", "20", "--rooms", "1", "-r", "100", "--size", "16KiB", "-d", "3s"];
+    let slow = ["-c", "20", "--rooms", "1", "-r", "100", "--size", "32KiB", "-d", "3s"];
     let more = ["--warm-up", "200ms", "--serve", "--max-outbound 128KiB"];
     let results = run("slow", &[&slow[..], &more].concat());
     assert_eq!(number(&results["slow"]["dealt_with"]), 2.0);

@@ -16,9 +16,12 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
-/// No step of a test takes so long unless something hangs, not even on a slow machine that does
-/// other things meanwhile.
-pub const GUARD: Duration = Duration::from_secs(40);
+/// Nothing that is to be read takes so long to come unless something hangs. Less than what lies
+/// between two PINGs of a usual heartbeat, which would keep it from striking.
+pub const GUARD: Duration = Duration::from_secs(25);
+/// And nothing that takes a server several steps takes so long, not even on a slow machine that
+/// does other things meanwhile.
+pub const PATIENCE: Duration = Duration::from_secs(50);
 
 pub const HELLO: u8 = 0x01;
 pub const PING: u8 = 0x02;
@@ -197,9 +200,13 @@ impl Native {
 
     /// The next frame that is no PING; answers those.
     pub fn next_but_pings(&mut self) -> Option<Frame> {
+        let start = Instant::now();
         loop {
             match self.next() {
-                Some(ping) if ping.kind == PING => self.send(&frame(PONG, &ping.payload)),
+                Some(ping) if ping.kind == PING => {
+                    assert!(start.elapsed() < GUARD, "nothing comes but pings");
+                    self.send(&frame(PONG, &ping.payload));
+                }
                 other => return other,
             }
         }
@@ -323,7 +330,7 @@ impl Text {
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < GUARD, "{what}");
+        assert!(start.elapsed() < PATIENCE, "{what}");
         std::thread::park_timeout(Duration::from_millis(5));
     }
 }

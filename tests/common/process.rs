@@ -12,7 +12,7 @@ use std::thread;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
-use super::{GUARD, eventually};
+use super::{PATIENCE, eventually};
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_corebeat");
@@ -99,7 +99,7 @@ impl Corebeat {
     /// Reads the log until a line with `words`.
     pub fn wait_for_line(&self, words: &str) -> String {
         loop {
-            let line = self.log.recv_timeout(GUARD);
+            let line = self.log.recv_timeout(PATIENCE);
             let line = line.unwrap_or_else(|_| panic!("no line with `{words}` in the log"));
             if line.contains(words) {
                 return line;

@@ -16,7 +16,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use super::arrival::arrive;
-use super::common::GUARD;
+use super::common::PATIENCE;
 use super::places::Places;
 use super::speech::{Dialect, Heard};
 
@@ -229,7 +229,7 @@ impl Conversation {
     fn settle(&mut self) {
         let began = Instant::now();
         while let Some(missing) = self.missing() {
-            if began.elapsed() > GUARD {
+            if began.elapsed() > PATIENCE {
                 self.report.troubles.push(missing);
                 break;
             }

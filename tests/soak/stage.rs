@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::common::process::Corebeat;
-use super::common::{GUARD, eventually};
+use super::common::{PATIENCE, eventually};
 use super::crowd::{Crowd, Report};
 use super::gauge::{Counters, Gauge, Level};
 
@@ -230,7 +230,7 @@ impl Stage {
             if level == *before {
                 return;
             }
-            assert!(began.elapsed() < GUARD, "{level:?} is left, {before:?} was before");
+            assert!(began.elapsed() < PATIENCE, "{level:?} is left, {before:?} was before");
             std::thread::park_timeout(Duration::from_millis(20));
         }
     }
@@ -243,7 +243,7 @@ impl Stage {
             if resident <= most {
                 return resident;
             }
-            assert!(began.elapsed() < GUARD, "{resident} bytes are resident, not {most}");
+            assert!(began.elapsed() < PATIENCE, "{resident} bytes are resident, not {most}");
             std::thread::park_timeout(Duration::from_millis(20));
         }
     }

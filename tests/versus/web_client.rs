@@ -168,7 +168,7 @@ impl Web {
     pub(crate) fn expect_failure(&mut self, code: u64, close: u16) {
         assert_eq!(self.expect("error")["code"], code);
         assert_eq!(self.next_but_pings(), Heard::Close(close));
-        assert_eq!(self.next(), Heard::End);
+        assert_eq!(self.next_but_pings(), Heard::End);
     }
 
     /// What it gets from here on, unanswered: pairs of opcode and payload until the end.
