@@ -15,8 +15,8 @@
 //! the directory is a copy, since the original may have gone on. A copy is known by its `lock`: by
 //! the inode, and by the time at which the inode last changed, which nobody can set. The number
 //! alone does not do, because a file system gives that of a deleted file to the next one. A run
-//! that finds the last one torn is called so itself until its rooms have begun other epochs and that
-//! is written: [`renewal`](super::renewal).
+//! that finds the last one torn is called so itself until its rooms have begun other epochs, and
+//! that is written: [`renewal`](super::renewal).
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
