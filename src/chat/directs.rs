@@ -20,7 +20,7 @@ use super::inbox::Route;
 use super::inboxes::InboxKey;
 use super::journal::QueuedDirect;
 use super::mail::{Asked, DirectPage, Ending, Mail};
-use super::reader::Missing;
+use super::reader::{Coming, Missing};
 use super::shard::Shard;
 
 impl Shard {
@@ -29,23 +29,25 @@ impl Shard {
         &mut self,
         user: Name,
         (session, identity): (Address, SessionId),
-        undelivered: Option<u32>,
+        coming: Coming,
         now: Now,
     ) {
         self.directory.online(user.clone(), session, identity);
         let Some(key) = self.inboxes.find(&user) else {
             return;
         };
-        if let Some(undelivered) = undelivered {
-            if self.inboxes.get(key).has_active(identity) {
-                // What it acknowledged on its former connection may be under way, and is not to
-                // come again. The news that that one has ended comes behind it.
-                return;
+        let told = match coming {
+            Coming::New => 0,
+            Coming::Again { last } => last,
+            // What it acknowledged on its former connection may be under way, and is not to come
+            // again. The news that that one has ended comes behind it.
+            Coming::Resumed { .. } if self.inboxes.get(key).has_active(identity) => return,
+            Coming::Resumed { undelivered } => {
+                self.resume_directs(key, (session, identity), undelivered as usize, now);
+                return self.send_directs(&user, session, false, now);
             }
-            self.resume_directs(key, (session, identity), undelivered as usize, now);
-        } else {
-            self.inboxes.change(key, now, |inbox, terms| inbox.greet(identity, session, terms));
-        }
+        };
+        self.inboxes.change(key, now, |inbox, terms| inbox.greet(identity, session, told, terms));
         self.send_directs(&user, session, false, now);
     }
 

@@ -275,12 +275,15 @@ impl Inbox {
         self.queue.take_back(id, to);
     }
 
-    /// A session said hello on a connection. It is told what is kept, from the oldest on. Late news
-    /// of an earlier connection of a session that has another one changes nothing.
-    pub fn greet(&mut self, identity: SessionId, session: Address, terms: &Terms<'_>) {
+    /// A session said hello on a connection, or was `told` all up to some message before the home
+    /// began anew. It is told what is kept, from the oldest on, or behind that. Late news of an
+    /// earlier connection of a session that has another one changes nothing.
+    pub fn greet(&mut self, identity: SessionId, session: Address, told: u64, terms: &Terms<'_>) {
         let its = |reader: &Reader| reader.identity == identity && reader.is_active();
         if !self.readers.iter().any(its) {
-            self.readers.insert(self.newcomer(identity, session, terms.head));
+            let heard_missing = self.missing.is_some_and(|missing| missing.to <= told);
+            let newcomer = self.newcomer(identity, session, terms.head);
+            self.readers.insert(Reader { cursor: told, heard_missing, ..newcomer });
         }
     }
 

@@ -65,8 +65,8 @@ impl Shard {
             }
             Mail::Who { room, origin, reference } => self.home_who(room, origin, reference, now),
             mail @ (Mail::Ask { .. } | Mail::Answer { .. }) => self.take_letter_of_room(mail, now),
-            Mail::Online { user, session, identity, undelivered } => {
-                self.home_online(user, (session, identity), undelivered, now);
+            Mail::Online { user, session, identity, coming } => {
+                self.home_online(user, (session, identity), coming, now);
             }
             Mail::Away { user, session, rooms } => self.home_away(user, session, rooms, now),
             Mail::Back { user, session, rooms } => self.home_back(user, session, rooms, now),

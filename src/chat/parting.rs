@@ -21,6 +21,7 @@ use super::catch_up::Feed;
 use super::lives::LifeMail;
 use super::mail::{Asked, Ending, Mail, Since};
 use super::membership::{Membership, Place, RoomKey, Stay};
+use super::reader::Coming;
 use super::resume::Rejoining;
 use super::session::State;
 use super::shard::Shard;
@@ -143,7 +144,8 @@ impl Shard {
                     self.chunks.release_batch(source);
                 }
             }
-            self.come_online(conn, None, now);
+            let last = self.last_direct(conn);
+            self.come_online(conn, Coming::Again { last }, now);
         }
     }
 

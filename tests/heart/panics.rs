@@ -208,6 +208,24 @@ fn users_whose_home_it_was_are_reached_and_what_was_kept_comes_back_from_the_sto
 }
 
 #[test]
+fn what_a_session_was_told_of_those_that_wait_does_not_come_to_it_once_more() {
+    let mut world = World::with(|config| config.durability = Some(Durability::Batch));
+    let user = (0..).map(|n| format!("u{n}")).find(|name| world.home_of(name).0 == 0).unwrap();
+    let ann = world.native(1, "ann");
+    world.say(ann, direct(1, &user, "one"));
+    world.commits_all();
+    world.hush();
+    let bob = world.greet(2, hello(&user));
+    assert!(world.heard(bob).contains(&"again [ann -> you] one".to_owned()));
+    world.panics_and_settles(0);
+    world.say(ann, direct(2, &user, "two"));
+    assert_eq!(world.heard(bob), ["[ann -> you] two"], "on one connection the ids grow");
+    let eve = world.greet(1, hello(&user));
+    let heard = world.heard(eve);
+    assert!(heard.contains(&"again [ann -> you] one".to_owned()), "it is still kept: {heard:?}");
+}
+
+#[test]
 fn several_in_a_row_and_two_at_once_are_survived() {
     let mut world = World::new();
     let all = members(&mut world);
