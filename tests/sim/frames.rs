@@ -7,7 +7,7 @@ use corebeat::base::ids::{Epoch, Seq};
 use corebeat::wire::message::{Code, Event, Heartbeat, OkFlags, PresenceKind};
 use corebeat::wire::native::{self, Flags, Frame};
 
-use super::ledger::{Ledger, Refusal, number_of};
+use super::ledger::{Ledger, number_of};
 use super::plan::ROOMS;
 use super::stay::{RoomView, Told};
 use super::visit::{Roster, Visit, Wish, room_index};
@@ -208,8 +208,10 @@ impl Visit {
                 let again = self.asked.get(&reference).is_some_and(|asked| asked.again);
                 if let ([id], false) = (&ids[..], again) {
                     let id = *id;
-                    ledger.messages[id].refused = Refusal::of(code);
-                    assert_eq!(ledger.messages[id].spot, None, "message {id} was refused too late");
+                    ledger.messages[id].refused.refuse(code);
+                    let is_told = ledger.messages[id].spot.is_some();
+                    let holds = ledger.messages[id].refused.holds();
+                    assert!(!is_told || !holds, "message {id} was refused too late");
                 }
             }
             Wish::Direct(ids) => {

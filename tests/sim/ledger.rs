@@ -9,6 +9,7 @@ use corebeat::wire::message::Code;
 
 use super::letters::Letters;
 use super::plan::ROOMS;
+use super::visit::Wish;
 
 /// A message, by the number that its body begins with.
 pub(crate) type MessageId = usize;
@@ -26,7 +27,8 @@ pub(crate) enum Refusal {
     /// Because something was not to be had: perhaps the disk.
     Unavailable,
     /// It ended in a life in which a failed commit left records on the disk, and perhaps before it
-    /// could take this one back. Nobody can know more of a write that failed.
+    /// could take this one back. Nobody can know more of a write that failed. Or the worker that
+    /// was to do it panicked, before or after.
     Doubtful,
     /// Nobody ever hears it.
     Final,
@@ -35,6 +37,13 @@ pub(crate) enum Refusal {
 impl Refusal {
     pub(crate) fn of(code: Code) -> Refusal {
         if code == Code::Unavailable { Refusal::Unavailable } else { Refusal::Final }
+    }
+
+    /// It is refused, by this code. Whoever was asked may have panicked, and then done it before.
+    pub(crate) fn refuse(&mut self, code: Code) {
+        if *self != Refusal::Doubtful || code != Code::Unavailable {
+            *self = Refusal::of(code);
+        }
     }
 
     /// Whether nobody may hear it.
@@ -131,6 +140,19 @@ impl Ledger {
         self.check_sender(id, from);
     }
 
+    /// Whether what was asked for may have been done or not, and whoever asked knows that.
+    pub(crate) fn is_doubtful(&self, wish: &Wish) -> bool {
+        match wish {
+            Wish::Publish(ids) => {
+                ids.iter().any(|id| self.messages[*id].refused == Refusal::Doubtful)
+            }
+            Wish::Direct(numbers) => {
+                numbers.iter().any(|number| self.letters.all[*number].refused == Refusal::Doubtful)
+            }
+            _ => false,
+        }
+    }
+
     /// The server's life ended, in which a failed commit left records on the disk or none did.
     pub(crate) fn end_life(&mut self, has_leaked: bool) {
         let letters = self.letters.all.iter_mut().map(|letter| &mut letter.refused);
@@ -203,6 +225,7 @@ impl Ledger {
         let placed = |message: &Publication| {
             message.spot.is_some()
                 || message.reference != 0
+                    && message.refused != Refusal::Doubtful
                     && self.acked.values().any(|a| *a == (visit, message.reference))
         };
         self.messages

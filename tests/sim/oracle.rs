@@ -14,6 +14,7 @@ use corebeat::wire::message::Code;
 
 use super::letters;
 use super::network::{ClientEnd, Link, ServerEnd};
+use super::panics::judge_panics;
 use super::plan::{EVERYONE, Plan, ROOMS};
 use super::stay::{Item, Stay};
 use super::visit::{Visit, Wish};
@@ -106,7 +107,7 @@ fn judge_epochs(world: &World) {
     let is_young = world.now.mono.since_ms(world.began) < world.plan.limits.history_age_ms;
     let has_place = world.plan.limits.max_rooms >= ROOMS.len();
     if keeps && is_young && has_place {
-        for (room, name) in ROOMS.iter().enumerate() {
+        for (room, name) in ROOMS.iter().enumerate().filter(|(room, _)| !world.forgetful[*room]) {
             let epochs = world.ledger.epochs(room);
             assert!(epochs.len() <= 1, "{name} began other epochs: {epochs:?}");
         }
@@ -121,6 +122,9 @@ fn judge_answers(world: &World, visit: &Visit, here: bool) {
         let Wish::Publish(ids) = &asked.wish else {
             continue;
         };
+        if world.ledger.is_doubtful(&asked.wish) {
+            continue;
+        }
         let seen: Vec<_> = ids.iter().filter_map(|id| world.ledger.messages[*id].spot).collect();
         assert!(seen.len() <= 1, "a repeated request was delivered twice: {ids:?}");
         if let (Some(spot), Some(told)) = (seen.first(), asked.spot) {
@@ -132,7 +136,7 @@ fn judge_answers(world: &World, visit: &Visit, here: bool) {
 fn judge_room(world: &World, visit: &Visit, room: usize, here: bool) {
     let view = &visit.rooms[room];
     let mut unexplained = 0;
-    for stay in view.stays() {
+    for stay in view.stays().filter(|stay| !stay.is_unclear) {
         let goes_on = view.stay.as_ref().is_some_and(|last| std::ptr::eq(last, stay));
         let member = visit.is_text() || room == EVERYONE || view.is_member() == Some(true);
         let present = here && goes_on && member;
@@ -192,6 +196,9 @@ fn judge_stay(world: &World, visit: &Visit, room: usize, stay: &Stay, present: b
     let is_forgotten = world.ledger.epochs(room).len() > PAST_EPOCHS_MAX + 1;
     let is_untold = is_forgotten && stay.is_ahead_of_its_replay();
     let is_whole = present && !is_anew || stay.is_outlived && !is_untold;
+    // A GAP stands for all that was lost with the room's home, however much that was.
+    let is_cut_off = visit.rooms[room].home_panics.lose_tails && stay.ends_with_a_gap();
+    let is_whole = is_whole && !is_cut_off;
     let end = stay.end.or_else(|| is_whole.then(|| world.ledger.last_seq(room, epoch)));
     if let Some(end) = end {
         explain(last, end + 1);
@@ -202,7 +209,8 @@ fn judge_stay(world: &World, visit: &Visit, room: usize, stay: &Stay, present: b
 /// A gap names what was dropped and nothing else: never what the client itself said. Where messages
 /// are lost between shards, or histories are replayed in part, nobody knows whose those were.
 fn judge_gaps(world: &World, visit: &Visit, room: usize, stay: &Stay, epoch: u32) {
-    if stay.recall.is_some() || stay.resumed.is_some() || sum_of(world).shed > 0 {
+    let is_replayed = visit.rooms[room].home_panics.were_any;
+    if stay.recall.is_some() || stay.resumed.is_some() || is_replayed || sum_of(world).shed > 0 {
         return;
     }
     for item in &stay.items {
@@ -249,7 +257,7 @@ fn judge_lines(world: &World, visit: &Visit, room: usize, stay: &Stay, present: 
             Item::Line(id) => match ledger.messages[id].spot {
                 None => between += 1,
                 Some((_, epoch, seq)) => {
-                    let renewed = world.plan.may_renew_epochs();
+                    let renewed = visit.rooms[room].may_renew_epochs;
                     if let Some((last_epoch, last_seq)) =
                         last.filter(|(last_epoch, _)| !renewed || *last_epoch == epoch)
                     {
@@ -271,7 +279,8 @@ fn judge_lines(world: &World, visit: &Visit, room: usize, stay: &Stay, present: 
             Item::Message(_) | Item::Gap(..) => unreachable!("text clients are told no seqs"),
         }
     }
-    if let Some((epoch, seq)) = last.filter(|_| present) {
+    let is_cut_off = visit.rooms[room].home_panics.lose_tails && stay.ends_with_a_gap();
+    if let Some((epoch, seq)) = last.filter(|_| present && !is_cut_off) {
         explain(epoch, seq, ledger.last_seq(room, epoch) + 1, between);
     }
     unexplained
@@ -419,8 +428,11 @@ pub(crate) fn judge_end(world: &World) {
         assert_eq!(own.closed.iter().sum::<u64>(), own.opened, "closed as often as opened");
         counters.add(&own);
     }
-    assert_eq!(counters.mail_in, counters.mail_out, "letters were lost");
+    // Those of a shard that is thrown away, and those to it, are lost.
+    let lost = counters.mail_out - counters.mail_in;
+    assert!(lost == 0 || world.lives.iter().any(|life| *life > 0), "{lost} letters were lost");
     counters.add(&world.past);
+    judge_panics(world);
     let received: u64 = world.visits.iter().map(|visit| visit.received).sum();
     let handed = counters.delivered + counters.replayed;
     let dropped = count_dropped(&counters);
@@ -468,11 +480,15 @@ fn judge_farewell(visit: &Visit, link: &Link, sessions_max: usize) {
             Some(CloseReason::OverLimit) if sessions_max == 1 => Some(Code::Conflict),
             Some(CloseReason::OverLimit) => Some(Code::TooMany),
             Some(CloseReason::Overloaded) => Some(Code::Unavailable),
+            // Whoever had not said anything that tells what it speaks cannot be told anything.
+            Some(CloseReason::WorkerPanicked) if visit.welcomed => Some(Code::Unavailable),
             Some(CloseReason::Malformed) => Some(Code::Malformed),
             Some(CloseReason::TooLarge) => Some(Code::TooLarge),
             _ => None,
         };
-        let drained = link.fate == Some(CloseReason::Draining) && visit.welcomed;
+        let panicked = link.fate == Some(CloseReason::WorkerPanicked) && !visit.is_text();
+        let drained = link.fate == Some(CloseReason::Draining) || panicked;
+        let drained = drained && visit.welcomed;
         assert!(visit.told_to_go || !drained, "visit {} was not told to go", visit.id);
         if let Some(code) = last_word {
             // Whoever did not read a page that it asked for is told nothing.
