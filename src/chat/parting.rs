@@ -36,6 +36,9 @@ impl Shard {
     /// Does what there is to do when `lost` has begun anew.
     pub(super) fn part_from(&mut self, lost: ShardId, now: Now) {
         let questions = self.questions.take(lost);
+        // Whoever is closed leaves its rooms, and the new life knows of nobody that leaves before
+        // all are asked for anew.
+        self.is_parting = true;
         self.forget_members_of(lost, now);
         self.forget_sessions_of(lost, now);
         let conns: Vec<ConnId> = (0..self.sessions.slots())
@@ -50,6 +53,8 @@ impl Shard {
         for question in questions {
             self.ask_again(question, lost, now);
         }
+        self.is_parting = false;
+        self.relieve_behind_parting(now);
         for conn in conns {
             self.close_if_answered(conn, now);
         }
@@ -158,10 +163,6 @@ impl Shard {
             let membership = self.sessions.get(conn).and_then(|it| it.membership(key)).copied();
             let Some(membership) = membership else { continue };
             self.finish_deliveries(conn, &membership, now);
-            if self.sessions.get(conn).is_none_or(|it| it.membership(key).is_none()) {
-                // The last of the news was too much for its outbox, and it was closed.
-                return;
-            }
             if let Some((last, undelivered_bytes)) = self.suspend_for_rejoin(conn, &membership) {
                 self.rejoin_room(conn, key, last, undelivered_bytes, now);
             }
