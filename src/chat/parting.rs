@@ -169,8 +169,8 @@ impl Shard {
         }
     }
 
-    /// Takes a member out of its place. Returns how far it has come, and how many bytes up to there
-    /// may not have arrived; none where it was never let in.
+    /// Takes a member out of its place, in which it was handed all news. Returns how far it has
+    /// come, and how many bytes up to there may not have arrived; none where it was never let in.
     fn suspend_for_rejoin(
         &mut self,
         conn: ConnId,
@@ -181,7 +181,11 @@ impl Shard {
             self.end_rejoining(conn, stay);
             return Some((rejoining.last, rejoining.undelivered_bytes));
         }
-        let last = self.position_of(conn, membership)?;
+        // What it was handed ahead of its turn is still in the queue, for the others.
+        let last = match membership.place.index() {
+            Some(_) => self.rooms.get(key).heard(),
+            None => self.position_of(conn, membership)?,
+        };
         self.end_replay(conn, Feed::Room(key));
         if let Some(place) = membership.place.index() {
             self.vacate(key, place);

@@ -226,6 +226,25 @@ fn what_a_session_was_told_of_those_that_wait_does_not_come_to_it_once_more() {
 }
 
 #[test]
+fn what_is_being_handed_over_is_neither_lost_nor_said_to_be() {
+    let mut world = World::with(|config| config.limits.fan_out_budget = 1);
+    let ann = world.native(1, "ann");
+    let members = ["bob", "cat", "dan"].map(|name| world.native(2, name));
+    members.iter().for_each(|member| world.say(*member, join(0, "attic")));
+    world.hush();
+    world.utters(ann, publish(0, "attic", "one"));
+    (0..SHARDS).for_each(|_| [1, 0, 2].into_iter().for_each(|shard| world.turns(shard)));
+    world.utters(ann, publish(0, "attic", "two"));
+    [1, 0, 2].into_iter().for_each(|shard| world.turns(shard));
+    world.panics_and_settles(0);
+    for member in members {
+        let heard = world.heard(member);
+        let expected = ["[attic 1] ann: one", "[attic 2] ann: two", "gap in attic: 3 to 3"];
+        assert_eq!(heard, expected);
+    }
+}
+
+#[test]
 fn several_in_a_row_and_two_at_once_are_survived() {
     let mut world = World::new();
     let all = members(&mut world);
