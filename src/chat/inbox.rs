@@ -134,10 +134,12 @@ impl Inbox {
         INBOX_BYTES + readers + self.queue.bytes() + self.told_bytes
     }
 
-    /// Whether it holds nothing that an inbox made anew would not.
+    /// Whether it holds nothing that an inbox made anew would not: that takes all who are there for
+    /// live, and whoever catches up has a page on its way that nothing live may overtake.
     pub fn is_empty(&self) -> bool {
         let nothing_kept = self.queue.is_empty() && self.told.is_empty() && self.missing.is_none();
-        nothing_kept && self.readers.iter().all(|reader| reader.missing.is_none())
+        let is_behind = |it: &Reader| it.missing.is_some() || it.standing == Standing::CatchingUp;
+        nothing_kept && !self.readers.iter().any(is_behind)
     }
 
     /// What becomes of a new message, where messages are queued or not.
