@@ -8,8 +8,8 @@
 //! Never decides when: [`lives`](super::lives) does.
 
 use crate::base::counters::CloseReason;
-use crate::base::ids::{ConnId, Position, Ref, Seq, ShardId};
-use crate::base::name::EVERYONE;
+use crate::base::ids::{ConnId, Epoch, Position, Ref, Seq, ShardId};
+use crate::base::name::{EVERYONE, Name};
 use crate::base::time::Now;
 use crate::wire::http::{Exchange, Status, append_retry};
 use crate::wire::message::{Code, Event};
@@ -23,6 +23,7 @@ use super::mail::{Asked, Ending, Mail, Since};
 use super::membership::{Membership, Place, RoomKey, Stay};
 use super::reader::Coming;
 use super::resume::Rejoining;
+use super::room::News;
 use super::session::State;
 use super::shard::Shard;
 use super::web::Farewell;
@@ -49,6 +50,7 @@ impl Shard {
             self.rejoin_rooms_of(*conn, lost, now);
             self.refuse_refs_of(*conn, lost, now);
         }
+        self.tell_everyone_lost(lost);
         self.settle_unsettled(lost, now);
         for question in questions {
             self.ask_again(question, lost, now);
@@ -151,6 +153,18 @@ impl Shard {
             }
             let last = self.last_direct(conn);
             self.come_online(conn, Coming::Again { last }, now);
+        }
+    }
+
+    /// What was said to everybody and has not come, if anything, nobody knows any more: the room `*`
+    /// keeps nothing. Its home goes on in another epoch.
+    fn tell_everyone_lost(&mut self, lost: ShardId) {
+        let everyone = self.rooms.find(EVERYONE, self.hasher.hash(EVERYONE));
+        let heard = everyone.map(|key| self.rooms.get(key).heard()).unwrap_or_default();
+        if self.everyone_home() == lost && heard.epoch != Epoch(0) {
+            let next = Seq(heard.seq.0 + 1);
+            let gap = News::Gap { epoch: heard.epoch, from: next, to: next };
+            self.hear_gap(&Name::new(EVERYONE), gap);
         }
     }
 

@@ -226,6 +226,26 @@ fn what_a_session_was_told_of_those_that_wait_does_not_come_to_it_once_more() {
 }
 
 #[test]
+fn everybody_is_told_that_what_was_said_to_all_may_be_missing() {
+    for durability in [None, Some(Durability::Batch)] {
+        let mut world = World::with(|config| config.durability = durability);
+        let home = usize::from(world.home_of("*").0);
+        let [ann, bob] = [1, 2].map(|next| world.native((home + next) % SHARDS, "ann"));
+        world.say(ann, publish_echo(0, "*", "one"));
+        if durability.is_some() {
+            world.commits_all();
+        }
+        assert_eq!(world.heard(bob), ["[* 1] ann: one"]);
+        world.panics_and_settles(home);
+        world.say(ann, publish_echo(0, "*", "two"));
+        if durability.is_some() {
+            world.commits_all();
+        }
+        assert_eq!(world.heard(bob), ["gap in *: 2 to 2", "[* 1] ann: two"], "{durability:?}");
+    }
+}
+
+#[test]
 fn what_is_being_handed_over_is_neither_lost_nor_said_to_be() {
     let mut world = World::with(|config| config.limits.fan_out_budget = 1);
     let ann = world.native(1, "ann");
