@@ -219,11 +219,12 @@ impl Shard {
         let Some(membership) = membership else {
             return;
         };
-        if let Some(Rejoining { last, is_home_new: true, .. }) = rejoining
-            && last.epoch != epoch
-            && replay.as_ref().is_some_and(|replay| replay.gap)
+        if let Some(rejoining @ Rejoining { is_home_new: true, .. }) = rejoining
+            && rejoining.last.epoch != epoch
+            && let Some(replay) = replay.as_ref().filter(|replay| replay.gap)
+            && replay.missing.is_none_or(|missing| missing.epoch != rejoining.last.epoch)
         {
-            self.tell_epoch_lost(conn, membership.room, last, now);
+            self.tell_epoch_lost(conn, membership.room, rejoining, now);
         }
         if let Some(replay) = replay {
             self.take_first_page(conn, membership.room, total, *replay, now);

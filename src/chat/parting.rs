@@ -240,11 +240,19 @@ impl Shard {
     }
 
     /// A member goes on in another epoch than the one in which it was: what the old one had behind
-    /// `last`, if anything, nobody knows any more.
-    pub(super) fn tell_epoch_lost(&mut self, conn: ConnId, key: RoomKey, last: Position, now: Now) {
+    /// its last message, if anything, nobody knows any more. Nor what it had before, where bytes of
+    /// that may not have arrived.
+    pub(super) fn tell_epoch_lost(
+        &mut self,
+        conn: ConnId,
+        key: RoomKey,
+        Rejoining { last, undelivered_bytes, .. }: Rejoining,
+        now: Now,
+    ) {
         let room = self.rooms.get(key).name.clone();
         let next = Seq(last.seq.0 + 1);
-        let gap = Event::Gap { epoch: last.epoch, from: next, to: next, room: &room };
+        let from = if undelivered_bytes > 0 { Seq(1) } else { next };
+        let gap = Event::Gap { epoch: last.epoch, from, to: next, room: &room };
         self.tell(conn, &gap, now);
     }
 
