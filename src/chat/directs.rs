@@ -16,7 +16,7 @@ use crate::wire::native;
 
 use super::changes::Strike;
 use super::direct::Direct;
-use super::inbox::Route;
+use super::inbox::{Inbox, Route, Terms};
 use super::inboxes::InboxKey;
 use super::journal::QueuedDirect;
 use super::mail::{Asked, DirectPage, Ending, Mail};
@@ -36,18 +36,20 @@ impl Shard {
         let Some(key) = self.inboxes.find(&user) else {
             return;
         };
-        let told = match coming {
-            Coming::New => 0,
-            Coming::Again { last } => last,
-            // What it acknowledged on its former connection may be under way, and is not to come
-            // again. The news that that one has ended comes behind it.
-            Coming::Resumed { .. } if self.inboxes.get(key).has_active(identity) => return,
-            Coming::Resumed { undelivered } => {
-                self.resume_directs(key, (session, identity), undelivered as usize, now);
-                return self.send_directs(&user, session, false, now);
+        if let Coming::Resumed { undelivered } = coming {
+            if self.inboxes.get(key).has_active(identity) {
+                // What it acknowledged on its former connection may be under way, and is not to
+                // come again. The news that that one has ended comes behind it.
+                return;
             }
-        };
-        self.inboxes.change(key, now, |inbox, terms| inbox.greet(identity, session, told, terms));
+            self.resume_directs(key, (session, identity), undelivered as usize, now);
+        } else {
+            let told = if let Coming::Again { last } = coming { last } else { 0 };
+            let greet = |inbox: &mut Inbox, terms: &mut Terms<'_>| {
+                inbox.greet(identity, session, told, terms);
+            };
+            self.inboxes.change(key, now, greet);
+        }
         self.send_directs(&user, session, false, now);
     }
 
