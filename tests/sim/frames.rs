@@ -208,7 +208,8 @@ impl Visit {
                 let again = self.asked.get(&reference).is_some_and(|asked| asked.again);
                 if let ([id], false) = (&ids[..], again) {
                     let id = *id;
-                    ledger.messages[id].refused.refuse(code);
+                    let is_late = self.life != ledger.letters.life();
+                    ledger.messages[id].refused.refuse(code, is_late);
                     let is_told = ledger.messages[id].spot.is_some();
                     let holds = ledger.messages[id].refused.holds();
                     assert!(!is_told || !holds, "message {id} was refused too late");
@@ -219,7 +220,8 @@ impl Visit {
                 assert!(expected.contains(&code), "{code:?} {text}");
                 let again = self.asked.get(&reference).is_some_and(|asked| asked.again);
                 if let ([id], false) = (&ids[..], again) {
-                    ledger.letters.refuse(*id, code);
+                    let is_late = self.life != ledger.letters.life();
+                    ledger.letters.refuse(*id, code, is_late);
                 }
             }
             Wish::List(..) => {

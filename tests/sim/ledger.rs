@@ -40,10 +40,13 @@ impl Refusal {
     }
 
     /// It is refused, by this code. Whoever was asked may have panicked, and then done it before.
-    pub(crate) fn refuse(&mut self, code: Code) {
-        if *self != Refusal::Doubtful || code != Code::Unavailable {
-            *self = Refusal::of(code);
-        }
+    /// It may be late: the life of the server that refused it ended before this was read.
+    pub(crate) fn refuse(&mut self, code: Code, is_late: bool) {
+        let is_doubtful = *self == Refusal::Doubtful || is_late;
+        *self = match Refusal::of(code) {
+            Refusal::Unavailable if is_doubtful => Refusal::Doubtful,
+            refused => refused,
+        };
     }
 
     /// Whether nobody may hear it.

@@ -127,9 +127,9 @@ impl Letters {
     }
 
     /// A sender was told that its message is not taken.
-    pub(crate) fn refuse(&mut self, number: usize, code: Code) {
+    pub(crate) fn refuse(&mut self, number: usize, code: Code, is_late: bool) {
         let letter = &mut self.all[number];
-        letter.refused.refuse(code);
+        letter.refused.refuse(code, is_late);
         let holds = letter.refused.holds();
         assert!(letter.told.is_none() || !holds, "letter {number} was refused too late");
     }
@@ -157,6 +157,11 @@ impl Letters {
     /// A worker panicked: what was acknowledged when all was quiet stays so.
     pub(crate) fn bar_settled(&mut self) {
         self.barred.extend(std::mem::take(&mut self.settled));
+    }
+
+    /// The present life of the server.
+    pub(crate) fn life(&self) -> u64 {
+        self.life
     }
 
     /// Whether what a sender was told of a place still binds: of what was told live nothing is

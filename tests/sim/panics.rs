@@ -13,7 +13,7 @@ use corebeat::chat::shard::Shard;
 
 use super::dice::Dice;
 use super::ledger::{Ledger, Refusal, VisitId};
-use super::plan::{Plan, ROOMS};
+use super::plan::{EVERYONE, Plan, ROOMS};
 use super::stay::RoomView;
 use super::visit::{Visit, Wish};
 use super::worker::{PHASES_COUNT, Surroundings, Worker, secret};
@@ -208,6 +208,8 @@ impl World {
         };
         let keeps = self.plan.keeps_through_panics();
         for (room, _) in ROOMS.iter().enumerate().filter(|(_, name)| panic.was_home_of(name)) {
+            // What is said to everybody is kept nowhere.
+            let keeps = keeps && room != EVERYONE;
             self.forgetful[room] |= !keeps;
             for visit in &mut self.visits {
                 visit.rooms[room].home_panicked(keeps);

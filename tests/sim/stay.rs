@@ -157,7 +157,7 @@ impl Stay {
     /// Whether its epoch may have ended with messages that are lost, for which a GAP stands.
     pub(crate) fn ends_with_a_gap(&self) -> bool {
         match self.items.last() {
-            Some(Item::Gap(from, to)) => from == to,
+            Some(Item::Gap(from, to)) => from == to || self.resumed.is_some(),
             Some(Item::GapOf(count)) => *count == 1,
             _ => false,
         }
@@ -563,6 +563,13 @@ impl RoomView {
         if stay.is_unclear {
             return;
         }
+        // The client was told of the next epoch already, by an answer.
+        let is_past =
+            stay.epoch != Some(epoch) && self.past.iter().any(|stay| stay.epoch == Some(epoch));
+        if self.home_panics.were_any && is_past {
+            return;
+        }
+        let stay = self.current();
         if stay.epoch != Some(epoch) && stay.is_earlier(epoch, (from, to), true) {
             return;
         }
