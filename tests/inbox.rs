@@ -141,7 +141,7 @@ impl Model {
         let address = self.address();
         self.next_session += 1;
         let identity = identity(self.next_session);
-        self.with(|inbox, terms| inbox.greet(identity, address, terms));
+        self.with(|inbox, terms| inbox.greet(identity, address, 0, terms));
         self.add(self.next_session, address);
     }
 
@@ -305,7 +305,7 @@ fn run(seed: u64) {
     }
     model.check_replay();
     let address = model.address();
-    model.with(|inbox, terms| inbox.greet(identity(u32::MAX >> 9), address, terms));
+    model.with(|inbox, terms| inbox.greet(identity(u32::MAX >> 9), address, 0, terms));
     model.with(|inbox, terms| inbox.page(address, usize::MAX, terms, |_| ()));
     model.with(|inbox, terms| inbox.page(address, usize::MAX, terms, |_| ()));
     model.with(|inbox, terms| inbox.ack(address, u64::MAX, terms));

@@ -20,6 +20,7 @@ mod sim {
     pub(crate) mod mailroom;
     pub(crate) mod network;
     pub(crate) mod oracle;
+    pub(crate) mod panics;
     pub(crate) mod plan;
     #[path = "../common/shelf.rs"]
     pub(crate) mod shelf;

@@ -189,7 +189,8 @@ impl Shard {
             let before = std::mem::replace(&mut home.roster, roster);
             let gone: Vec<Name> = before.users().filter(|user| !home.roster.has(user)).collect();
             let came = home.roster.total() as usize + gone.len() != before.total() as usize;
-            if came {
+            // Whoever was let in before was told a total without those who were not.
+            if came || census.is_blank {
                 self.owe_total(key, now);
             }
             for user in gone {

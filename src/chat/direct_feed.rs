@@ -148,6 +148,7 @@ impl Shard {
             return self.say_missed(conn, user, (direct.id(), direct.id()), now);
         }
         self.counters.directs += 1;
+        self.note_last_direct(conn, direct.id());
         self.tell(conn, &direct.event(), now);
         if self.speaks_text(conn) {
             self.acknowledge(conn, direct.id(), now);
@@ -193,6 +194,7 @@ impl Shard {
             let next = rest.as_ref().map_or(source.frames.count(), |rest| rest.next);
             if next > first && self.is_session_of(conn, &source.room) {
                 self.counters.directs += (next - first) as u64;
+                self.note_last_direct(conn, direct_id(&source, next - 1));
                 if self.speaks_text(conn) {
                     self.acknowledge(conn, direct_id(&source, next - 1), now);
                 }
@@ -249,6 +251,30 @@ impl Shard {
     pub(super) fn end_of_directs(&mut self, conn: ConnId, user: Name, now: Now) {
         let (home, session) = (self.home_of(self.hasher.hash(&user)), self.address(conn));
         self.send(home, Mail::DirectsEnded { user, session }, now);
+    }
+
+    /// A connection was handed direct messages up to this one. Without a store no home that begins
+    /// anew has any of them.
+    fn note_last_direct(&mut self, conn: ConnId, id: u64) {
+        if self.journal.is_some()
+            && let Some(session) = self.sessions.get_mut(conn)
+        {
+            session.extra().last_direct = id;
+        }
+    }
+
+    /// The last direct message that a connection was handed, if that was noted.
+    pub(super) fn last_direct(&self, conn: ConnId) -> u64 {
+        let extra = self.sessions.get(conn).and_then(|session| session.extra.as_ref());
+        extra.map_or(0, |extra| extra.last_direct)
+    }
+
+    /// A connection goes by another name, whose messages have numbers of their own.
+    pub(super) fn forget_last_direct(&mut self, conn: ConnId) {
+        let extra = self.sessions.get_mut(conn).and_then(|session| session.extra.as_mut());
+        if let Some(extra) = extra {
+            extra.last_direct = 0;
+        }
     }
 
     fn say_missed(&mut self, conn: ConnId, user: Name, (from, to): (u64, u64), now: Now) {

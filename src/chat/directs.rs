@@ -16,11 +16,11 @@ use crate::wire::native;
 
 use super::changes::Strike;
 use super::direct::Direct;
-use super::inbox::Route;
+use super::inbox::{Inbox, Route, Terms};
 use super::inboxes::InboxKey;
 use super::journal::QueuedDirect;
 use super::mail::{Asked, DirectPage, Ending, Mail};
-use super::reader::Missing;
+use super::reader::{Coming, Missing};
 use super::shard::Shard;
 
 impl Shard {
@@ -29,14 +29,14 @@ impl Shard {
         &mut self,
         user: Name,
         (session, identity): (Address, SessionId),
-        undelivered: Option<u32>,
+        coming: Coming,
         now: Now,
     ) {
         self.directory.online(user.clone(), session, identity);
         let Some(key) = self.inboxes.find(&user) else {
             return;
         };
-        if let Some(undelivered) = undelivered {
+        if let Coming::Resumed { undelivered } = coming {
             if self.inboxes.get(key).has_active(identity) {
                 // What it acknowledged on its former connection may be under way, and is not to
                 // come again. The news that that one has ended comes behind it.
@@ -44,7 +44,11 @@ impl Shard {
             }
             self.resume_directs(key, (session, identity), undelivered as usize, now);
         } else {
-            self.inboxes.change(key, now, |inbox, terms| inbox.greet(identity, session, terms));
+            let told = if let Coming::Again { last } = coming { last } else { 0 };
+            let greet = |inbox: &mut Inbox, terms: &mut Terms<'_>| {
+                inbox.greet(identity, session, told, terms);
+            };
+            self.inboxes.change(key, now, greet);
         }
         self.send_directs(&user, session, false, now);
     }

@@ -20,6 +20,7 @@ use crate::wire::message::{Code, Event};
 
 use super::batch::Dialect;
 use super::mail::{Ending, Mail};
+use super::reader::Coming;
 use super::requests::Welcomed;
 use super::session::{Marks, State};
 use super::shard::Shard;
@@ -211,7 +212,7 @@ impl Shard {
         if has_room {
             self.send(session.shard(), answer, now);
             let identity = SessionId::born_at(session);
-            self.home_online(user, (session, identity), None, now);
+            self.home_online(user, (session, identity), Coming::New, now);
         } else {
             self.counters.limited_sessions += 1;
             self.send(session.shard(), answer, now);

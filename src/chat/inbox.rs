@@ -134,13 +134,12 @@ impl Inbox {
         INBOX_BYTES + readers + self.queue.bytes() + self.told_bytes
     }
 
-    /// Whether it holds nothing that an inbox made anew would not: to that one all sessions are
-    /// live, and one with a page on its way is not.
+    /// Whether it holds nothing that an inbox made anew would not: that takes all who are there for
+    /// live, and whoever catches up has a page on its way that nothing live may overtake.
     pub fn is_empty(&self) -> bool {
         let nothing_kept = self.queue.is_empty() && self.told.is_empty() && self.missing.is_none();
-        let is_new =
-            |reader: &Reader| reader.missing.is_none() && reader.standing != Standing::CatchingUp;
-        nothing_kept && self.readers.iter().all(is_new)
+        let is_behind = |it: &Reader| it.missing.is_some() || it.standing == Standing::CatchingUp;
+        nothing_kept && !self.readers.iter().any(is_behind)
     }
 
     /// What becomes of a new message, where messages are queued or not.
@@ -280,12 +279,15 @@ impl Inbox {
         self.queue.take_back(id, to);
     }
 
-    /// A session said hello on a connection. It is told what is kept, from the oldest on. Late news
-    /// of an earlier connection of a session that has another one changes nothing.
-    pub fn greet(&mut self, identity: SessionId, session: Address, terms: &Terms<'_>) {
+    /// A session said hello on a connection, or was `told` all up to some message before the home
+    /// began anew. It is told what is kept, from the oldest on, or behind that. Late news of an
+    /// earlier connection of a session that has another one changes nothing.
+    pub fn greet(&mut self, identity: SessionId, session: Address, told: u64, terms: &Terms<'_>) {
         let its = |reader: &Reader| reader.identity == identity && reader.is_active();
         if !self.readers.iter().any(its) {
-            self.readers.insert(self.newcomer(identity, session, terms.head));
+            let heard_missing = self.missing.is_some_and(|missing| missing.to <= told);
+            let newcomer = self.newcomer(identity, session, terms.head);
+            self.readers.insert(Reader { cursor: told, heard_missing, ..newcomer });
         }
     }
 

@@ -65,8 +65,8 @@ impl Shard {
             }
             Mail::Who { room, origin, reference } => self.home_who(room, origin, reference, now),
             mail @ (Mail::Ask { .. } | Mail::Answer { .. }) => self.take_letter_of_room(mail, now),
-            Mail::Online { user, session, identity, undelivered } => {
-                self.home_online(user, (session, identity), undelivered, now);
+            Mail::Online { user, session, identity, coming } => {
+                self.home_online(user, (session, identity), coming, now);
             }
             Mail::Away { user, session, rooms } => self.home_away(user, session, rooms, now),
             Mail::Back { user, session, rooms } => self.home_back(user, session, rooms, now),
@@ -219,11 +219,12 @@ impl Shard {
         let Some(membership) = membership else {
             return;
         };
-        if let Some(Rejoining { last, is_home_new: true, .. }) = rejoining
-            && last.epoch != epoch
-            && replay.as_ref().is_some_and(|replay| replay.gap)
+        if let Some(rejoining @ Rejoining { is_home_new: true, .. }) = rejoining
+            && rejoining.last.epoch != epoch
+            && let Some(replay) = replay.as_ref().filter(|replay| replay.gap)
+            && replay.missing.is_none_or(|missing| missing.epoch != rejoining.last.epoch)
         {
-            self.tell_epoch_lost(conn, membership.room, last, now);
+            self.tell_epoch_lost(conn, membership.room, rejoining, now);
         }
         if let Some(replay) = replay {
             self.take_first_page(conn, membership.room, total, *replay, now);

@@ -81,6 +81,11 @@ impl Lives {
         self.unmarked.len()
     }
 
+    /// Whether a shard lives another life than its first.
+    pub(super) fn has_begun_anew(&self, shard: ShardId) -> bool {
+        self.of(shard) > 0
+    }
+
     /// Whether what comes from `from` was written under this view.
     pub(super) fn has_marked(&self, from: ShardId) -> bool {
         !self.unmarked.contains_key(&from)

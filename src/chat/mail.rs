@@ -18,7 +18,7 @@ use super::history::Missing;
 use super::kept::Kept;
 use super::lives::LifeMail;
 use super::membership::Stay;
-use super::reader::Missing as MissingDirects;
+use super::reader::{Coming, Missing as MissingDirects};
 use super::room::Presence;
 use super::stats::ShardStats;
 use super::whereabouts::Whereabouts;
@@ -159,9 +159,8 @@ pub enum Mail {
         session: Address,
         /// Which session it is, whatever its connection.
         identity: SessionId,
-        /// Whether it was there before, on another connection, whose [`Mail::Offline`] may be under
-        /// way still: then the bytes on their way to it that may not have arrived.
-        undelivered: Option<u32>,
+        /// What it was told before.
+        coming: Coming,
     },
     /// To a user's home: a session lost its connection, or ended with it.
     Offline {

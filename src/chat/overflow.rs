@@ -108,14 +108,26 @@ impl Shard {
     pub(super) fn bound_outbox(&mut self, conn: ConnId, now: Now) {
         let max = self.limits.max_outbound;
         if self.sessions.get(conn).is_some_and(|session| session.waiting() > max) {
-            self.make_room(conn, None, now);
+            match self.is_parting {
+                true => self.overflowed.push(conn),
+                false => self.make_room(conn, None, now),
+            }
         }
     }
 
     /// Looks again at the connections for which news of a room was too much.
     pub(super) fn relieve_overflowed(&mut self, key: RoomKey, now: Now) {
-        while let Some(conn) = self.overflowed.pop() {
+        while !self.is_parting
+            && let Some(conn) = self.overflowed.pop()
+        {
             self.make_room(conn, Some(key), now);
+        }
+    }
+
+    /// Looks at the connections for which it was too much what they were told in the parting.
+    pub(super) fn relieve_behind_parting(&mut self, now: Now) {
+        while let Some(conn) = self.overflowed.pop() {
+            self.make_room(conn, None, now);
         }
     }
 

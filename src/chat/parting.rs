@@ -8,8 +8,8 @@
 //! Never decides when: [`lives`](super::lives) does.
 
 use crate::base::counters::CloseReason;
-use crate::base::ids::{ConnId, Position, Ref, Seq, ShardId};
-use crate::base::name::EVERYONE;
+use crate::base::ids::{ConnId, Epoch, Position, Ref, Seq, ShardId};
+use crate::base::name::{EVERYONE, Name};
 use crate::base::time::Now;
 use crate::wire::http::{Exchange, Status, append_retry};
 use crate::wire::message::{Code, Event};
@@ -21,7 +21,9 @@ use super::catch_up::Feed;
 use super::lives::LifeMail;
 use super::mail::{Asked, Ending, Mail, Since};
 use super::membership::{Membership, Place, RoomKey, Stay};
+use super::reader::Coming;
 use super::resume::Rejoining;
+use super::room::News;
 use super::session::State;
 use super::shard::Shard;
 use super::web::Farewell;
@@ -35,6 +37,9 @@ impl Shard {
     /// Does what there is to do when `lost` has begun anew.
     pub(super) fn part_from(&mut self, lost: ShardId, now: Now) {
         let questions = self.questions.take(lost);
+        // Whoever is closed leaves its rooms, and the new life knows of nobody that leaves before
+        // all are asked for anew.
+        self.is_parting = true;
         self.forget_members_of(lost, now);
         self.forget_sessions_of(lost, now);
         let conns: Vec<ConnId> = (0..self.sessions.slots())
@@ -45,10 +50,13 @@ impl Shard {
             self.rejoin_rooms_of(*conn, lost, now);
             self.refuse_refs_of(*conn, lost, now);
         }
+        self.tell_everyone_lost(lost);
         self.settle_unsettled(lost, now);
         for question in questions {
             self.ask_again(question, lost, now);
         }
+        self.is_parting = false;
+        self.relieve_behind_parting(now);
         for conn in conns {
             self.close_if_answered(conn, now);
         }
@@ -143,7 +151,20 @@ impl Shard {
                     self.chunks.release_batch(source);
                 }
             }
-            self.come_online(conn, None, now);
+            let last = self.last_direct(conn);
+            self.come_online(conn, Coming::Again { last }, now);
+        }
+    }
+
+    /// What was said to everybody and has not come, if anything, nobody knows any more: the room `*`
+    /// keeps nothing. Its home goes on in another epoch.
+    fn tell_everyone_lost(&mut self, lost: ShardId) {
+        let everyone = self.rooms.find(EVERYONE, self.hasher.hash(EVERYONE));
+        let heard = everyone.map(|key| self.rooms.get(key).heard()).unwrap_or_default();
+        if self.everyone_home() == lost && heard.epoch != Epoch(0) {
+            let next = Seq(heard.seq.0 + 1);
+            let gap = News::Gap { epoch: heard.epoch, from: next, to: next };
+            self.hear_gap(&Name::new(EVERYONE), gap);
         }
     }
 
@@ -156,18 +177,14 @@ impl Shard {
             let membership = self.sessions.get(conn).and_then(|it| it.membership(key)).copied();
             let Some(membership) = membership else { continue };
             self.finish_deliveries(conn, &membership, now);
-            if self.sessions.get(conn).is_none_or(|it| it.membership(key).is_none()) {
-                // The last of the news was too much for its outbox, and it was closed.
-                return;
-            }
             if let Some((last, undelivered_bytes)) = self.suspend_for_rejoin(conn, &membership) {
                 self.rejoin_room(conn, key, last, undelivered_bytes, now);
             }
         }
     }
 
-    /// Takes a member out of its place. Returns how far it has come, and how many bytes up to there
-    /// may not have arrived; none where it was never let in.
+    /// Takes a member out of its place, in which it was handed all news. Returns how far it has
+    /// come, and how many bytes up to there may not have arrived; none where it was never let in.
     fn suspend_for_rejoin(
         &mut self,
         conn: ConnId,
@@ -178,7 +195,11 @@ impl Shard {
             self.end_rejoining(conn, stay);
             return Some((rejoining.last, rejoining.undelivered_bytes));
         }
-        let last = self.position_of(conn, membership)?;
+        // What it was handed ahead of its turn is still in the queue, for the others.
+        let last = match membership.place.index() {
+            Some(_) => self.rooms.get(key).heard(),
+            None => self.position_of(conn, membership)?,
+        };
         self.end_replay(conn, Feed::Room(key));
         if let Some(place) = membership.place.index() {
             self.vacate(key, place);
@@ -219,11 +240,19 @@ impl Shard {
     }
 
     /// A member goes on in another epoch than the one in which it was: what the old one had behind
-    /// `last`, if anything, nobody knows any more.
-    pub(super) fn tell_epoch_lost(&mut self, conn: ConnId, key: RoomKey, last: Position, now: Now) {
+    /// its last message, if anything, nobody knows any more. Nor what it had before, where bytes of
+    /// that may not have arrived.
+    pub(super) fn tell_epoch_lost(
+        &mut self,
+        conn: ConnId,
+        key: RoomKey,
+        Rejoining { last, undelivered_bytes, .. }: Rejoining,
+        now: Now,
+    ) {
         let room = self.rooms.get(key).name.clone();
         let next = Seq(last.seq.0 + 1);
-        let gap = Event::Gap { epoch: last.epoch, from: next, to: next, room: &room };
+        let from = if undelivered_bytes > 0 { Seq(1) } else { next };
+        let gap = Event::Gap { epoch: last.epoch, from, to: next, room: &room };
         self.tell(conn, &gap, now);
     }
 

@@ -20,6 +20,24 @@ pub enum Standing {
     Kept(Mono),
 }
 
+/// What a session that comes online was told of direct messages before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coming {
+    /// Nothing: it begins.
+    New,
+    /// It was there on another connection, of whose end the home may not know yet, and so many of
+    /// the bytes on their way to that one may not have arrived.
+    Resumed {
+        /// Bytes.
+        undelivered: u32,
+    },
+    /// It is where it was, and the home has begun anew: all up to this one, or nothing.
+    Again {
+        /// The last message.
+        last: u64,
+    },
+}
+
 /// Messages that are no longer kept and were not told, or may not have been.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missing {

@@ -17,6 +17,7 @@ use super::catch_up::Feed;
 use super::excess::Purpose;
 use super::mail::{Extent, Mail, Since};
 use super::membership::{Membership, Place, RoomKey};
+use super::reader::Coming;
 use super::refs::Arrival;
 use super::resume::Greeting;
 use super::room::Audience;
@@ -102,7 +103,7 @@ impl Shard {
             self.welcome(conn, dialect, &user, false, now);
         }
         if welcomed == Welcomed::Here {
-            self.come_online(conn, None, now);
+            self.come_online(conn, Coming::New, now);
         }
         self.send_on_if_draining(conn, now);
         if dialect == Dialect::Text {
@@ -175,16 +176,14 @@ impl Shard {
 
     /// Tells a user's home of a session that was welcomed: what the home tells it comes behind the
     /// welcome.
-    ///
-    /// Of one that goes on, the last `undelivered` bytes may not have arrived.
-    pub(super) fn come_online(&mut self, conn: ConnId, undelivered: Option<u32>, now: Now) {
+    pub(super) fn come_online(&mut self, conn: ConnId, coming: Coming, now: Now) {
         let Some(user) = self.sessions.get(conn).and_then(|session| session.user.clone()) else {
             return;
         };
         let identity = self.identity(conn);
         let home = self.home_of(self.hasher.hash(&user));
         let session = self.address(conn);
-        self.send(home, Mail::Online { user, session, identity, undelivered }, now);
+        self.send(home, Mail::Online { user, session, identity, coming }, now);
     }
 
     /// A name for a user who gave none. Shards count in steps, so that no two give the same.

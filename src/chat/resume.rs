@@ -30,6 +30,7 @@ use super::detach::Unsettled;
 use super::kept::{Abode, Claim, Kept, KeptRoom, KeptTable};
 use super::mail::{Mail, Since};
 use super::membership::{Membership, Stay};
+use super::reader::Coming;
 use super::room::Audience;
 use super::session::{Marks, State};
 use super::shard::Shard;
@@ -222,7 +223,8 @@ impl Shard {
         self.go_on_after_answer(conn);
         self.admit(conn, user.clone(), dialect, now);
         self.welcome(conn, dialect, &user, true, now);
-        self.come_online(conn, Some(undelivered_bytes), now);
+        let coming = Coming::Resumed { undelivered: undelivered_bytes };
+        self.come_online(conn, coming, now);
         if absent {
             let rooms = rooms.iter().map(|kept| kept.room.clone()).collect();
             let home = self.home_of(self.hasher.hash(&user));

@@ -255,6 +255,11 @@ impl Room {
         self.missing
     }
 
+    /// The last message of which this shard has heard.
+    pub fn heard(&self) -> Position {
+        self.heard
+    }
+
     /// The last message that the member at `place` was handed, or would have been were it not its
     /// own.
     pub fn position(&self, place: usize) -> Position {

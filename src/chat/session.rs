@@ -156,6 +156,9 @@ pub struct Extra {
     pub rejoining: Vec<Rejoining>,
     /// Messages that were dropped because it did not read.
     pub missed: Vec<Missed>,
+    /// The last direct message that it was handed, where such are stored: the user's home may begin
+    /// anew with those that wait, and has to know which of them it need not tell once more.
+    pub last_direct: u64,
 }
 
 /// Messages of a room that a session was not sent: from the first to the last, and perhaps some in

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use crate::base::ids::{Epoch, Position, Seq};
-use crate::base::name::Name;
+use crate::base::name::{EVERYONE, Name};
 use crate::base::time::Now;
 use crate::wire::message::Event;
 
@@ -368,8 +368,11 @@ impl Shard {
             return;
         }
         self.journal_mut().begin_records_at(next_record);
+        let is_anew = self.lives.has_begun_anew(self.id);
         for room in rooms {
-            self.recover_room(room, renew_epochs, now);
+            // What was on its way to those who are there is lost, and nothing of it is kept.
+            let renews = renew_epochs || is_anew && *room.name == *EVERYONE;
+            self.recover_room(room, renews, now);
         }
         self.inboxes.skip_ids(next_direct);
         for RecoveredUser { name, directs, missing } in users {

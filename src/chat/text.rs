@@ -16,6 +16,7 @@ use super::batch::Dialect;
 use super::excess::Purpose;
 use super::mail::{Ending, Extent, Mail, Since};
 use super::membership::{RoomKey, Stay};
+use super::reader::Coming;
 use super::requests::{Part, Welcomed, code_of};
 use super::resume::Greeting;
 use super::session::State;
@@ -208,6 +209,7 @@ impl Shard {
             self.send(home, Mail::Rename { room, from, to, member, stay }, now);
         }
         self.leave_directs(conn, &from, now);
+        self.forget_last_direct(conn);
         let old_home = self.home_of(self.hasher.hash(&from));
         let identity = SessionId::born_at(address);
         let (session, ending) = (address, Ending::Orderly);
@@ -215,8 +217,8 @@ impl Shard {
         let notice = format!("you are {to} now");
         if welcomed == Welcomed::Here {
             let new_home = self.home_of(self.hasher.hash(&to));
-            let undelivered = None;
-            self.send(new_home, Mail::Online { user: to, session, identity, undelivered }, now);
+            let coming = Coming::New;
+            self.send(new_home, Mail::Online { user: to, session, identity, coming }, now);
         }
         self.tell_raw(conn, |out| line::encode_notice(out, &notice), now);
     }

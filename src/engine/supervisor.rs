@@ -121,6 +121,8 @@ impl Worker {
     /// The second value says what keeps the new one from turning.
     fn begin_anew(mut self, mut config: ShardConfig) -> (Worker, io::Result<()>) {
         (self.now, _) = self.clock.now_and_us();
+        // Whose end was decided in the turn that panicked has its reason, and is told of no more.
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| self.note_closings()));
         let mut counted = *self.shard.counters();
         counted.worker_panics += 1;
         let mut dice = fastrand::Rng::with_seed(config.seed ^ counted.worker_panics);

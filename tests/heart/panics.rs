@@ -208,6 +208,63 @@ fn users_whose_home_it_was_are_reached_and_what_was_kept_comes_back_from_the_sto
 }
 
 #[test]
+fn what_a_session_was_told_of_those_that_wait_does_not_come_to_it_once_more() {
+    let mut world = World::with(|config| config.durability = Some(Durability::Batch));
+    let user = (0..).map(|n| format!("u{n}")).find(|name| world.home_of(name).0 == 0).unwrap();
+    let ann = world.native(1, "ann");
+    world.say(ann, direct(1, &user, "one"));
+    world.commits_all();
+    world.hush();
+    let bob = world.greet(2, hello(&user));
+    assert!(world.heard(bob).contains(&"again [ann -> you] one".to_owned()));
+    world.panics_and_settles(0);
+    world.say(ann, direct(2, &user, "two"));
+    assert_eq!(world.heard(bob), ["[ann -> you] two"], "on one connection the ids grow");
+    let eve = world.greet(1, hello(&user));
+    let heard = world.heard(eve);
+    assert!(heard.contains(&"again [ann -> you] one".to_owned()), "it is still kept: {heard:?}");
+}
+
+#[test]
+fn everybody_is_told_that_what_was_said_to_all_may_be_missing() {
+    for durability in [None, Some(Durability::Batch)] {
+        let mut world = World::with(|config| config.durability = durability);
+        let home = usize::from(world.home_of("*").0);
+        let [ann, bob] = [1, 2].map(|next| world.native((home + next) % SHARDS, "ann"));
+        world.say(ann, publish_echo(0, "*", "one"));
+        if durability.is_some() {
+            world.commits_all();
+        }
+        assert_eq!(world.heard(bob), ["[* 1] ann: one"]);
+        world.panics_and_settles(home);
+        world.say(ann, publish_echo(0, "*", "two"));
+        if durability.is_some() {
+            world.commits_all();
+        }
+        assert_eq!(world.heard(bob), ["gap in *: 2 to 2", "[* 1] ann: two"], "{durability:?}");
+    }
+}
+
+#[test]
+fn what_is_being_handed_over_is_neither_lost_nor_said_to_be() {
+    let mut world = World::with(|config| config.limits.fan_out_budget = 1);
+    let ann = world.native(1, "ann");
+    let members = ["bob", "cat", "dan"].map(|name| world.native(2, name));
+    members.iter().for_each(|member| world.say(*member, join(0, "attic")));
+    world.hush();
+    world.utters(ann, publish(0, "attic", "one"));
+    (0..SHARDS).for_each(|_| [1, 0, 2].into_iter().for_each(|shard| world.turns(shard)));
+    world.utters(ann, publish(0, "attic", "two"));
+    [1, 0, 2].into_iter().for_each(|shard| world.turns(shard));
+    world.panics_and_settles(0);
+    for member in members {
+        let heard = world.heard(member);
+        let expected = ["[attic 1] ann: one", "[attic 2] ann: two", "gap in attic: 3 to 3"];
+        assert_eq!(heard, expected);
+    }
+}
+
+#[test]
 fn several_in_a_row_and_two_at_once_are_survived() {
     let mut world = World::new();
     let all = members(&mut world);

@@ -78,7 +78,10 @@ impl Client {
         let mut visit = Visit::new(id, link, speech, keeping, world.now.mono);
         visit.life = world.life;
         let may_renew = world.plan.may_renew_epochs();
-        visit.rooms.iter_mut().for_each(|view| view.may_renew_epochs = may_renew);
+        for (view, forgets) in visit.rooms.iter_mut().zip(world.forgetful) {
+            view.may_renew_epochs = may_renew || forgets;
+            view.home_panics.lose_tails = forgets;
+        }
         self.visit = Some(visit.id);
         world.visits.push(visit);
         world.ledger.names.push(Vec::new());

@@ -209,10 +209,10 @@ impl Visit {
                 assert!(expected.contains(&code), "{code:?} {text}");
                 let again = self.asked.get(&reference).is_some_and(|asked| asked.again);
                 if let ([id], false) = (&ids[..], again) {
-                    let (id, refused) = (*id, ledger.refusal(code, self.life));
+                    let (id, leaked) = (*id, ledger.has_leaked(self.life));
                     let message = &mut ledger.messages[id];
-                    message.refused = refused;
-                    let is_late = refused.holds() && message.spot.is_some();
+                    message.refused.refuse(code, leaked);
+                    let is_late = message.refused.holds() && message.spot.is_some();
                     assert!(!is_late, "message {id} was refused too late");
                 }
             }
@@ -221,8 +221,8 @@ impl Visit {
                 assert!(expected.contains(&code), "{code:?} {text}");
                 let again = self.asked.get(&reference).is_some_and(|asked| asked.again);
                 if let ([id], false) = (&ids[..], again) {
-                    let refused = ledger.refusal(code, self.life);
-                    ledger.letters.refuse(*id, refused);
+                    let leaked = ledger.has_leaked(self.life);
+                    ledger.letters.refuse(*id, code, leaked);
                 }
             }
             Wish::List(..) => {

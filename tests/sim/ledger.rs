@@ -9,6 +9,7 @@ use corebeat::wire::message::Code;
 
 use super::letters::Letters;
 use super::plan::ROOMS;
+use super::visit::Wish;
 
 /// A message, by the number that its body begins with.
 pub(crate) type MessageId = usize;
@@ -26,7 +27,8 @@ pub(crate) enum Refusal {
     /// Because something was not to be had: perhaps the disk.
     Unavailable,
     /// It ended in a life in which a failed commit left records on the disk, and perhaps before it
-    /// could take this one back. Nobody can know more of a write that failed.
+    /// could take this one back. Nobody can know more of a write that failed. Or the worker that
+    /// was to do it panicked, before or after.
     Doubtful,
     /// Nobody ever hears it.
     Final,
@@ -35,6 +37,20 @@ pub(crate) enum Refusal {
 impl Refusal {
     fn of(code: Code) -> Refusal {
         if code == Code::Unavailable { Refusal::Unavailable } else { Refusal::Final }
+    }
+
+    /// It is refused, by this code. Whoever was asked may have panicked, and then done it before.
+    /// Where the life of the server that refused it is over when this is read, `leaked` tells what
+    /// a failed commit of that one did.
+    pub(crate) fn refuse(&mut self, code: Code, leaked: Option<bool>) {
+        let was_doubtful = *self == Refusal::Doubtful;
+        *self = match Refusal::of(code) {
+            Refusal::Unavailable if was_doubtful => Refusal::Doubtful,
+            refused => refused,
+        };
+        if let Some(leaked) = leaked {
+            self.end_life(leaked);
+        }
     }
 
     /// Whether nobody may hear it.
@@ -136,14 +152,22 @@ impl Ledger {
         self.check_sender(id, from);
     }
 
-    /// What it means that a visit of the server's life `life` was refused by `code`, which it may
-    /// read only when that life is over.
-    pub(crate) fn refusal(&self, code: Code, life: u64) -> Refusal {
-        let mut refusal = Refusal::of(code);
-        if let Some(has_leaked) = self.leaks.get(life as usize) {
-            refusal.end_life(*has_leaked);
+    /// Whether a failed commit left records on the disk in that life of the server, if it is over.
+    pub(crate) fn has_leaked(&self, life: u64) -> Option<bool> {
+        self.leaks.get(life as usize).copied()
+    }
+
+    /// Whether what was asked for may have been done or not, and whoever asked knows that.
+    pub(crate) fn is_doubtful(&self, wish: &Wish) -> bool {
+        match wish {
+            Wish::Publish(ids) => {
+                ids.iter().any(|id| self.messages[*id].refused == Refusal::Doubtful)
+            }
+            Wish::Direct(numbers) => {
+                numbers.iter().any(|number| self.letters.all[*number].refused == Refusal::Doubtful)
+            }
+            _ => false,
         }
-        refusal
     }
 
     /// The server's life ended, in which a failed commit left records on the disk or none did.
@@ -233,6 +257,7 @@ impl Ledger {
         let placed = |message: &Publication| {
             message.spot.is_some()
                 || message.reference != 0
+                    && message.refused != Refusal::Doubtful
                     && self.acked.values().any(|a| *a == (visit, message.reference))
         };
         self.messages

@@ -10,10 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use corebeat::base::counters::CloseReason;
 use corebeat::base::time::Mono;
-use corebeat::wire::message::OkFlags;
+use corebeat::wire::message::{Code, OkFlags};
 
 use super::ledger::{Ledger, Refusal, VisitId, number_of};
 use super::network::{ClientEnd, Link};
+use super::panics::Panics;
 use super::plan::{ABSENT, Plan};
 use super::visit::{Visit, Wish};
 use super::world::World;
@@ -65,6 +66,10 @@ pub(crate) struct Letters {
     settled: BTreeSet<Place>,
     /// The same of earlier lives: it never comes again.
     barred: BTreeSet<Place>,
+    /// The workers that panicked.
+    pub(crate) panics: Panics,
+    /// Whether what is queued outlives them.
+    pub(crate) are_kept: bool,
 }
 
 impl Letters {
@@ -122,9 +127,11 @@ impl Letters {
     }
 
     /// A sender was told that its message is not taken.
-    pub(crate) fn refuse(&mut self, number: usize, refused: Refusal) {
-        self.all[number].refused = refused;
-        assert_eq!(self.all[number].told, None, "letter {number} was refused too late");
+    pub(crate) fn refuse(&mut self, number: usize, code: Code, leaked: Option<bool>) {
+        let letter = &mut self.all[number];
+        letter.refused.refuse(code, leaked);
+        let holds = letter.refused.holds();
+        assert!(letter.told.is_none() || !holds, "letter {number} was refused too late");
     }
 
     /// All is quiet: what sessions of this life of the server acknowledged has been read, and its
@@ -147,11 +154,23 @@ impl Letters {
         }
     }
 
+    /// A worker panicked: what was acknowledged when all was quiet stays so.
+    pub(crate) fn bar_settled(&mut self) {
+        self.barred.extend(std::mem::take(&mut self.settled));
+    }
+
     /// Whether what a sender was told of a place still binds: of what was told live nothing is
-    /// written, and it ends with the life of the server.
+    /// written, and it ends with the life of the server, or of the user's home.
     fn is_promised(&self, place: &Place) -> bool {
         let life = self.lives.get(place).copied().unwrap_or(0);
-        life == self.life || life >= self.whole_since && self.queued.contains(place)
+        let is_queued = self.queued.contains(place);
+        (life == self.life || life >= self.whole_since && is_queued)
+            && (!self.is_of_lost_home(place) || self.are_kept && is_queued)
+    }
+
+    /// Whether the user's home panicked since it numbered a message.
+    fn is_of_lost_home(&self, place: &Place) -> bool {
+        place.1 < self.panics.floor(&place.0)
     }
 
     /// The places of a user that senders were told, and the rounds in which they asked.
@@ -199,6 +218,8 @@ pub(crate) struct Post {
     struck: BTreeSet<u64>,
     /// The round in which its session was first told anything.
     since: Option<u64>,
+    /// How often the user's home panicked, and may tell as a replay what came behind.
+    replays: u32,
 }
 
 impl Post {
@@ -206,6 +227,22 @@ impl Post {
     pub(crate) fn inherit(&self) -> Post {
         let (heard, struck) = (self.heard.clone(), self.struck.clone());
         Post { heard, struck, since: self.since, ..Post::default() }
+    }
+
+    /// The user's home panicked.
+    pub(crate) fn home_panicked(&mut self) {
+        self.replays += 1;
+    }
+
+    /// What was told to be acknowledged, whether or not the server has read that.
+    pub(crate) fn acknowledged(&self) -> BTreeSet<u64> {
+        let unread = self.acks.iter().flat_map(|(_, ids)| ids);
+        self.struck.iter().chain(unread).copied().collect()
+    }
+
+    /// The acknowledgements of these may be lost.
+    pub(crate) fn doubt(&mut self, ids: &BTreeSet<u64>) {
+        self.struck.retain(|id| !ids.contains(id));
     }
 
     /// It says that it has all up to `id`.
@@ -236,10 +273,16 @@ impl Visit {
         let place = (self.user.clone(), id);
         let is_barred = self.life == ledger.letters.life && ledger.letters.barred.contains(&place);
         assert!(!is_barred, "{place:?} was ACKed in an earlier life of the server, and came again");
+        let is_of_lost_home = ledger.letters.is_of_lost_home(&place);
         let post = &mut self.post;
+        if replay && post.live && post.replays > 0 {
+            post.replays -= 1;
+            post.live = false;
+        }
         assert!(id > post.latest, "direct message {id} came after {}", post.latest);
         assert!(!replay || !post.live, "direct message {id} is replayed behind what is live");
-        assert!(!post.struck.contains(&id), "direct message {id} was ACKed, and came again");
+        let is_struck = post.struck.contains(&id) && !is_of_lost_home;
+        assert!(!is_struck, "direct message {id} was ACKed, and came again");
         assert!(!post.gone.contains(&id), "direct message {id} was said to be gone");
         post.latest = id;
         post.live |= !replay;
@@ -329,6 +372,8 @@ pub(crate) fn judge(world: &World, called: &[(&str, VisitId)]) -> usize {
         judge_kept(world, asked);
         let is_whole = letters_of(world).whole_since == 0;
         let is_young = world.now.mono.since_ms(world.began) < age_ms(world);
+        let letters = letters_of(world);
+        let is_whole = is_whole && (letters.are_kept || letters.panics.floor(user) == 0);
         if ABSENT.contains(user) && is_young && is_whole {
             judge_absent(world, asked);
         }
@@ -376,7 +421,8 @@ fn judge_again(world: &World, asked: &Visit) {
     for ((user, id), number) in letters.seen.range(all) {
         let is_acked = |visit: &&Visit| {
             // What an earlier life of the server had not written when it ended counts for nothing.
-            visit.life == world.life && visit.user == *user && visit.post.struck.contains(id)
+            let counts = visit.life == world.life && !letters.is_of_lost_home(&(user.clone(), *id));
+            counts && visit.user == *user && visit.post.struck.contains(id)
         };
         let came = letters.all[*number].received_by.contains(&asked.id);
         let by = world.visits.iter().find(is_acked).filter(|_| came);
@@ -393,6 +439,9 @@ fn judge_repetitions(world: &World, visit: &Visit) {
         };
         let told = numbers.iter().filter_map(|number| letters.all[*number].told);
         let told: Vec<u64> = told.map(|(id, _)| id).collect();
+        if world.ledger.is_doubtful(&asked.wish) {
+            continue;
+        }
         assert!(told.len() <= 1, "a repeated request was delivered twice: {numbers:?}");
         if let (Some(id), Some((_, spot))) = (told.first(), asked.spot) {
             assert_eq!(*id, spot, "it was delivered at another place than told");
@@ -439,6 +488,7 @@ fn ended_in_order(world: &World, visit: VisitId) -> bool {
         None | Some(CloseReason::PeerClosed | CloseReason::SocketError) => visit.said_close(),
         Some(CloseReason::HeartbeatTimeout | CloseReason::SlowReader) => false,
         Some(CloseReason::Superseded | CloseReason::Draining) => false,
+        Some(CloseReason::WorkerPanicked) => false,
         Some(_) => true,
     }
 }
@@ -472,6 +522,9 @@ fn judge_session(world: &World, visit: &Visit, user: &str) {
         let place = (user.to_owned(), id);
         let is_old = round <= since;
         if is_old && !(are_all_sure && letters.is_promised(&place)) {
+            continue;
+        }
+        if letters.is_of_lost_home(&place) && !letters.is_promised(&place) {
             continue;
         }
         let received_by = letters.received_by(&place);

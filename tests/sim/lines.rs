@@ -63,7 +63,9 @@ impl Visit {
         let is_out = self.rooms[room].stay.is_none();
         let mut seen = self.rooms[room].stay.iter().flat_map(|stay| &stay.items);
         let twice = seen.any(|item| matches!(item, Item::Line(other) if *other == id));
-        if own || twice || is_out && self.recalled > 0 {
+        // Behind a panic of the room's home all is replayed that it missed, its own too.
+        let may_be_replay = self.rooms[room].home_panics.were_any;
+        if own && !may_be_replay || twice || is_out && self.recalled > 0 {
             // It says nowhere which lines answer `/history`, but how many there may be.
             self.recalled = self.recalled.checked_sub(1).unwrap_or_else(|| {
                 panic!("message {id} came again, or is its own: {own}");

@@ -6,7 +6,7 @@
 use super::mailroom::Mailroom;
 use super::store::End;
 use super::worker::{Worker, secret};
-use super::world::{Phase, World};
+use super::world::World;
 
 impl World {
     /// How the server ends in this round, if it does.
@@ -19,19 +19,7 @@ impl World {
     /// The server ends: while much is under way, or after a calm, or shortly after one.
     pub(super) fn end_life(&mut self, end: End) {
         if self.dice.chance(500) {
-            self.phase = Phase::Rest;
-            let begun = self.round;
-            while !self.is_quiet() && self.round < begun + 400 {
-                self.pass_time();
-            }
-            if self.is_quiet() {
-                self.ledger.letters.note_settled(&self.visits, self.life);
-            }
-            self.phase = Phase::Storm;
-            for _ in 0..self.dice.number(0..=60) {
-                self.pass_time_in_storm();
-                self.play_round();
-            }
+            self.rest_in_storm();
         }
         self.crash(end);
     }
@@ -40,6 +28,7 @@ impl World {
     pub(super) fn crash(&mut self, end: End) {
         let Some(store) = self.store.as_mut() else { return };
         self.life += 1;
+        self.lives.fill(0);
         let secret = secret(&self.plan, self.life);
         let has_leaked = std::mem::take(&mut store.has_leaked);
         let (parts, is_torn) = store.end(end, secret, &mut self.dice);

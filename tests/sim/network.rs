@@ -232,6 +232,29 @@ impl Link {
         }
     }
 
+    /// The worker panicked: it says its last words, as far as the kernel takes them, and drops the
+    /// socket, of which nothing is left unread.
+    pub(super) fn server_panics(
+        &mut self,
+        words: &[u8],
+        reason: CloseReason,
+        now: Mono,
+        dice: &mut Dice,
+    ) {
+        self.up.clear();
+        // What it was to be told because its end was decided before goes with the shard.
+        let was_closing = reason != CloseReason::WorkerPanicked;
+        self.cut |= was_closing && self.server == ServerEnd::Open;
+        if !words.is_empty() && self.client != ClientEnd::Reset {
+            let taken = self.server_write(&[IoSlice::new(words)]);
+            self.cut |= taken.is_some_and(|taken| taken < words.len());
+        }
+        if self.server == ServerEnd::Open && self.client != ClientEnd::Reset {
+            self.server_finish();
+        }
+        self.server_drop(reason, now, dice);
+    }
+
     /// The server's process is gone: what the kernel has to send may arrive, or a part of it.
     fn server_crashes(&mut self, now: Mono, dice: &mut Dice) {
         if self.server == ServerEnd::Gone {

@@ -15,6 +15,7 @@ use corebeat::wire::message::Code;
 use super::ledger::{Ledger, Spot};
 use super::letters;
 use super::network::{ClientEnd, Link, ServerEnd};
+use super::panics::judge_panics;
 use super::plan::{EVERYONE, Plan, ROOMS};
 use super::stay::{Item, Stay};
 use super::visit::{Visit, Wish};
@@ -107,7 +108,7 @@ fn judge_epochs(world: &World) {
     let is_young = world.now.mono.since_ms(world.began) < world.plan.limits.history_age_ms;
     let has_place = world.plan.limits.max_rooms >= ROOMS.len();
     if keeps && is_young && has_place {
-        for (room, name) in ROOMS.iter().enumerate() {
+        for (room, name) in ROOMS.iter().enumerate().filter(|(room, _)| !world.forgetful[*room]) {
             let epochs = world.ledger.epochs(room);
             assert!(epochs.len() <= 1, "{name} began other epochs: {epochs:?}");
         }
@@ -122,6 +123,9 @@ fn judge_answers(world: &World, visit: &Visit, here: bool) {
         let Wish::Publish(ids) = &asked.wish else {
             continue;
         };
+        if world.ledger.is_doubtful(&asked.wish) {
+            continue;
+        }
         let seen: Vec<_> = ids.iter().filter_map(|id| world.ledger.messages[*id].spot).collect();
         assert!(seen.len() <= 1, "a repeated request was delivered twice: {ids:?}");
         if let (Some(spot), Some(told)) = (seen.first(), asked.spot) {
@@ -133,7 +137,7 @@ fn judge_answers(world: &World, visit: &Visit, here: bool) {
 fn judge_room(world: &World, visit: &Visit, room: usize, here: bool) {
     let view = &visit.rooms[room];
     let mut unexplained = 0;
-    for stay in view.stays() {
+    for stay in view.stays().filter(|stay| !stay.is_unclear) {
         let goes_on = view.stay.as_ref().is_some_and(|last| std::ptr::eq(last, stay));
         let member = visit.is_text() || room == EVERYONE || view.is_member() == Some(true);
         let present = here && goes_on && member;
@@ -193,8 +197,10 @@ fn judge_stay(world: &World, visit: &Visit, room: usize, stay: &Stay, present: b
     let may_be_untold = stay.is_ahead_of_its_replay() || stay.may_have_lost_its_rest();
     let is_untold = may_be_untold && may_forget_epochs(world, room);
     let is_whole = present && !is_anew || stay.is_outlived && !is_untold;
+    // A GAP stands for all that was lost with the room's home, however much that was.
+    let is_cut_off = visit.rooms[room].home_panics.lose_tails && stay.ends_with_a_gap();
     let last_told = || world.ledger.last_seq_in(room, epoch, visit.life);
-    let end = stay.end.or_else(|| is_whole.then(last_told));
+    let end = stay.end.or_else(|| (is_whole && !is_cut_off).then(last_told));
     if let Some(end) = end {
         explain(last, end + 1);
     }
@@ -214,7 +220,8 @@ fn may_forget_epochs(world: &World, room: usize) -> bool {
 /// A gap names what was dropped and nothing else: never what the client itself said. Where messages
 /// are lost between shards, or histories are replayed in part, nobody knows whose those were.
 fn judge_gaps(world: &World, visit: &Visit, room: usize, stay: &Stay, epoch: u32) {
-    if stay.recall.is_some() || stay.resumed.is_some() || sum_of(world).shed > 0 {
+    let is_replayed = visit.rooms[room].home_panics.were_any;
+    if stay.recall.is_some() || stay.resumed.is_some() || is_replayed || sum_of(world).shed > 0 {
         return;
     }
     for item in &stay.items {
@@ -245,11 +252,10 @@ fn judge_lines(world: &World, visit: &Visit, room: usize, stay: &Stay, present: 
     let mut unexplained = 0;
     let told = spots_told(ledger, stay);
     let mut explain = |epoch: u32, after: u64, before: u64, between: u64| {
-        let is_withheld = |spot| ledger.withheld_from(spot, visit.id) == Some(true);
+        let withheld = |spot: &Spot| ledger.withheld_from(*spot, visit.id);
         let spots = (after + 1..before).map(|seq| (room, epoch, seq));
-        let missing = spots.filter(|spot| !told.contains(spot) && !is_withheld(*spot));
-        let (known, unknown): (Vec<Spot>, Vec<Spot>) =
-            missing.partition(|spot| ledger.withheld_from(*spot, visit.id).is_some());
+        let missing = spots.filter(|spot| !told.contains(spot) && withheld(spot) != Some(true));
+        let (known, unknown): (Vec<Spot>, _) = missing.partition(|spot| withheld(spot).is_some());
         let missing = (known.len() + unknown.len()) as u64;
         if missing > between {
             let rest = (missing - between) as usize;
@@ -270,7 +276,7 @@ fn judge_lines(world: &World, visit: &Visit, room: usize, stay: &Stay, present: 
             Item::Line(id) => match ledger.messages[id].spot {
                 None => between += 1,
                 Some((_, epoch, seq)) => {
-                    let renewed = world.plan.may_renew_epochs();
+                    let renewed = visit.rooms[room].may_renew_epochs;
                     if let Some((last_epoch, last_seq)) =
                         last.filter(|(last_epoch, _)| !renewed || *last_epoch == epoch)
                     {
@@ -292,7 +298,8 @@ fn judge_lines(world: &World, visit: &Visit, room: usize, stay: &Stay, present: 
             Item::Message(_) | Item::Gap(..) => unreachable!("text clients are told no seqs"),
         }
     }
-    if let Some((epoch, seq)) = last.filter(|_| present) {
+    let is_cut_off = visit.rooms[room].home_panics.lose_tails && stay.ends_with_a_gap();
+    if let Some((epoch, seq)) = last.filter(|_| present && !is_cut_off) {
         explain(epoch, seq, ledger.last_seq(room, epoch) + 1, between);
     }
     unexplained
@@ -314,6 +321,10 @@ fn judge_beginning(world: &World, visit: &Visit, room: usize, stay: &Stay, prese
     let Some(known_since) = stay.known_since.filter(|_| stay.head.is_none()) else {
         return;
     };
+    // A worker that had not heard of the epoch cannot say what was lost of it.
+    if room == EVERYONE && visit.rooms[room].home_panics.lose_tails {
+        return;
+    }
     let ledger = &world.ledger;
     let first = match stay.items.first() {
         None if present => None,
@@ -450,8 +461,11 @@ pub(crate) fn judge_end(world: &World) {
         assert_eq!(own.closed.iter().sum::<u64>(), own.opened, "closed as often as opened");
         counters.add(&own);
     }
-    assert_eq!(counters.mail_in, counters.mail_out, "letters were lost");
+    // Those of a shard that is thrown away, and those to it, are lost.
+    let lost = counters.mail_out - counters.mail_in;
+    assert!(lost == 0 || world.lives.iter().any(|life| *life > 0), "{lost} letters were lost");
     counters.add(&world.past);
+    judge_panics(world);
     let received: u64 = world.visits.iter().map(|visit| visit.received).sum();
     let handed = counters.delivered + counters.replayed;
     let dropped = count_dropped(&counters);
@@ -490,7 +504,9 @@ fn judge_farewell(visit: &Visit, link: &Link, sessions_max: usize) {
     }
     let heard_all = link.shut_down && !link.cut && link.at_end() && link.client != ClientEnd::Reset;
     if heard_all && visit.over && !link.is_abandoned() {
-        assert_eq!(visit.inbox, b"", "visit {} was left with half a message", visit.id);
+        // What is fetched is no message, and ends where its worker panicked.
+        let is_cut_short = link.fate == Some(CloseReason::WorkerPanicked) && visit.is_fetching();
+        assert!(is_cut_short || visit.inbox.is_empty(), "half a message came: {visit:#?}");
         visit.judge_close(link.fate);
         let last_word = match link.fate {
             Some(CloseReason::HeartbeatTimeout | CloseReason::TextIdle) => Some(Code::Timeout),
@@ -499,11 +515,15 @@ fn judge_farewell(visit: &Visit, link: &Link, sessions_max: usize) {
             Some(CloseReason::OverLimit) if sessions_max == 1 => Some(Code::Conflict),
             Some(CloseReason::OverLimit) => Some(Code::TooMany),
             Some(CloseReason::Overloaded) => Some(Code::Unavailable),
+            // Whoever had not said anything that tells what it speaks cannot be told anything.
+            Some(CloseReason::WorkerPanicked) if visit.welcomed => Some(Code::Unavailable),
             Some(CloseReason::Malformed) => Some(Code::Malformed),
             Some(CloseReason::TooLarge) => Some(Code::TooLarge),
             _ => None,
         };
-        let drained = link.fate == Some(CloseReason::Draining) && visit.welcomed;
+        let panicked = link.fate == Some(CloseReason::WorkerPanicked) && !visit.is_text();
+        let drained = link.fate == Some(CloseReason::Draining) || panicked;
+        let drained = drained && visit.welcomed;
         assert!(visit.told_to_go || !drained, "visit {} was not told to go", visit.id);
         if let Some(code) = last_word {
             // Whoever did not read a page that it asked for is told nothing.

@@ -11,6 +11,7 @@ use corebeat::chat::overflow::{Overflow, OverflowPolicies};
 use corebeat::chat::record::Durability;
 
 use super::dice::Dice;
+use super::panics::{PanicPlan, draw_panics};
 use super::store::End;
 use super::visit::Keeping;
 
@@ -114,6 +115,11 @@ pub(crate) struct StorePlan {
 }
 
 impl StorePlan {
+    /// Whether nobody is told of anything that the process has not written.
+    pub(crate) fn keeps_what_it_told(&self) -> bool {
+        self.durability != Durability::None
+    }
+
     /// Whether rooms may begin other epochs although somebody is in them or something is kept of
     /// them: where a commit failed, or what was told may be missing.
     pub(crate) fn may_renew_epochs(&self) -> bool {
@@ -169,6 +175,8 @@ pub(crate) struct Plan {
     pub(crate) drain_over_ms: u64,
     /// What outlives the server, where anything does.
     pub(crate) store: Option<StorePlan>,
+    /// The workers that panic in the storm.
+    pub(crate) panics: Vec<PanicPlan>,
 }
 
 impl Plan {
@@ -184,7 +192,7 @@ impl Plan {
         let body_max = longest_body(&limits, kernel_bytes.0);
         let clients = (0..count).map(|_| draw_character(dice, &policy, body_max, calm)).collect();
         let slow = dice.chance(500);
-        Plan {
+        let mut plan = Plan {
             seed,
             shards: dice.pick(&[1, 2, 2, 2, 3, 3, 4, 5]),
             clients,
@@ -215,7 +223,10 @@ impl Plan {
             ]),
             drain_over_ms: [0, 0, 300, 4_000][(seed % 4) as usize],
             store: draw_store(seed),
-        }
+            panics: Vec::new(),
+        };
+        plan.panics = draw_panics(seed, plan.shards, plan.rounds);
+        plan
     }
 
     /// The plan of `seed` with a short storm and a store, which is killed with the server behind
@@ -224,6 +235,7 @@ impl Plan {
         let mut plan = Plan::draw(seed);
         plan.rounds = plan.rounds.min(120);
         plan.finale = Finale::Leave;
+        plan.panics = Vec::new();
         plan.store = Some(StorePlan {
             durability: Durability::Batch,
             commit: 300,
@@ -263,8 +275,9 @@ impl Plan {
             && history_memory == Limits::default().history_memory
             && self.clients.iter().all(|client| client.body_max <= 300);
         // A thousand messages of that length do not fill the ring; fewer than that are said.
+        let forgets = !self.panics.is_empty() && !self.keeps_through_panics();
         let exactly = is_long && is_large && history_count < 500 && !self.may_renew_epochs();
-        Keeping { exactly: exactly.then_some(history_count as u64) }
+        Keeping { exactly: (exactly && !forgets).then_some(history_count as u64) }
     }
 
     /// Whether the clock never jumps and no shard is held up.

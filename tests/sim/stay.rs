@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use super::panics::HomePanics;
+
 /// Something that was told in a stay.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Item {
@@ -40,6 +42,11 @@ pub(crate) struct Stay {
     pub(crate) resumed: Option<Resumed>,
     /// The room began another epoch in it: it holds all of its own up to the end.
     pub(crate) is_outlived: bool,
+    /// Its room's home panicked, and what was said behind that is replayed.
+    rejoins: bool,
+    /// Its replay was in an earlier epoch when the room's home forgot all of them: nobody can tell
+    /// from outside which epoch is which.
+    pub(crate) is_unclear: bool,
 }
 
 /// Where a session was when it lost its connection, as far as its client knows.
@@ -108,6 +115,8 @@ impl Stay {
             floor: 0,
             resumed: None,
             is_outlived: false,
+            rejoins: false,
+            is_unclear: false,
         };
         let Some(since) = since else {
             assert!(!gap, "nothing was asked for of the past");
@@ -133,6 +142,27 @@ impl Stay {
             && self.resumed.is_none_or(|resumed| resumed.live)
     }
 
+    /// Whether it began with a replay that may go on.
+    fn awaits_replay(&self) -> bool {
+        let recalls = self.recall.is_some_and(|recall| !recall.live);
+        recalls || self.resumed.is_some_and(|resumed| !resumed.live)
+    }
+
+    /// The room's home forgot what it had said.
+    pub(crate) fn note_lost_past(&mut self) {
+        let is_earlier = self.recall.is_some_and(|recall| recall.earlier.is_some());
+        self.is_unclear |= is_earlier && self.items.is_empty();
+    }
+
+    /// Whether its epoch may have ended with messages that are lost, for which a GAP stands.
+    pub(crate) fn ends_with_a_gap(&self) -> bool {
+        match self.items.last() {
+            Some(Item::Gap(from, to)) => from == to || self.resumed.is_some(),
+            Some(Item::GapOf(count)) => *count == 1,
+            _ => false,
+        }
+    }
+
     /// The stay of a session that goes on, of which its client was told up to `latest`.
     fn going_on(latest: Option<(u32, u64)>) -> Stay {
         Stay {
@@ -145,6 +175,8 @@ impl Stay {
             floor: 0,
             resumed: Some(Resumed { latest, repeated: 0, live: false }),
             is_outlived: false,
+            rejoins: false,
+            is_unclear: false,
         }
     }
 
@@ -176,6 +208,8 @@ impl Stay {
             floor: 0,
             resumed,
             is_outlived: false,
+            rejoins: self.rejoins,
+            is_unclear: false,
         }
     }
 
@@ -185,7 +219,8 @@ impl Stay {
         let Some(resumed) = self.resumed.as_mut() else {
             return false;
         };
-        assert!(!replay || !resumed.live, "{seq} is replayed behind what is live");
+        let may_be = !resumed.live || self.rejoins;
+        assert!(!replay || may_be, "{seq} is replayed behind what is live");
         resumed.live |= !replay;
         if self.items.is_empty() && self.epoch.is_some_and(|known| known != epoch) {
             (self.epoch, self.head, resumed.latest) = (Some(epoch), None, None);
@@ -237,10 +272,13 @@ impl Stay {
             return;
         }
         match &mut self.recall {
-            None => assert!(!replay, "{seq} is replayed, and nobody asked for it"),
+            None => {
+                assert!(!replay || self.rejoins, "{seq} is replayed, and nobody asked for it");
+            }
             Some(recall) => {
                 assert!(replay || seq > recall.head, "{seq} came live and is of the past");
-                assert!(!replay || !recall.live, "{seq} is replayed behind what is live");
+                let may_be = !recall.live || self.rejoins;
+                assert!(!replay || may_be, "{seq} is replayed behind what is live");
                 assert!(recall.gone.is_none_or(|gone| seq > gone), "{seq} was said to be gone");
                 recall.live |= !replay;
             }
@@ -297,6 +335,8 @@ pub(crate) struct RoomView {
     pub(crate) listing: Vec<(u32, u64)>,
     /// The room may begin another epoch while the client is in it.
     pub(crate) may_renew_epochs: bool,
+    /// What panics of its home mean for it.
+    pub(crate) home_panics: HomePanics,
 }
 
 impl RoomView {
@@ -417,6 +457,8 @@ impl RoomView {
                 floor: 0,
                 resumed: None,
                 is_outlived: false,
+                rejoins: false,
+                is_unclear: false,
             });
         }
     }
@@ -447,6 +489,10 @@ impl RoomView {
         if !replay {
             self.give_up_replay(epoch, seq);
         }
+        if self.current().is_unclear {
+            return;
+        }
+        self.note_rejoining(replay);
         if self.current().is_earlier(epoch, (seq, seq), replay) {
             return;
         }
@@ -457,6 +503,17 @@ impl RoomView {
         }
         stay.check_replay(seq, replay);
         stay.push(Item::Message(seq), epoch, seq);
+    }
+
+    /// A replay that follows a panic of the room's home begins, goes on, or is over.
+    fn note_rejoining(&mut self, replay: bool) {
+        let stay = self.current();
+        if !replay {
+            stay.rejoins = false;
+        } else if !stay.rejoins && !stay.awaits_replay() {
+            let is_due = self.home_panics.explain_replay();
+            self.current().rejoins = is_due;
+        }
     }
 
     /// Something of an epoch is told: where the room has begun it meanwhile, another stay begins.
@@ -512,6 +569,16 @@ impl RoomView {
     pub(crate) fn gap(&mut self, epoch: u32, from: u64, to: u64) {
         assert!(from <= to, "a gap from {from} to {to}");
         let stay = self.current();
+        if stay.is_unclear {
+            return;
+        }
+        // The client was told of the next epoch already, by an answer.
+        let is_past =
+            stay.epoch != Some(epoch) && self.past.iter().any(|stay| stay.epoch == Some(epoch));
+        if self.home_panics.were_any && is_past {
+            return;
+        }
+        let stay = self.current();
         if stay.epoch != Some(epoch) && stay.is_earlier(epoch, (from, to), true) {
             return;
         }
@@ -541,11 +608,12 @@ impl RoomView {
             return None;
         }
         let may_renew_epochs = self.may_renew_epochs;
-        let mut view = RoomView { may_renew_epochs, ..RoomView::default() };
+        let home_panics = self.home_panics;
+        let mut view = RoomView { may_renew_epochs, home_panics, ..RoomView::default() };
         // Whether it is still a member, and wants presence, is not known where it was not told.
         let notify = notify || is_member.is_none() && self.moves.iter().any(|m| m.notify);
         view.request(true, notify, u32::from(is_member.is_some()));
-        let stay = self.stay.as_ref().filter(|_| is_member.is_some());
+        let stay = self.stay.as_ref().filter(|stay| is_member.is_some() && !stay.is_unclear);
         let latest = stay.and_then(|stay| Some((stay.epoch?, stay.latest()?)));
         view.stay = Some(Stay::going_on(latest));
         view.is_resumed = true;

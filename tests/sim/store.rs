@@ -133,6 +133,19 @@ impl Store {
         }
     }
 
+    /// A shard is gone, and the process is not: all that it had handed over is committed. Returns
+    /// what its next life is given back, which hears nothing more of the records of this one.
+    pub(crate) fn reload(&mut self, shard: usize, secret: [u64; 2]) -> Recovered {
+        while self.keep(shard).is_some() {}
+        self.desks[shard] = Desk::default();
+        if self.plan.durability == Durability::Sync {
+            self.sync();
+        }
+        let (shards, is_torn) = (self.desks.len() as u16, self.plan.durability == Durability::None);
+        let parts = self.committed.recover(secret, shards, is_torn);
+        parts.into_iter().nth(shard).expect("a part for each shard")
+    }
+
     fn keep(&mut self, shard: usize) -> Option<Ticket> {
         let Submission { last, records } = self.desks[shard].handed.pop_front()?;
         records.iter().for_each(|record| {

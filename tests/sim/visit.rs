@@ -356,8 +356,7 @@ impl Visit {
         }
         let unanswered = lost.asked.iter().filter(|(_, asked)| asked.answers == 0);
         let messages = unanswered.filter_map(|(reference, asked)| match &asked.wish {
-            Wish::Publish(ids) => Some((*reference, Wish::Publish(vec![*ids.first()?]))),
-            Wish::Direct(ids) => Some((*reference, Wish::Direct(vec![*ids.first()?]))),
+            Wish::Publish(_) | Wish::Direct(_) => Some((*reference, asked.wish.clone())),
             _ => None,
         });
         self.unanswered = messages.collect();

@@ -277,7 +277,7 @@ impl Visit {
             Some(CloseReason::FrameTimeout) => &[4408],
             Some(CloseReason::SlowReader | CloseReason::StalledReader) => &[4431],
             Some(CloseReason::OverLimit) => &[4409, 4429],
-            Some(CloseReason::Overloaded) => &[1013],
+            Some(CloseReason::Overloaded | CloseReason::WorkerPanicked) => &[1013],
             Some(CloseReason::Malformed) => &[1002, 1007],
             Some(CloseReason::TooLarge) => &[1009],
             Some(CloseReason::Draining) => &[1001],

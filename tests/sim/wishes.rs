@@ -63,6 +63,11 @@ impl Wisher<'_> {
     /// Sends again what was not answered on the connection that the session lost.
     pub(crate) fn ask_again(&mut self) {
         for (reference, wish) in std::mem::take(&mut self.visit.unanswered) {
+            if self.ledger.is_doubtful(&wish) {
+                // If it was done nevertheless, it would be told twice.
+                self.ask_anew(reference, wish);
+                continue;
+            }
             let again = wish.clone();
             self.visit.ask_once_more(reference, wish);
             match again {
@@ -70,6 +75,28 @@ impl Wisher<'_> {
                 Wish::Direct(ids) => self.send_letter(reference, ids[0]),
                 other => unreachable!("{other:?} is not repeated"),
             }
+        }
+    }
+
+    /// Asks for the same with another body, which is known from the first.
+    fn ask_anew(&mut self, reference: u32, mut wish: Wish) {
+        match &mut wish {
+            Wish::Publish(ids) => {
+                let first = &self.ledger.messages[ids[0]];
+                let (place, echo) = ((self.visit.id, first.room), first.echo);
+                let id = self.ledger.publish(place, (reference, echo), b"anew", self.round);
+                ids.push(id);
+                self.visit.ask_once_more(reference, wish);
+                self.send_message(reference, id);
+            }
+            Wish::Direct(numbers) => {
+                let user = self.ledger.letters.all[numbers[0]].user.clone();
+                let number = self.ledger.letters.write(self.visit.id, &user, b"anew", self.round);
+                numbers.push(number);
+                self.visit.ask_once_more(reference, wish);
+                self.send_letter(reference, number);
+            }
+            other => unreachable!("{other:?} is not repeated"),
         }
     }
 
@@ -168,6 +195,9 @@ impl Wisher<'_> {
 
     /// Joins a room, as a member already or not.
     pub(crate) fn join(&mut self, room: usize, reference: bool) {
+        if !self.plan.panics.is_empty() && self.visit.rooms[room].is_listed {
+            return;
+        }
         // Two requests without a ref, one after the other, would leave too much unknown.
         let reference = reference || self.visit.rooms[room].moves.iter().any(|m| m.reference == 0);
         let since = self.draw_since(room);
@@ -204,7 +234,9 @@ impl Wisher<'_> {
     fn list(&mut self) {
         let room = self.any_room();
         let view = &self.visit.rooms[room];
-        if view.is_recalled() || view.is_resumed {
+        // What is replayed behind a panic would be taken for a part of the answer.
+        let may_rejoin = !self.plan.panics.is_empty() && !view.moves.is_empty();
+        if view.is_recalled() || view.is_resumed || may_rejoin {
             return;
         }
         let last = self.ledger.seen.range((room, 0, 0)..(room + 1, 0, 0)).next_back();

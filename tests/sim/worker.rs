@@ -29,9 +29,9 @@ use super::store::Store;
 /// A turn after more than this long is one of a worker that was held up.
 const HELD_UP_MS: u64 = 400;
 
-struct Socket {
-    conn: ConnId,
-    link: LinkId,
+pub(super) struct Socket {
+    pub(super) conn: ConnId,
+    pub(super) link: LinkId,
     /// The heart does not want its input.
     paused: bool,
     /// The kernel took no more.
@@ -39,7 +39,7 @@ struct Socket {
     /// It failed; the slot is given back in the last phase.
     failed: bool,
     /// Why it is to end, once that was decided.
-    closing: Option<CloseReason>,
+    pub(super) closing: Option<CloseReason>,
     opened: Mono,
     /// Bytes that were read of it.
     read: u64,
@@ -64,21 +64,41 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) now: Now,
 }
 
+/// What a turn is made of, in its order.
+const PHASES: [fn(&mut Worker, &mut Surroundings<'_>); 12] = [
+    Worker::retry_mail,
+    Worker::accept_unless_pressed,
+    Worker::serve_sockets,
+    Worker::call_the_dead,
+    Worker::take_mail,
+    Worker::hear_store,
+    Worker::expire,
+    Worker::fan_out,
+    Worker::post,
+    Worker::hand_over_records,
+    Worker::flush,
+    Worker::close,
+];
+/// How many phases a turn has.
+pub(crate) const PHASES_COUNT: usize = PHASES.len();
+
 /// One shard and its sockets.
 pub(crate) struct Worker {
     pub(crate) shard: Shard,
-    id: usize,
-    sockets: Slab<Socket>,
+    /// How the shard was set up.
+    pub(super) config: ShardConfig,
+    pub(super) id: usize,
+    pub(super) sockets: Slab<Socket>,
     generation: u32,
     /// Connections that are gone, for calls that come too late.
-    past: Vec<ConnId>,
+    pub(super) past: Vec<ConnId>,
     stale_call: u32,
     /// Bytes that a connection may send in a second, and at once.
     byte_rate: (u64, u64),
     /// Records that the store had no room for, handed out when it had failed so often.
-    refused_records: Option<(u32, (Ticket, Vec<Record>))>,
+    pub(super) refused_records: Option<(u32, (Ticket, Vec<Record>))>,
     /// The last turn left something for the next one.
-    busy: bool,
+    pub(super) busy: bool,
     last_turn: Mono,
     /// When it was last held up.
     pub(crate) disturbed_at: Mono,
@@ -87,7 +107,11 @@ pub(crate) struct Worker {
     pub(crate) bytes_read: u64,
     pub(crate) bytes_written: u64,
     pub(crate) opened: u64,
-    pressure: Pressure,
+    pub(super) pressure: Pressure,
+    /// By which connections are sent on, once they are.
+    pub(super) drain: Option<Arc<DrainPlan>>,
+    /// Behind how many phases of its next turn it panics, if it does.
+    pub(crate) panics_behind: Option<usize>,
 }
 
 /// What browsers fetch. Larger than many an outbox.
@@ -121,7 +145,8 @@ impl Worker {
             },
         };
         Worker {
-            shard: Shard::new(config, now),
+            shard: Shard::new(config.clone(), now),
+            config,
             id: usize::from(id),
             sockets: Slab::new(),
             generation: 0,
@@ -137,6 +162,8 @@ impl Worker {
             bytes_written: 0,
             opened: 0,
             pressure: Pressure::default(),
+            drain: None,
+            panics_behind: None,
         }
     }
 
@@ -194,32 +221,45 @@ impl Worker {
             self.accept(around);
         }
         self.busy = true;
+        self.drain = Some(Arc::clone(&plan));
         self.shard.drain(plan, around.now);
     }
 
     /// One turn.
     pub(crate) fn turn(&mut self, around: &mut Surroundings<'_>) {
+        self.begin_turn(PHASES_COUNT, around);
+    }
+
+    /// One turn, or so many of its phases.
+    pub(super) fn begin_turn(&mut self, phases: usize, around: &mut Surroundings<'_>) {
         let now = around.now;
         if now.mono.since_ms(self.last_turn) > HELD_UP_MS {
             self.disturbed_at = now.mono;
         }
         self.last_turn = now.mono;
         let before = *self.shard.counters();
+        for phase in &PHASES[..phases] {
+            phase(self, around);
+        }
+        self.judge_shedding(&before);
+    }
+
+    fn retry_mail(&mut self, _: &mut Surroundings<'_>) {
         self.busy = self.shard.retry_mail() == Progress::More;
+    }
+
+    fn accept_unless_pressed(&mut self, around: &mut Surroundings<'_>) {
         if !self.pressure.pauses_accepting() {
             self.accept(around);
         }
-        self.serve_sockets(around);
-        self.call_the_dead(around);
-        self.take_mail(around);
-        self.hear_store(around);
-        self.busy |= self.shard.expire(now) == Progress::More;
-        self.busy |= self.shard.fan_out(now) == Progress::More;
-        self.post(around);
-        self.hand_over_records(around);
-        self.flush(around);
-        self.close(around);
-        self.judge_shedding(&before);
+    }
+
+    fn expire(&mut self, around: &mut Surroundings<'_>) {
+        self.busy |= self.shard.expire(around.now) == Progress::More;
+    }
+
+    fn fan_out(&mut self, around: &mut Surroundings<'_>) {
+        self.busy |= self.shard.fan_out(around.now) == Progress::More;
     }
 
     /// Nothing is left out without need.
@@ -407,7 +447,7 @@ impl Worker {
     }
 
     /// Every end is told of once, while the socket is still there.
-    fn note_closings(&mut self) {
+    pub(super) fn note_closings(&mut self) {
         while let Some(closing) = self.shard.poll_closing() {
             let socket = self.sockets.get_mut(closing.conn.slot());
             let socket = socket.filter(|socket| socket.conn == closing.conn);

@@ -50,6 +50,10 @@ pub(crate) struct World {
     pub(crate) store: Option<Store>,
     /// How often the server has started again.
     pub(crate) life: u64,
+    /// How often each worker of this life has begun anew.
+    pub(super) lives: Vec<u32>,
+    /// Rooms whose home forgot them in a panic.
+    pub(crate) forgetful: [bool; ROOMS.len()],
     /// What the workers of earlier lives counted.
     pub(crate) past: Counters,
     pub(crate) workers: Vec<Worker>,
@@ -86,6 +90,7 @@ pub(crate) struct Outcome {
     pub(crate) lives: u64,
     pub(crate) commits: u64,
     pub(crate) failures: u64,
+    pub(crate) panics: usize,
 }
 
 /// Runs `seed`, and panics with the seed and the round where the contract is broken.
@@ -133,6 +138,8 @@ impl World {
             mailroom: Mailroom::new(&plan),
             store: plan.store.as_ref().map(|store| Store::new(store.clone(), workers.len())),
             life: 0,
+            lives: vec![0; workers.len()],
+            forgetful: [false; ROOMS.len()],
             past: Counters::default(),
             workers,
             visits: Vec::new(),
@@ -166,6 +173,7 @@ impl World {
             lives: self.life + 1,
             commits: self.store.as_ref().map_or(0, |store| store.commits),
             failures: self.store.as_ref().map_or(0, |store| store.failures),
+            panics: self.ledger.letters.panics.count(),
         }
     }
 
@@ -195,10 +203,13 @@ impl World {
             if let Some(end) = self.end_due() {
                 self.end_life(end);
             }
+            self.prepare_panics();
             self.pass_time_in_storm();
             self.change_pressure();
             self.play_round();
         }
+        // Whoever had no turn in time lives on.
+        self.workers.iter_mut().for_each(|worker| worker.panics_behind = None);
     }
 
     /// A worker may come under another pressure, or none.
@@ -264,14 +275,22 @@ impl World {
         }
         let chance = if resting { 900 } else { self.plan.turn };
         let store = self.store.as_ref();
-        let awake = worker.is_awake(&self.network, &self.mailroom, store, self.round, self.now);
+        let awake = worker.is_awake(&self.network, &self.mailroom, store, self.round, self.now)
+            || worker.panics_behind.is_some();
         if !self.dice.chance(if awake { chance } else { self.plan.spurious_turn }) {
             return;
+        }
+        if let Some(behind) = self.workers[index].panics_behind.take() {
+            return self.panic(index, behind);
         }
         self.with_worker(index, Worker::turn);
     }
 
-    fn with_worker(&mut self, index: usize, act: impl FnOnce(&mut Worker, &mut Surroundings<'_>)) {
+    pub(super) fn with_worker(
+        &mut self,
+        index: usize,
+        act: impl FnOnce(&mut Worker, &mut Surroundings<'_>),
+    ) {
         let mut around = Surroundings {
             network: &mut self.network,
             mailroom: &mut self.mailroom,
