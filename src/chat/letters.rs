@@ -15,7 +15,6 @@ use super::homes::{Joiner, Said};
 use super::kept::Claim;
 use super::mail::{Asked, Mail, Replay};
 use super::membership::{Place, RoomKey, Stay};
-use super::resume::Rejoining;
 use super::room::News;
 use super::session::State;
 use super::shard::Shard;
@@ -219,12 +218,8 @@ impl Shard {
         let Some(membership) = membership else {
             return;
         };
-        if let Some(rejoining @ Rejoining { is_home_new: true, .. }) = rejoining
-            && rejoining.last.epoch != epoch
-            && let Some(replay) = replay.as_ref().filter(|replay| replay.gap)
-            && replay.missing.is_none_or(|missing| missing.epoch != rejoining.last.epoch)
-        {
-            self.tell_epoch_lost(conn, membership.room, rejoining, now);
+        if let (Some(rejoining), Some(replay)) = (rejoining, &replay) {
+            self.tell_epoch_lost((conn, membership.room), rejoining, (epoch, replay), now);
         }
         if let Some(replay) = replay {
             self.take_first_page(conn, membership.room, total, *replay, now);

@@ -62,12 +62,15 @@ pub struct Lives {
     view: View,
     /// Whose mark of this view has not come, and what the one before it knew.
     unmarked: BTreeMap<ShardId, Known>,
+    /// The shard parts from a former life, and nobody is closed until that is done.
+    pub(super) is_parting: bool,
 }
 
 impl Lives {
     /// Everybody's first.
     pub fn first(shards: u16) -> Lives {
-        Lives { view: vec![0; usize::from(shards)].into(), unmarked: BTreeMap::new() }
+        let view = vec![0; usize::from(shards)].into();
+        Lives { view, unmarked: BTreeMap::new(), is_parting: false }
     }
 
     /// Whether letters have to be looked at before they are taken.

@@ -108,7 +108,7 @@ impl Shard {
     pub(super) fn bound_outbox(&mut self, conn: ConnId, now: Now) {
         let max = self.limits.max_outbound;
         if self.sessions.get(conn).is_some_and(|session| session.waiting() > max) {
-            match self.is_parting {
+            match self.lives.is_parting {
                 true => self.overflowed.push(conn),
                 false => self.make_room(conn, None, now),
             }
@@ -117,7 +117,7 @@ impl Shard {
 
     /// Looks again at the connections for which news of a room was too much.
     pub(super) fn relieve_overflowed(&mut self, key: RoomKey, now: Now) {
-        while !self.is_parting
+        while !self.lives.is_parting
             && let Some(conn) = self.overflowed.pop()
         {
             self.make_room(conn, Some(key), now);

@@ -19,7 +19,7 @@ use super::awaited::Awaited;
 use super::batch::Dialect;
 use super::catch_up::Feed;
 use super::lives::LifeMail;
-use super::mail::{Asked, Ending, Mail, Since};
+use super::mail::{Asked, Ending, Mail, Replay, Since};
 use super::membership::{Membership, Place, RoomKey, Stay};
 use super::reader::Coming;
 use super::resume::Rejoining;
@@ -39,7 +39,7 @@ impl Shard {
         let questions = self.questions.take(lost);
         // Whoever is closed leaves its rooms, and the new life knows of nobody that leaves before
         // all are asked for anew.
-        self.is_parting = true;
+        self.lives.is_parting = true;
         self.forget_members_of(lost, now);
         self.forget_sessions_of(lost, now);
         let conns: Vec<ConnId> = (0..self.sessions.slots())
@@ -55,7 +55,7 @@ impl Shard {
         for question in questions {
             self.ask_again(question, lost, now);
         }
-        self.is_parting = false;
+        self.lives.is_parting = false;
         self.relieve_behind_parting(now);
         for conn in conns {
             self.close_if_answered(conn, now);
@@ -156,8 +156,8 @@ impl Shard {
         }
     }
 
-    /// What was said to everybody and has not come, if anything, nobody knows any more: the room `*`
-    /// keeps nothing. Its home goes on in another epoch.
+    /// What was said to everybody and has not come, if anything, nobody knows any more: the room
+    /// `*` keeps nothing. Its home goes on in another epoch.
     fn tell_everyone_lost(&mut self, lost: ShardId) {
         let everyone = self.rooms.find(EVERYONE, self.hasher.hash(EVERYONE));
         let heard = everyone.map(|key| self.rooms.get(key).heard()).unwrap_or_default();
@@ -239,16 +239,21 @@ impl Shard {
         self.send(home, mail, now);
     }
 
-    /// A member goes on in another epoch than the one in which it was: what the old one had behind
-    /// its last message, if anything, nobody knows any more. Nor what it had before, where bytes of
-    /// that may not have arrived.
+    /// Where a member goes on in another epoch than the one in which it was: what the old one had
+    /// behind its last message, if anything, nobody knows any more. Nor what it had before, where
+    /// bytes of that may not have arrived. Of an epoch that is still known the replay says itself
+    /// what is missing.
     pub(super) fn tell_epoch_lost(
         &mut self,
-        conn: ConnId,
-        key: RoomKey,
-        Rejoining { last, undelivered_bytes, .. }: Rejoining,
+        (conn, key): (ConnId, RoomKey),
+        Rejoining { last, undelivered_bytes, is_home_new, .. }: Rejoining,
+        (epoch, replay): (Epoch, &Replay),
         now: Now,
     ) {
+        let is_told = replay.missing.is_some_and(|missing| missing.epoch == last.epoch);
+        if !is_home_new || last.epoch == epoch || !replay.gap || is_told {
+            return;
+        }
         let room = self.rooms.get(key).name.clone();
         let next = Seq(last.seq.0 + 1);
         let from = if undelivered_bytes > 0 { Seq(1) } else { next };

@@ -155,8 +155,6 @@ pub struct Shard {
     pub(super) resuming: Vec<ConnId>,
     /// Connections whose outboxes grew beyond their bound in the fan-out, or while it parts.
     pub(super) overflowed: Vec<ConnId>,
-    /// It parts from a former life, and nobody is closed until that is done.
-    pub(super) is_parting: bool,
     pub(super) relief: Relief,
     /// Rooms with queued news.
     pub(super) active: VecDeque<RoomKey>,
@@ -236,7 +234,6 @@ impl Shard {
             closings: VecDeque::new(),
             resuming: Vec::new(),
             overflowed: Vec::new(),
-            is_parting: false,
             relief: Relief::default(),
             active: VecDeque::new(),
             open_homes: Vec::new(),
