@@ -472,6 +472,8 @@ impl Worker {
             assert!(socket.closing.is_some(), "{:?} ended without a reason", socket.conn);
             let link = &mut around.network.links[socket.link];
             link.server_drop(CloseReason::SocketError, around.now.mono, around.dice);
+            // Where its end was decided before, the server did not learn of it now.
+            link.failed &= socket.closing == Some(CloseReason::SocketError);
             self.past.push(socket.conn);
         }
     }
