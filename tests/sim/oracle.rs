@@ -293,9 +293,21 @@ fn judge_lines(world: &World, visit: &Visit, room: usize, stay: &Stay, present: 
         }
     }
     if let Some((epoch, seq)) = last.filter(|_| present) {
+        let seq = seq.max(lost_before(world, visit, room, epoch));
         explain(epoch, seq, ledger.last_seq(room, epoch) + 1, between);
     }
     unexplained
+}
+
+/// The last place of an epoch that may have been lost with the server's former life, from behind
+/// something that the visit may have been shown again.
+fn lost_before(world: &World, visit: &Visit, room: usize, epoch: u32) -> u64 {
+    match visit.life.checked_sub(1).filter(|_| visit.has_recalled) {
+        Some(former) if world.plan.may_renew_epochs() => {
+            world.ledger.last_seq_in(room, epoch, former)
+        }
+        _ => 0,
+    }
 }
 
 /// The places of what a text client was told. What came live may be shown among older messages
