@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use corebeat::base::counters::{CloseReason, Counters};
 use corebeat::base::ids::{ConnId, NodeId, ShardId};
+use corebeat::base::limits::STARVED_MS;
 use corebeat::base::pressure::{Pressure, Readings};
 use corebeat::base::time::{Mono, Now};
 use corebeat::chat::config::{ShardConfig, WebConfig};
@@ -80,6 +81,8 @@ pub(crate) struct Worker {
     /// The last turn left something for the next one.
     busy: bool,
     last_turn: Mono,
+    /// It once had no turn for so long behind a deadline that the server must have been away.
+    pub(crate) was_starved: bool,
     /// When it was last held up.
     pub(crate) disturbed_at: Mono,
     /// When it may have its next turn.
@@ -131,6 +134,7 @@ impl Worker {
             refused_records: None,
             busy: false,
             last_turn: now.mono,
+            was_starved: false,
             disturbed_at: now.mono,
             starved_until: Mono(0),
             bytes_read: 0,
@@ -200,9 +204,12 @@ impl Worker {
     /// One turn.
     pub(crate) fn turn(&mut self, around: &mut Surroundings<'_>) {
         let now = around.now;
-        if now.mono.since_ms(self.last_turn) > HELD_UP_MS {
+        let away_ms = now.mono.since_ms(self.last_turn);
+        if away_ms > HELD_UP_MS {
             self.disturbed_at = now.mono;
         }
+        let overdue_ms = self.shard.next_deadline().map_or(0, |due| now.mono.since_ms(due));
+        self.was_starved |= away_ms.min(overdue_ms) > STARVED_MS;
         self.last_turn = now.mono;
         let before = *self.shard.counters();
         self.busy = self.shard.retry_mail() == Progress::More;
