@@ -242,8 +242,7 @@ fn judge_lines(world: &World, visit: &Visit, room: usize, stay: &Stay, present: 
     let mut last: Option<(u32, u64)> = None;
     // Messages since then that were seen, or announced as not sent, but whose place is unknown.
     let mut between = 0;
-    let mut unexplained = 0;
-    let told = spots_told(ledger, stay);
+    let (mut unexplained, told) = (0, spots_told(ledger, stay));
     let mut explain = |epoch: u32, after: u64, before: u64, between: u64| {
         let is_withheld = |spot| ledger.withheld_from(spot, visit.id) == Some(true);
         let spots = (after + 1..before).map(|seq| (room, epoch, seq));
