@@ -38,6 +38,7 @@ impl World {
         for (part, id) in parts.into_iter().zip(0..) {
             let mut worker = Worker::new(&self.plan, id, self.life, self.now);
             worker.shard.recover(part, self.now);
+            worker.was_starved = self.workers[usize::from(id)].was_starved;
             let former = std::mem::replace(&mut self.workers[usize::from(id)], worker);
             self.past.add(former.shard.counters());
         }

@@ -70,6 +70,8 @@ pub(crate) struct Recall {
     /// Where the room is no longer in the epoch that was asked for: what came last of those that
     /// are kept of earlier ones.
     earlier: Option<Option<(u32, u64)>>,
+    /// What came first of that epoch.
+    earlier_from: u64,
     /// Something was told live, so the replay is over.
     live: bool,
 }
@@ -125,7 +127,7 @@ impl Stay {
         let comparable = since.epoch == 0 || since.epoch == epoch;
         let gone = (gap && comparable && since.seq <= head).then_some(since.seq + 1);
         let earlier = (!comparable).then_some(None);
-        stay.recall = Some(Recall { head, gone, earlier, live: false });
+        stay.recall = Some(Recall { head, gone, earlier, earlier_from: 0, live: false });
         if gap {
             stay.head = (comparable && since.seq > head).then_some(head);
         } else {
@@ -198,10 +200,18 @@ impl Stay {
         let recall =
             self.recall.map(|recall| Recall { head: 0, gone: None, earlier: None, ..recall });
         let resumed = self.resumed.map(|resumed| Resumed { latest: None, repeated: 0, ..resumed });
+        // Numbers of epochs tell nothing across the server's lives: what came of this one may have
+        // been taken for one of an earlier epoch.
+        let mistaken = self.recall.and_then(|recall| match recall.earlier {
+            Some(Some((known, last))) if known == epoch => {
+                Some(Item::Gap(recall.earlier_from, last))
+            }
+            _ => None,
+        });
         Stay {
             epoch: Some(epoch),
             head: Some(0),
-            items: Vec::new(),
+            items: mistaken.into_iter().collect(),
             end: None,
             known_since: None,
             recall,
@@ -247,6 +257,9 @@ impl Stay {
         }
         let own = known == Some(epoch);
         let before = if own { *earlier } else { earlier.replace((epoch, last)) };
+        if !own && before.is_none_or(|(known, _)| known != epoch) {
+            recall.earlier_from = first;
+        }
         if let Some((last_epoch, last)) = before {
             let follows = if last_epoch == epoch { first == last + 1 } else { first == 1 };
             assert!(follows, "{first} of {epoch} came after {last} of {last_epoch}");

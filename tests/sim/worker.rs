@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use corebeat::base::counters::{CloseReason, Counters};
 use corebeat::base::ids::{ConnId, NodeId, ShardId};
+use corebeat::base::limits::STARVED_MS;
 use corebeat::base::pressure::{Pressure, Readings};
 use corebeat::base::time::{Mono, Now};
 use corebeat::chat::config::{ShardConfig, WebConfig};
@@ -100,6 +101,8 @@ pub(crate) struct Worker {
     /// The last turn left something for the next one.
     pub(super) busy: bool,
     last_turn: Mono,
+    /// It once had no turn for so long behind a deadline that the server must have been away.
+    pub(crate) was_starved: bool,
     /// When it was last held up.
     pub(crate) disturbed_at: Mono,
     /// When it may have its next turn.
@@ -156,6 +159,7 @@ impl Worker {
             refused_records: None,
             busy: false,
             last_turn: now.mono,
+            was_starved: false,
             disturbed_at: now.mono,
             starved_until: Mono(0),
             bytes_read: 0,
@@ -233,9 +237,12 @@ impl Worker {
     /// One turn, or so many of its phases.
     pub(super) fn begin_turn(&mut self, phases: usize, around: &mut Surroundings<'_>) {
         let now = around.now;
-        if now.mono.since_ms(self.last_turn) > HELD_UP_MS {
+        let away_ms = now.mono.since_ms(self.last_turn);
+        if away_ms > HELD_UP_MS {
             self.disturbed_at = now.mono;
         }
+        let overdue_ms = self.shard.next_deadline().map_or(0, |due| now.mono.since_ms(due));
+        self.was_starved |= away_ms.min(overdue_ms) > STARVED_MS;
         self.last_turn = now.mono;
         let before = *self.shard.counters();
         for phase in &PHASES[..phases] {
@@ -512,6 +519,8 @@ impl Worker {
             assert!(socket.closing.is_some(), "{:?} ended without a reason", socket.conn);
             let link = &mut around.network.links[socket.link];
             link.server_drop(CloseReason::SocketError, around.now.mono, around.dice);
+            // Where its end was decided before, the server did not learn of it now.
+            link.failed &= socket.closing == Some(CloseReason::SocketError);
             self.past.push(socket.conn);
         }
     }
