@@ -297,7 +297,7 @@ fn judge_lines(world: &World, visit: &Visit, room: usize, stay: &Stay, present: 
             Item::Message(_) | Item::Gap(..) => unreachable!("text clients are told no seqs"),
         }
     }
-    let is_cut_off = visit.rooms[room].home_panics.lose_tails && stay.ends_with_a_gap();
+    let is_cut_off = visit.rooms[room].home_panics.lose_tails && has_gap_at_end(ledger, stay);
     if let Some((epoch, seq)) = last.filter(|_| present && !is_cut_off) {
         let seq = seq.max(lost_before(world, visit, room, epoch));
         explain(epoch, seq, ledger.last_seq(room, epoch) + 1, between);
@@ -314,6 +314,17 @@ fn lost_before(world: &World, visit: &Visit, room: usize, epoch: u32) -> u64 {
         }
         _ => 0,
     }
+}
+
+/// Whether a gap stands behind the last line whose place is known. What follows the gap may be of
+/// the next epoch.
+fn has_gap_at_end(ledger: &Ledger, stay: &Stay) -> bool {
+    let has_no_place = |item: &&Item| match item {
+        Item::Line(id) => ledger.messages[*id].spot.is_none(),
+        _ => false,
+    };
+    let last = stay.items.iter().rev().find(|item| !has_no_place(item));
+    matches!(last, Some(Item::GapOf(_)))
 }
 
 /// The places of what a text client was told. What came live may be shown among older messages

@@ -585,14 +585,13 @@ impl RoomView {
         if stay.is_unclear {
             return;
         }
-        // The client was told of the next epoch already, by an answer.
-        let is_past =
-            stay.epoch != Some(epoch) && self.past.iter().any(|stay| stay.epoch == Some(epoch));
-        if self.home_panics.were_any && is_past {
+        let is_other = stay.epoch != Some(epoch);
+        if is_other && stay.is_earlier(epoch, (from, to), true) {
             return;
         }
-        let stay = self.current();
-        if stay.epoch != Some(epoch) && stay.is_earlier(epoch, (from, to), true) {
+        // The client was told of the next epoch already, by an answer.
+        let is_past = is_other && self.past.iter().any(|stay| stay.epoch == Some(epoch));
+        if self.home_panics.were_any && is_past {
             return;
         }
         self.renew(epoch, true);
