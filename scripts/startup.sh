@@ -36,7 +36,8 @@ import pathlib, re, shutil, signal, statistics, subprocess, sys, tempfile
 
 program, rounds, duration, data = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
 PLANS = [("many at once", 50, 64), ("one by one", 100, 1)]
-KEEPS = ["--history-count", "1000000", "--history-bytes", "64MiB", "--history-memory", "1GiB"]
+OPTIONS = ["--history-count", "1000000", "--history-bytes", "64MiB", "--history-memory", "1GiB"]
+OPTIONS += ["--message-rate", "0", "--byte-rate", "0"]
 READ = re.compile(r"read (\d+) messages of (\d+) rooms .* in (\d+) ms")
 MIB = 1 << 20
 
@@ -46,7 +47,7 @@ class Server:
 
     def __init__(self, store):
         command = [program, "serve", "--listen", "127.0.0.1:0", "--workers", "1"]
-        command += ["--data", str(store), "--durability", "batch", *KEEPS]
+        command += ["--data", str(store), "--durability", "batch", *OPTIONS]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         self.address, self.read = None, None
         for line in self.process.stderr:
