@@ -68,6 +68,13 @@ class Server:
         self.process.stderr.read()
         self.process.wait()
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.end(signal.SIGKILL)
+
 
 def load(server, rooms, in_flight):
     plan = ["-c", str(2 * rooms), "--rooms", str(rooms), "-w", str(in_flight), "-d", f"{duration}s"]
@@ -85,17 +92,17 @@ def size(files):
 def round_of(rooms, in_flight):
     store = pathlib.Path(tempfile.mkdtemp(prefix="corebeat-startup.", dir=data))
     try:
-        server = Server(store)
-        load(server, rooms, in_flight)
-        server.end(signal.SIGKILL)
-        server = Server(store)
-        after_kill_ms = server.read[2]
-        server.end(signal.SIGTERM)
+        with Server(store) as server:
+            load(server, rooms, in_flight)
+            server.end(signal.SIGKILL)
+        with Server(store) as server:
+            after_kill_ms = server.read[2]
+            server.end(signal.SIGTERM)
         on_disk, journals = size(store.rglob("*")), size(store.rglob("*.jnl"))
-        server = Server(store)
-        messages, _, after_stop_ms = server.read
-        resident = server.resident_bytes()
-        server.end(signal.SIGTERM)
+        with Server(store) as server:
+            messages, _, after_stop_ms = server.read
+            resident = server.resident_bytes()
+            server.end(signal.SIGTERM)
         return messages, on_disk, journals, after_stop_ms, after_kill_ms, resident
     finally:
         shutil.rmtree(store)
